@@ -5,7 +5,9 @@ The folder in CERTIFICATES has cert.pem, for localhost and 127.0.0.1, and key.pe
 
 import asyncio
 import os
+import socket
 import ssl
+import sys
 from urllib.request import urlopen
 
 from example_peers import run, run_all, run_server, url_of
@@ -62,6 +64,17 @@ async def net_deflate():
         async with connect(url, compression=None) as client:
             await program.line("^extension: none")
             assert await exchange(client, "hello") == "hello"
+
+
+async def iostream_stdio():
+    """Its standard input and output are a socket."""
+    ours, its = socket.socketpair()
+    process = await asyncio.create_subprocess_exec(os.path.join(sys.argv[1], "iostream_stdio"), stdin=its, stdout=its)
+    its.close()
+    async with connect("ws://localhost/", sock=ours) as client:
+        assert await exchange(client, "hello") == "HELLO"
+        assert await exchange(client, b"hello") == b"hello"
+    assert await process.wait() == 0
 
 
 async def net_shared_loop():
@@ -269,6 +282,7 @@ asyncio.run(
         net_client,
         net_tls,
         net_deflate,
+        iostream_stdio,
         net_shared_loop,
         echo_server_both,
         print_server,

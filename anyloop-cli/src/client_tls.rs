@@ -10,7 +10,8 @@ use crate::stdio;
 #[derive(clap::Args)]
 #[group(skip)]
 pub(crate) struct Options {
-    /// For wss://: trust the authorities in this file, too (PEM; repeatable). A self-signed certificate is its own.
+    /// For wss://: trust the authorities in this file, too (PEM; repeatable). A self-signed certificate is its own
+    /// authority.
     #[arg(long, value_name = "FILE")]
     ca: Vec<PathBuf>,
     /// For wss://: accept any certificate. Whoever is on the way to the server can then read and change everything.
@@ -47,7 +48,7 @@ impl Options {
             );
             builder = builder.danger_accept_any_certificate();
         }
-        Ok(Some(builder.build()?))
+        builder.build().map(Some).map_err(|error| CliError::tls(&error))
     }
 
     /// The first of these options that was given.

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use anyloop::tls::TlsConfigError;
+
 use crate::stdio;
 
 /// A message for standard error, and the exit status.
@@ -20,6 +22,18 @@ impl CliError {
     /// The arguments are wrong.
     pub(crate) fn usage(why: impl Into<String>) -> Self {
         Self { status: 2, why: why.into() }
+    }
+
+    /// TLS cannot be configured: the arguments are wrong if they name a file that cannot be used.
+    pub(crate) fn tls(error: &TlsConfigError) -> Self {
+        match error {
+            TlsConfigError::Read { .. }
+            | TlsConfigError::Pem { .. }
+            | TlsConfigError::NoCertificate { .. }
+            | TlsConfigError::NoKey { .. }
+            | TlsConfigError::Unusable { .. } => Self::usage(chain(error)),
+            _ => Self::failed(chain(error)),
+        }
     }
 
     /// There is no connection to the server.

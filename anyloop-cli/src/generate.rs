@@ -18,11 +18,12 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), CliError> {
 pub(crate) fn manual(dir: Option<&Path>) -> Result<(), CliError> {
     let command = arguments::command();
     match dir {
+        Some(dir) if !dir.is_dir() => Err(CliError::usage(format!(
+            "cannot write to {}: it is not a directory",
+            dir.display()
+        ))),
         Some(dir) => clap_mangen::generate_to(command, dir).map_err(|error| {
-            CliError::failed(format!(
-                "cannot write to {}: {error}; is it a directory?",
-                dir.display()
-            ))
+            CliError::failed(format!("cannot write to {}: {error}", dir.display()))
         }),
         None => {
             let mut page = Vec::new();

@@ -59,7 +59,8 @@ Examples:
   anyloop serve --unix /run/anyloop.sock --origin https://example.com
       On a Unix socket behind a proxy, for the pages of one site.
 
-Exit status: 0 after a signal, 1 if it cannot listen or serve, 2 for wrong arguments.
+Exit status: 0 after a signal, 1 if it cannot listen or serve, 2 for wrong arguments, or if a file that they
+name cannot be opened.
 
 Times are in seconds and may have fractions. 0 turns a limit off.";
 
@@ -71,15 +72,17 @@ Examples:
       Send a message, print the first answer, and close.
   anyloop connect ws://127.0.0.1:9002/stats --subscribe --exit-after 3 --json
       Print three messages, with a line for each element.
+  anyloop connect wss://example.com/export --once --output export.bin
+      Write the first message to a file while it arrives, with a progress bar.
   anyloop connect ws://127.0.0.1:9002/broadcast --reconnect <lines >answers
       Send each line of a file, and connect again when the connection is lost.
 
 Exit status:
   0  both sides closed the connection, the server with code 1000 or without a code, and all of the
      input was sent; or a signal ended the command, and the server closed too
-  1  the connection opened and ended otherwise, input or output failed, or fewer messages arrived than
-     --once or --exit-after say
-  2  wrong arguments
+  1  the connection opened and ended otherwise, input or output failed, fewer messages arrived than
+     --once or --exit-after say, or --output has only a part of a message
+  2  wrong arguments, or a file that they name cannot be opened
   3  no connection to the server, or its certificate is not accepted
   4  the opening handshake failed: the server refused it, for example
 
@@ -107,7 +110,7 @@ Examples:
 Exit status:
   0  all messages came back; or a signal ended it, and those until then did
   1  an answer was wrong or is missing, a connection ended before its time, or output failed
-  2  wrong arguments
+  2  wrong arguments, or a file that they name cannot be opened
   3  no connection to the server
   4  an opening handshake failed: the server refused it, for example
 
@@ -150,7 +153,7 @@ enum Command {
     ///
     /// Lines are sent as text messages, without the line end. Text is printed unchanged, but a terminal
     /// gets its control characters escaped. In binary messages, bytes that are not printable ASCII are
-    /// printed as \xNN.
+    /// printed as \xNN. --output writes messages to a file instead, unchanged.
     ///
     /// At a terminal, lines are edited, and kept in a history; a pasted text is one message. Messages appear above
     /// the line that is being typed, with the time, the direction (> sent, < received), the kind and the size.

@@ -12,8 +12,13 @@ use crate::error::{CliError, chain};
 use crate::escape;
 use crate::refusal;
 
-/// Why a connection of a client did not open, with the exit status for that.
-pub(crate) fn not_opened<H: Handler>(failure: &Failure, context: &Context<'_, H>) -> CliError {
+/// Why a connection of a client did not open, with the exit status for that. `may_follow` is whether `--location` would
+/// make the command follow a redirect.
+pub(crate) fn not_opened<H: Handler>(
+    failure: &Failure,
+    may_follow: bool,
+    context: &Context<'_, H>,
+) -> CliError {
     match (context.error(), failure.cause()) {
         (Some(error), _) if matches!(error.downcast_ref(), Some(ConnectError::Redirect { .. })) => {
             CliError::refused(chain(error))
@@ -32,7 +37,7 @@ pub(crate) fn not_opened<H: Handler>(failure: &Failure, context: &Context<'_, H>
             CliError::unreachable(chain(error) + &more)
         }
         (_, Cause::Handshake(HandshakeError::Rejected(status))) => {
-            CliError::refused(refusal::describe(status, context.response()))
+            CliError::refused(refusal::describe(status, may_follow, context.response()))
         }
         (None, Cause::Handshake(HandshakeError::Malformed)) => CliError::refused(format!(
             "{} does not answer as a WebSocket server: malformed HTTP; if it speaks TLS, use wss://",

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyloop::endpoint::Context;
-use anyloop::iostream::{CHUNK, Client, Connection, Server};
+use anyloop::iostream::{Client, Connection, MAX_READ, Server};
 use anyloop::proto::handshake::OriginPolicy;
 use anyloop::proto::{Cause, Ending, Failure, HandshakeError, Instant};
 use anyloop::{ClientConfig, Handlers, ServerConfig};
@@ -71,7 +71,7 @@ fn echo() -> (Handlers, Receiver<Result<(), CliError>>) {
 fn describe(failure: &Failure, context: &Context<'_, Handlers>) -> CliError {
     CliError::failed(match (failure.cause(), context.error()) {
         (Cause::Handshake(HandshakeError::Rejected(status)), _) => {
-            refusal::describe(status, context.response())
+            refusal::describe(status, false, context.response())
         }
         (_, Some(error)) => format!("{failure}: {}", chain(error)),
         (_, None) => failure.to_string(),
@@ -81,7 +81,7 @@ fn describe(failure: &Failure, context: &Context<'_, Handlers>) -> CliError {
 /// Passes standard input to the connection. Another thread reads it, since reading blocks.
 fn carry(connection: &Connection<Handlers>) -> Result<(), CliError> {
     let input = read_stdin();
-    while !connection.is_over() {
+    while !connection.has_ended() {
         let timeout = connection.next_timeout().map_or(Duration::MAX, |due| due - now());
         match input.recv_timeout(timeout) {
             // No handler pauses reading, so bytes that are not taken follow the end of the connection.
@@ -102,7 +102,7 @@ fn carry(connection: &Connection<Handlers>) -> Result<(), CliError> {
 
 /// Waits for the connection to end after the end of the input: only deadlines are left.
 fn wait_for_the_end(connection: &Connection<Handlers>) -> Result<(), CliError> {
-    while let Some(due) = connection.next_timeout().filter(|_| !connection.is_over()) {
+    while let Some(due) = connection.next_timeout().filter(|_| !connection.has_ended()) {
         thread::sleep(due - now());
         connection.handle_timeout()?;
     }
@@ -124,7 +124,7 @@ fn read_stdin() -> Receiver<io::Result<Vec<u8>>> {
 /// Sends what it reads, until the end of the input or until the receiver is dropped.
 fn read_all(mut input: impl Read, sender: &SyncSender<io::Result<Vec<u8>>>) -> io::Result<()> {
     loop {
-        let mut bytes = vec![0; CHUNK];
+        let mut bytes = vec![0; MAX_READ];
         match input.read(&mut bytes) {
             Ok(0) => return Ok(()),
             Ok(n) => bytes.truncate(n),

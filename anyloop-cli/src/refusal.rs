@@ -9,8 +9,13 @@ const LINES: usize = 5;
 /// Characters of each line that are shown.
 const CHARACTERS: usize = 200;
 
-/// Describes a refusal: its status, the target of a redirect, and the first lines of its body.
-pub(crate) fn describe(status: u16, response: Option<&Response<Vec<u8>>>) -> String {
+/// Describes a refusal: its status, the target of a redirect, and the first lines of its body. `may_follow` is whether
+/// `--location` would make the command follow a redirect.
+pub(crate) fn describe(
+    status: u16,
+    may_follow: bool,
+    response: Option<&Response<Vec<u8>>>,
+) -> String {
     let mut words = match status {
         200..300 => format!("the server answered {}, not as a WebSocket server", name(status)),
         401 => {
@@ -24,7 +29,11 @@ pub(crate) fn describe(status: u16, response: Option<&Response<Vec<u8>>>) -> Str
         let location = response.headers().get(header::LOCATION);
         if let Some(location) = location {
             let location = String::from_utf8_lossy(location.as_bytes());
-            words += &format!(" (it points to {}: not followed)", shortened(&location));
+            let rest = match status {
+                301..=303 | 307 | 308 if may_follow => "; --location follows it",
+                _ => ": not followed",
+            };
+            words += &format!(" (it points to {}{rest})", shortened(&location));
         }
     }
     if response.headers().contains_key(header::CONTENT_ENCODING) {
@@ -74,7 +83,7 @@ mod tests {
         if let Some((name, value)) = field {
             response = response.header(name, value);
         }
-        describe(status, response.body(body.to_vec()).ok().as_ref())
+        describe(status, false, response.body(body.to_vec()).ok().as_ref())
     }
 
     #[test]
@@ -90,7 +99,7 @@ mod tests {
         );
         let many = described(500, None, &b"a\n".repeat(9));
         assert_eq!(many.lines().count(), 1 + LINES + 1, "{many}");
-        assert_eq!(describe(599, None), "the server refused: 599");
+        assert_eq!(describe(599, false, None), "the server refused: 599");
     }
 
     #[test]
@@ -107,6 +116,11 @@ mod tests {
         assert!(words.chars().count() < 300 && words.ends_with('…'), "{words}");
         let words = described(301, Some(("location", "ws://b.example/\u{9b}")), b"");
         assert!(words.ends_with("(it points to ws://b.example/\\u{9b}: not followed)"), "{words}");
+        let response = Response::builder().header("location", "/b").body(Vec::new()).ok();
+        let words = describe(302, true, response.as_ref());
+        assert!(words.ends_with("302 Found (it points to /b; --location follows it)"), "{words}");
+        let words = describe(300, true, response.as_ref());
+        assert!(words.ends_with("(it points to /b: not followed)"), "{words}");
         let words = described(500, Some(("content-encoding", "gzip")), b"\x1f\x8b\x08");
         assert_eq!(words, "the server refused: 500 Internal Server Error");
     }

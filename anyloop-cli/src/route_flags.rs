@@ -87,7 +87,8 @@ impl Options {
         for path in &self.proxy_ca {
             builder = builder.ca_file(path);
         }
-        Ok(proxy.with_tls(builder.build()?))
+        let tls = builder.build().map_err(|error| CliError::tls(&error))?;
+        Ok(proxy.with_tls(tls))
     }
 }
 

@@ -64,6 +64,11 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
+/// Parses a number of bytes.
+pub(crate) fn bytes(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_| "not a number of bytes")
+}
+
 /// The origin of a web page, as browsers and programs with an embedded browser write it (RFC 6454 §6.2).
 /// Pages from files have `file://` or `null`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -66,7 +66,7 @@ fn an_end_without_a_close_is_reported() {
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("peer: stream ended without a closing handshake"), "{errors}");
-    assert!(errors.contains("after 1 messages"), "{errors}");
+    assert!(errors.contains("after 1 message"), "{errors}");
     assert_eq!(errors.lines().count(), 1, "{errors}");
 }
 

@@ -12,8 +12,8 @@ pub(crate) struct Assembly {
     /// The offset of the message in the buffer.
     start: usize,
     used: usize,
-    /// How many of the last used bytes were received in place and are not yet unmasked and checked.
-    raw: usize,
+    /// The number of the last used bytes that were received in place and are not yet unmasked and checked.
+    unprocessed: usize,
     /// The size of the receive buffer that was handed out.
     offered: usize,
     control: Vec<u8>,
@@ -52,24 +52,24 @@ impl Assembly {
     /// Passes the message to `f` as a `Vec` of exactly the used bytes, for a decoder to append to.
     /// `f` must not shorten it. Must not be mixed with [`append`](Self::append) within a message.
     pub(crate) fn append_with<R>(&mut self, f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        debug_assert!(self.start == 0, "the decoder would see what is before it");
+        debug_assert!(self.start == 0, "the decoder would see the bytes before the message");
         self.buffer.truncate(self.used);
         let result = f(&mut self.buffer);
         self.used = self.buffer.len();
         result
     }
 
-    /// Memory for up to `most` further bytes of the message: all that is allocated, or as much as
-    /// has arrived so far. A length that a peer only announces thus never allocates memory. `last`
-    /// means that the message ends with these bytes.
-    pub(crate) fn receive_buffer(&mut self, most: usize, last: bool) -> &mut [u8] {
-        let there = self.capacity() - self.used;
-        let size = there.max(self.used).min(most);
+    /// Memory for up to `max_len` further bytes of the message: as many as there is allocated memory for, or as many as
+    /// have arrived so far, if those are more. A length that a peer only announces thus never allocates memory. `last`
+    /// means that the message ends after `max_len` bytes.
+    pub(crate) fn receive_buffer(&mut self, max_len: usize, last: bool) -> &mut [u8] {
+        let free = self.capacity() - self.used;
+        let size = free.max(self.used).min(max_len);
         let used = self.used + size;
         if self.capacity() < used {
             // Doubling keeps the total cost of growing linear. The end of the message is not
             // exceeded.
-            self.grow(if last && size == most { used } else { used.max(2 * self.used) });
+            self.grow(if last && size == max_len { used } else { used.max(2 * self.used) });
         }
         let end = self.start + used;
         if self.buffer.len() < end {
@@ -102,35 +102,35 @@ impl Assembly {
             }
             self.buffer.copy_within(message, self.start);
         }
-        debug_assert!(self.capacity() >= size, "it will move again");
+        debug_assert!(self.capacity() >= size, "the next append moves the message again");
     }
 
     /// Reports that the first `n` bytes of the [receive buffer](Self::receive_buffer) were filled
-    /// with raw bytes.
+    /// with bytes as received.
     pub(crate) fn filled(&mut self, n: usize) {
         let n = n.min(mem::take(&mut self.offered));
         self.used += n;
-        self.raw += n;
+        self.unprocessed += n;
     }
 
-    pub(crate) const fn raw(&self) -> usize {
-        self.raw
+    pub(crate) const fn unprocessed(&self) -> usize {
+        self.unprocessed
     }
 
-    /// Returns the raw bytes, for the caller to unmask and check; they count as processed from now
-    /// on.
-    pub(crate) fn take_raw(&mut self) -> &mut [u8] {
+    /// Returns the unprocessed bytes, for the caller to unmask and check. They count as processed from now on.
+    pub(crate) fn take_unprocessed(&mut self) -> &mut [u8] {
         self.offered = 0;
-        let raw = mem::take(&mut self.raw);
+        let unprocessed = mem::take(&mut self.unprocessed);
         let end = self.end();
-        &mut self.buffer[end - raw..end]
+        &mut self.buffer[end - unprocessed..end]
     }
 
     pub(crate) fn clear_message(&mut self) {
-        (self.start, self.used, self.raw) = (0, 0, 0);
+        (self.start, self.used, self.unprocessed) = (0, 0, 0);
     }
 
-    pub(crate) fn control(&self) -> &[u8] {
+    /// The payload of the control frame so far.
+    pub(crate) fn control_payload(&self) -> &[u8] {
         &self.control
     }
 
@@ -159,7 +159,7 @@ impl Assembly {
         self.control.capacity()
     }
 
-    /// Forgets everything, and returns the buffer. Keeps the memory for control frames.
+    /// Removes the message and the control frame, and returns the buffer. Keeps the memory for control frames.
     pub(crate) fn reset(&mut self) -> Vec<u8> {
         let mut control = mem::take(&mut self.control);
         control.clear();
@@ -179,10 +179,9 @@ const PADDING: usize = 256;
 /// The offset at which a message begins in its buffer. In a large buffer it is not near the
 /// beginning of a page.
 ///
-/// Allocators place large buffers at the beginning of a page, or 16 bytes after it, and so does the
-/// kernel with its own, into which a message is copied after a header of a few bytes. Some
-/// processors (AMD Zen 4) need four times as long for a copy (`rep movsb`) whose destination is 1
-/// to 15 bytes further into its page than its source.
+/// Allocators place large buffers at the beginning of a page, or 16 bytes after it. The kernel's buffers are placed so,
+/// too, and a message that is sent follows a header of a few bytes there. Some processors (AMD Zen 4) need four times
+/// as long for a copy (`rep movsb`) whose destination is 1 to 15 bytes further into its page than its source.
 fn start_offset(buffer: &Vec<u8>) -> usize {
     match buffer.capacity() {
         ..=LARGE => 0,
@@ -190,7 +189,7 @@ fn start_offset(buffer: &Vec<u8>) -> usize {
     }
 }
 
-/// The same for a large buffer at `address`.
+/// The [offset](start_offset) in a large buffer at `address`.
 const fn start_offset_at(address: usize) -> usize {
     PADDING.saturating_sub(address % PAGE)
 }
@@ -204,12 +203,12 @@ mod tests {
         let mut assembly = Assembly::default();
         assembly.append(&[7; 100]);
         let capacity = assembly.buffer.capacity();
-        let most = (capacity - 100).max(100);
-        assert_eq!(assembly.receive_buffer(usize::MAX, false).len(), most);
+        let expected = (capacity - 100).max(100);
+        assert_eq!(assembly.receive_buffer(usize::MAX, false).len(), expected);
         assert_eq!(assembly.receive_buffer(10, false).len(), 10);
         assembly.filled(10);
-        assert_eq!(assembly.take_raw().len(), 10);
-        assert_eq!(assembly.take_raw().len(), 0);
+        assert_eq!(assembly.take_unprocessed().len(), 10);
+        assert_eq!(assembly.take_unprocessed().len(), 0);
         assembly.append(&[9; 3]);
         assert_eq!(assembly.message().len(), 113);
         assert_eq!(&assembly.message()[110..], [9; 3]);
@@ -252,7 +251,7 @@ mod tests {
             let bytes = part(whole.len(), buffer.len() - 5);
             buffer[..bytes.len()].copy_from_slice(&bytes);
             assembly.filled(bytes.len());
-            assert_eq!(assembly.take_raw(), bytes);
+            assert_eq!(assembly.take_unprocessed(), bytes);
             whole.extend(bytes);
             assert!(assembly.message() == whole, "after {} bytes", whole.len());
             if assembly.capacity() > LARGE {

@@ -59,7 +59,8 @@ impl<'p> CloseFrame<&'p str> {
     }
 }
 
-/// Whether a Close frame can have this code and reason: at most 123 bytes, and none without a code.
+/// Checks whether a Close frame can have this code and reason. The reason has at most 123 bytes, and is empty without a
+/// code.
 ///
 /// # Errors
 ///

@@ -43,8 +43,9 @@ pub enum Role {
 /// | `data_idle_timeout` | none | `None` |
 /// | `close_timeout` | 5 s | `None` |
 ///
-/// While the transport [does not read](crate::Connection::set_reading), the ping, pong and idle timeouts are suspended;
-/// then the first two apply to the time in which the peer reads nothing.
+/// While the transport [does not read](crate::Connection::set_reading), the idle timeouts are suspended and no pings
+/// are sent. `ping_interval` plus `pong_timeout` is then the time in which the peer must read some of the waiting
+/// output.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};

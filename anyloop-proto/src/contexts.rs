@@ -1,4 +1,4 @@
-//! Codec contexts that connections use in turn.
+//! Contexts (the memory of codecs) that connections use in turn.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -6,14 +6,14 @@ use core::any::Any;
 use core::fmt;
 
 /// The number of free contexts of a type that are kept.
-const MOST: usize = 16;
+const MAX_FREE: usize = 16;
 
 /// Memory that the codecs of many connections use in turn: compressors and decompressors, for example.
 ///
-/// A thread lends one to each call of its connections, beside a [`BufferPool`](crate::BufferPool) and an
-/// [`Output`](crate::Output), which have one each. A codec [takes](Self::take) a context, or creates it if there is
-/// none, and [puts](Self::put) it back when the call ends. So an idle connection holds no context, and a thread holds
-/// one for any number of connections.
+/// Each [`BufferPool`](crate::BufferPool) has a value of this type for decoders, and an [`Output`](crate::Output) may
+/// have one for encoders. A thread lends them to each call of its connections. A codec [takes](Self::take) a context,
+/// or creates it if there is none, and [puts](Self::put) it back when the call ends. One context of each type thus
+/// serves all connections of the thread.
 ///
 /// At most 16 free contexts of each type are kept. An empty value allocates nothing.
 ///
@@ -53,7 +53,7 @@ impl Contexts {
         Self { free: Vec::new() }
     }
 
-    /// Takes a free context of type `C` that `fits`. `None` if there is none.
+    /// Takes a free context of type `C` for which `fits` returns true. `None` if there is none.
     pub fn take<C: Any + Send>(&mut self, fits: impl Fn(&C) -> bool) -> Option<Box<C>> {
         let matches = |context: &Context| context.memory.downcast_ref().is_some_and(&fits);
         let index = self.free.iter().rposition(matches)?;
@@ -63,7 +63,7 @@ impl Contexts {
     /// Puts a context back. `size` is the number of bytes that it holds, for [`held`](Self::held). The context is
     /// dropped if 16 others of its type are free.
     pub fn put<C: Any + Send>(&mut self, context: Box<C>, size: usize) {
-        if self.free.iter().filter(|other| other.memory.is::<C>()).count() < MOST {
+        if self.free.iter().filter(|other| other.memory.is::<C>()).count() < MAX_FREE {
             self.free.push(Context { memory: context, size, used: true });
         }
     }

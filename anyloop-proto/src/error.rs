@@ -10,7 +10,7 @@ pub use response::ResponseError;
 
 /// Why a connection failed. `Copy`, 32 bytes.
 ///
-/// After a failure nothing is sent but what has already been appended: a Close frame, or the response to a request;
+/// After a failure, only output that was already appended is sent, such as a Close frame or the response to a request.
 /// [`Connection::shutdown`](crate::Connection::shutdown) says what to do with the byte stream.
 ///
 /// ```
@@ -29,7 +29,7 @@ pub use response::ResponseError;
 /// assert_eq!(failure.close_code(), Some(CloseCode::PROTOCOL_ERROR));
 /// assert_eq!(
 ///     failure.to_string(),
-///     "peer: reserved opcode 0x3 (connection open, after 1 messages)"
+///     "peer: reserved opcode 0x3 (connection open, after 1 message)"
 /// );
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,10 @@ impl fmt::Display for Failure {
         write!(f, "{}: {cause} (connection {state}", cause.party())?;
         match *state {
             State::Connecting => f.write_str(")"),
-            _ => write!(f, ", after {messages} messages)"),
+            _ => {
+                let plural = if *messages == 1 { "" } else { "s" };
+                write!(f, ", after {messages} message{plural})")
+            }
         }
     }
 }
@@ -202,7 +205,7 @@ pub enum Cause {
     EndOfStream,
     /// A new message began inside a fragmented one (RFC 6455 §5.4).
     ExpectedContinuation,
-    /// An extension refused a frame.
+    /// An extension could not decode a message.
     Extension(ExtensionError),
     /// A fragmented control frame (RFC 6455 §5.5).
     FragmentedControl,
@@ -236,8 +239,8 @@ pub enum Cause {
     OutputLost,
     /// The peer did not answer a keep-alive ping in time.
     PongTimeout,
-    /// Reserved bits that no extension uses (RFC 6455 §5.2), where the first byte of the frame has them: 0x40, 0x20 and
-    /// 0x10.
+    /// Reserved bits that no extension uses (RFC 6455 §5.2), as they stand in the first byte of the frame: 0x40, 0x20
+    /// and 0x10.
     ReservedBits(u8),
     /// A reserved opcode (RFC 6455 §5.2).
     ReservedOpcode(u8),
@@ -278,8 +281,8 @@ impl Cause {
         }
     }
 
-    /// The code of the Close frame for this cause, if one is sent: that is so unless we have sent a Close before.
-    /// `None` if no Close frame is sent for it.
+    /// The code of the Close frame that is sent for this cause, unless we have sent a Close before. `None` if no Close
+    /// frame is sent for this cause.
     #[must_use]
     pub const fn close_code(self) -> Option<CloseCode> {
         Some(match self {
@@ -495,7 +498,7 @@ pub enum HandshakeError {
     Abandoned,
     /// Sec-WebSocket-Accept in the response does not match the key.
     AcceptMismatch,
-    /// The body of a request is larger than the limit.
+    /// The body of a request is larger than the limit, or has too many bytes beside its content (such as trailers).
     BodyTooBig,
     /// A field that may appear once appears more than once.
     Duplicate(Field),
@@ -505,7 +508,7 @@ pub enum HandshakeError {
     HttpVersion,
     /// A field has an invalid value.
     Invalid(Field),
-    /// The head is not HTTP.
+    /// The head is not valid HTTP.
     Malformed,
     /// The body violates its transfer coding (RFC 9112 §7.1).
     MalformedBody,
@@ -515,22 +518,21 @@ pub enum HandshakeError {
     Missing(Field),
     /// The target is a `wss` URI, and the byte stream is not secure.
     NotSecure,
-    /// The `OriginPolicy` does not allow the origin (RFC 6455
-    /// §10.2).
+    /// The `OriginPolicy` does not allow the origin (RFC 6455 §10.2).
     OriginRefused,
     /// The application refused the request with this status (servers only).
     Refused(u16),
-    /// The server answered with a status other than 101; the response can be read.
+    /// The server answered with a status other than 101, or a proxy with one other than 2xx; the response can be read.
     Rejected(u16),
-    /// The form of the request target does not fit the method (RFC 9112 §3.2).
+    /// The request target is invalid, or its form does not fit the method (RFC 9112 §3.2).
     Target,
-    /// The request line is larger than the limit.
+    /// The request line is larger than the limit, or the request target has more than 65,534 bytes.
     TargetTooLong,
     /// More header fields than the limit.
     TooManyFields,
     /// More than 16 interim responses (1xx).
     TooManyInterim,
-    /// A feature of HTTP that is not supported, such as an unknown transfer coding.
+    /// A field has a value that is not supported, such as an unknown transfer coding.
     Unsupported(Field),
     /// A WebSocket version other than 13.
     Version,
@@ -671,8 +673,10 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ControlTooLong(len) => write!(f, "control frame of {len} bytes, limit 125"),
-            Self::MessageUnfinished => f.write_str("the message begun in pieces is not finished"),
-            Self::NoMessageBegun => f.write_str("no message is begun"),
+            Self::MessageUnfinished => {
+                f.write_str("cannot send: a message begun in pieces must be finished first")
+            }
+            Self::NoMessageBegun => f.write_str("cannot send a piece: no message was begun"),
             Self::NotOpen(state) => write!(f, "cannot send: connection {state}"),
             Self::ReasonTooLong(len) => write!(f, "close reason of {len} bytes, limit 123"),
             Self::ReasonWithoutCode => f.write_str("a close reason needs a code"),

@@ -71,7 +71,7 @@ use crate::kind::Kind;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Decoder: Send {
-    /// The reserved bits that this extension sets on the first frame of a message.
+    /// The reserved bits that this extension uses on the first frame of a message.
     fn claims(&self) -> Rsv;
 
     /// Decodes the next part of a message and appends the result to `message`, which must not
@@ -79,8 +79,8 @@ pub trait Decoder: Send {
     /// allocates memory.
     ///
     /// Part boundaries are arbitrary and may lie inside a frame. Bytes decoded before an error are
-    /// appended. A message that arrives whole is one part. A decoder may hold parts back and decode them later, at the
-    /// last one at the latest.
+    /// appended. A message that arrives whole is one part. A decoder may hold parts back, and decode them together with
+    /// a later part: the last one, at the latest.
     ///
     /// `contexts` are those of the thread; see [`Contexts`].
     ///
@@ -110,8 +110,8 @@ pub trait Encoder: Send {
     /// message unencoded. `len` is the size of the message in bytes, if known.
     fn begin(&mut self, kind: Kind, len: Option<usize>) -> Option<Rsv>;
 
-    /// Encodes the next part of the message and appends the result to `out`. `contexts` are those of the thread; see
-    /// [`Contexts`].
+    /// Encodes the next part of the message and appends the result to `out`. The message ends with this part if `last`
+    /// is true. `contexts` are those of the thread; see [`Contexts`].
     fn encode(&mut self, payload: &[u8], last: bool, out: &mut Vec<u8>, contexts: &mut Contexts);
 
     /// The key under which encoded [`Prepared`](crate::Prepared) messages are shared with other connections. `None`,
@@ -128,15 +128,15 @@ pub trait Encoder: Send {
         let _ = (payload, out, contexts);
     }
 
-    /// A message was sent as [`encode_shared`](Self::encode_shared) has encoded it. Later messages may depend on it.
-    /// By default this does nothing.
+    /// Reports that a message was sent in the encoding of [`encode_shared`](Self::encode_shared). Later messages may
+    /// depend on it. By default this does nothing.
     fn shared_sent(&mut self, payload: &[u8]) {
         let _ = payload;
     }
 }
 
-/// What two encoders have in common if the same encoded message serves both: their type, and a number for their
-/// parameters.
+/// A key of encoders: the encoders with the same key encode a message in the same way. It consists of the type of the
+/// encoder, and a number for its parameters.
 ///
 /// ```
 /// use anyloop_proto::extension::ShareKey;

@@ -4,7 +4,8 @@ use crate::pool::BufferPool;
 
 /// Received bytes in the caller's buffer.
 ///
-/// Payloads are unmasked and returned in place, so a message that arrives whole is never copied.
+/// Payloads are unmasked and returned in place. A message of one frame that arrives whole is never copied, unless an
+/// extension has to decode it.
 /// Taken bytes disappear from [`rest`](Self::rest). The caller keeps the bytes that are not taken:
 /// those after a Close, or those left when the caller stops.
 ///
@@ -37,8 +38,8 @@ impl<'b> Input<'b> {
         Self { rest: bytes, pool: None }
     }
 
-    /// Input over `bytes`. Messages that arrive in parts are gathered in memory from `pool`, which
-    /// gets it back once they were read. In the steady state nothing is allocated.
+    /// Input over `bytes`. Messages that arrive in parts are gathered in memory from `pool`. The memory goes back to
+    /// the pool when the message was read, so in the steady state nothing is allocated.
     #[inline]
     #[must_use]
     pub fn with_pool(bytes: &'b mut [u8], pool: &'b mut BufferPool) -> Self {
@@ -88,7 +89,7 @@ impl<'b> Input<'b> {
         self.take(self.len())
     }
 
-    /// Replaces the remaining bytes: by those that [`take_all`](Self::take_all) has taken and that are not used.
+    /// Replaces the remaining bytes. For bytes that [`take_all`](Self::take_all) returned and that were not used.
     pub fn put_back(&mut self, bytes: &'b mut [u8]) {
         self.rest = bytes;
     }

@@ -1,4 +1,4 @@
-//! A WebSocket state machine without sockets, clocks and threads (sans-io).
+//! A WebSocket state machine without sockets, clocks or threads (sans-io).
 #![no_std]
 #![forbid(unsafe_code)]
 

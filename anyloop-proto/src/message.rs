@@ -155,9 +155,9 @@ impl<'e> From<Text<'e>> for Message<'e> {
 
 /// The text of a message: valid UTF-8.
 ///
-/// The bytes were checked as they arrived. If the message arrived in one piece,
-/// [`as_str`](Self::as_str) is free; if it was gathered from parts, each call of `as_str` checks
-/// the whole text again, at 10 GB/s or more. An application that only forwards the message uses
+/// The bytes were checked as they arrived. [`as_str`](Self::as_str) is free for a text of the fast path
+/// ([`Receiver::next_message`](crate::Receiver::next_message)), and for one made from a `str`. For any other text, each
+/// call of `as_str` checks all of it again, at 10 GB/s or more. An application that only forwards the message uses
 /// [`as_bytes`](Self::as_bytes).
 ///
 /// ```
@@ -187,6 +187,7 @@ enum Repr<'e> {
 }
 
 impl<'e> Text<'e> {
+    /// A text whose bytes were checked before.
     pub(crate) const fn checked(bytes: &'e [u8]) -> Self {
         Self(Repr::Checked(bytes))
     }
@@ -266,8 +267,7 @@ impl Eq for Text<'_> {}
 pub struct Chunk<'e> {
     /// Whether the message is text or binary.
     pub kind: Kind,
-    /// The bytes. A chunk of text may end inside a character; all bytes up to there are valid so
-    /// far.
+    /// The bytes. A chunk of text may end inside a character; all bytes before that character are valid UTF-8.
     pub payload: &'e [u8],
     /// Whether the message begins with this chunk.
     pub first: bool,
@@ -278,9 +278,11 @@ pub struct Chunk<'e> {
 /// A message that is encoded once and sent to many connections.
 ///
 /// Cloning is cheap. Server connections send the same bytes, by reference if the output [supports
-/// it](crate::Output::write_shared). A client masks each copy anew (RFC 6455 §5.3). An encoder whose messages [can be
-/// shared](crate::extension::Encoder::share_key) encodes once for all connections with its parameters, for up to four
-/// sets of parameters; any other connection with an encoder encodes its own copy.
+/// it](crate::Output::write_shared). A client masks each copy anew (RFC 6455 §5.3).
+///
+/// With an extension, the message is encoded once for all connections whose encoders have the same
+/// [share key](crate::extension::Encoder::share_key), for up to four keys. Any other connection with an encoder encodes
+/// its own copy.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -298,7 +300,7 @@ pub struct Chunk<'e> {
 #[derive(Clone)]
 pub struct Prepared {
     frames: Arc<Frames>,
-    header: u8,
+    header_size: u8,
     kind: Kind,
     compressible: bool,
 }
@@ -311,7 +313,7 @@ struct Frames {
     encoded: [OnceLock<(ShareKey, Arc<[u8]>)>; MAX_ENCODED],
 }
 
-/// The number of encoders, with different keys, for which a prepared message keeps a frame.
+/// The number of different keys under which a prepared message keeps an encoded frame.
 #[cfg(feature = "std")]
 const MAX_ENCODED: usize = 4;
 
@@ -321,7 +323,8 @@ impl Prepared {
     pub fn new<'m>(message: impl Into<Message<'m>>) -> Self {
         let message = message.into();
         let payload = message.as_bytes();
-        let header = FrameHeader::new(message.kind().opcode(), true, payload.len() as u64);
+        let fin = true;
+        let header = FrameHeader::new(message.kind().opcode(), fin, payload.len() as u64);
         let mut frame = Vec::with_capacity(header.size() + payload.len());
         header.encode(&mut frame);
         frame.extend_from_slice(payload);
@@ -330,8 +333,8 @@ impl Prepared {
             #[cfg(feature = "std")]
             encoded: Default::default(),
         };
-        let (header, kind) = (header.size() as u8, message.kind());
-        Self { frames: Arc::new(frames), header, kind, compressible: true }
+        let (header_size, kind) = (header.size() as u8, message.kind());
+        Self { frames: Arc::new(frames), header_size, kind, compressible: true }
     }
 
     /// Whether an extension may encode the message. See [`Uncompressed`].
@@ -343,19 +346,19 @@ impl Prepared {
     /// The message.
     #[must_use]
     pub fn message(&self) -> Message<'_> {
-        let payload = &self.frames.plain[usize::from(self.header)..];
+        let payload = &self.frames.plain[usize::from(self.header_size)..];
         match self.kind {
             Kind::Binary => Message::Binary(payload),
             Kind::Text => Message::Text(Text::checked(payload)),
         }
     }
 
-    pub(crate) fn frame(&self) -> &Arc<[u8]> {
+    pub(crate) fn plain_frame(&self) -> &Arc<[u8]> {
         &self.frames.plain
     }
 
     /// The frame that was encoded under this key. If there is none yet, `encode` creates it. `None` if the message
-    /// keeps no further frame.
+    /// already keeps its [`MAX_ENCODED`] frames under other keys.
     #[cfg(feature = "std")]
     pub(crate) fn encoded_frame(
         &self,
@@ -380,8 +383,8 @@ impl Prepared {
     }
 }
 
-/// A message that extensions do not compress: it is compressed already, or contains a secret beside text that others
-/// have chosen (the attacks CRIME and BREACH).
+/// A message that extensions do not compress: because it is compressed already, or because it contains a secret beside
+/// text that others have chosen (the attacks CRIME and BREACH).
 ///
 /// It can be sent wherever a message can.
 ///
@@ -402,7 +405,7 @@ impl<M: Into<Self>> From<Uncompressed<M>> for Prepared {
     }
 }
 
-/// What can be sent can be prepared.
+/// Prepares anything that can be sent.
 macro_rules! prepared_from {
     ($($message:ty),*) => {
         $(impl From<$message> for Prepared {

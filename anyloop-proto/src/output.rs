@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 
 use crate::contexts::Contexts;
 
-/// Frames with at least this many bytes of payload are offered to [`Output::write_vectored`] first.
+/// Unmasked, unencoded frames with at least this many bytes of payload are offered to [`Output::write_vectored`] first,
+/// and so are pieces of HTTP bodies of this size.
 pub const LARGE_PAYLOAD: usize = 16 * 1024;
 
 /// The destination of frames: a buffer, and optional ways to take a large or shared payload without
@@ -72,9 +73,10 @@ pub trait Output {
         (self.buffer(), None)
     }
 
-    /// Offers a whole frame as header and payload. The payload has at least [`LARGE_PAYLOAD`] bytes
-    /// and is neither masked nor encoded. Returns whether the output took both, by writing them or
-    /// by keeping what it could not write. The default returns `false`.
+    /// Offers a whole frame as header and payload, or a piece of an HTTP body as payload, after its chunk header (empty
+    /// if the body is not chunked). The payload has at least [`LARGE_PAYLOAD`] bytes and is neither masked nor encoded.
+    /// Returns whether the output took both, by writing them or by keeping what it could not write. The default returns
+    /// `false`.
     fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
         let _ = (header, payload);
         false

@@ -63,7 +63,7 @@ pub struct WebSocket {
     events: VecDeque<Event>,
 }
 
-/// The output, and whether earlier output still waits for the peer.
+/// The output, and whether earlier output still waits for the peer to read.
 #[derive(Debug, Default)]
 struct OutputBuffer {
     bytes: Vec<u8>,
@@ -182,8 +182,8 @@ impl WebSocket {
         Self { phase, input: Vec::new(), output, events: VecDeque::new() }
     }
 
-    /// Takes received bytes. While a WebSocket request waits for its answer, all of them are
-    /// buffered: see [`wants_input`](Self::wants_input).
+    /// Takes received bytes. While a request waits for its answer, they are not processed: see
+    /// [`wants_input`](Self::wants_input).
     pub fn receive(&mut self, bytes: &[u8], now: Instant) {
         if self.wants_input() {
             self.input.extend_from_slice(bytes);
@@ -193,8 +193,8 @@ impl WebSocket {
         }
     }
 
-    /// Whether input is processed now. While a server's request waits for its answer, input is only
-    /// buffered, so the caller should stop reading.
+    /// Whether input is processed now. While a WebSocket request waits for its answer, input is only buffered, and
+    /// while a plain HTTP request does, it is dropped. The caller should not read meanwhile.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         match &self.phase {
@@ -224,13 +224,13 @@ impl WebSocket {
         };
         self.report(result);
         if self.output.blocked || !self.output.bytes.is_empty() {
-            self.lose_output();
+            self.handle_lost_output();
         }
     }
 
     /// Reports that output taken by [`poll_output`](Self::poll_output) will not be written: see
     /// [`Connection::handle_lost_output`].
-    pub fn lose_output(&mut self) {
+    pub fn handle_lost_output(&mut self) {
         if let Phase::Open(connection) = &mut self.phase {
             let result = connection.handle_lost_output();
             self.report(result);
@@ -243,7 +243,7 @@ impl WebSocket {
         self.output.blocked = blocked;
         match &mut self.phase {
             Phase::Open(connection) => connection.handle_writable(now, &mut self.output),
-            // How much waits is not known here; the time to read it begins when something does.
+            // How much waits is not known here. The response timeout begins when output begins to wait.
             Phase::Server(handshake) => handshake.handle_written(usize::from(blocked), now),
             Phase::Client(_) => {}
         }
@@ -255,7 +255,7 @@ impl WebSocket {
         self.events.pop_front()
     }
 
-    /// All bytes that are ready to send.
+    /// All bytes that are ready to send; `None` if there are none.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Vec<u8>> {
         let output = core::mem::take(&mut self.output.bytes);
@@ -360,7 +360,7 @@ impl WebSocket {
     /// open.
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<(), Refused> {
         let Self { phase, output, .. } = self;
-        open(phase)?.sender.send(message, output)
+        open_connection(phase)?.sender.send(message, output)
     }
 
     /// Sends a ping.
@@ -371,7 +371,7 @@ impl WebSocket {
     /// open.
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), Refused> {
         let Self { phase, output, .. } = self;
-        open(phase)?.sender.ping(payload, output)
+        open_connection(phase)?.sender.ping(payload, output)
     }
 
     /// Begins the closing handshake, or abandons the opening handshake.
@@ -393,12 +393,11 @@ impl WebSocket {
         Ok(())
     }
 
-    /// The connection and its output, for everything that has no method here; `None` until it is
-    /// open.
+    /// The connection and its output, for everything that has no method here. `None` until the connection is open.
     #[must_use]
     pub fn parts(&mut self) -> Option<(&mut Connection, &mut impl Output)> {
         let Self { phase, output, .. } = self;
-        open(phase).ok().map(|connection| (connection, output))
+        open_connection(phase).ok().map(|connection| (connection, output))
     }
 
     /// Processes the buffered input, in the handshake and after it.
@@ -464,7 +463,7 @@ impl WebSocket {
     }
 }
 
-fn open(phase: &mut Phase) -> Result<&mut Connection, Refused> {
+fn open_connection(phase: &mut Phase) -> Result<&mut Connection, Refused> {
     match phase {
         Phase::Open(connection) => Ok(connection),
         _ => Err(Refused::NotOpen(State::Connecting)),

@@ -13,7 +13,8 @@ const FRAGMENT_CHARGE: u64 = 16;
 /// The number of fragments that is allowed for any size limit.
 const MIN_FRAGMENT_LIMIT: u64 = 1 << 16;
 
-/// The least outstanding payload, in bytes, for which memory to receive into is handed out.
+/// Memory to receive into is handed out only if this many bytes of the payload are outstanding, and this many bytes of
+/// the message have arrived.
 const MIN_DIRECT_READ: usize = 4096;
 
 /// The state of a receiver in the middle of a message or a frame. It is boxed, so that an idle
@@ -24,7 +25,7 @@ pub(crate) struct Partial {
     pub(crate) position: Position,
     pub(crate) message: Option<MessageState>,
     pub(crate) assembly: Assembly,
-    /// The last event borrows the assembly.
+    /// An event was returned that may borrow the assembly.
     pub(crate) borrowed: bool,
 }
 
@@ -33,13 +34,14 @@ impl Partial {
     pub(crate) const fn outstanding(&self) -> u64 {
         match self.position {
             Position::Payload { remaining, .. } => {
-                remaining.saturating_sub(self.assembly.raw() as u64)
+                remaining.saturating_sub(self.assembly.unprocessed() as u64)
             }
             Position::Header { .. } => 0,
         }
     }
 
-    /// Memory to receive the outstanding payload into; `None` if the payload is small.
+    /// Memory to receive the outstanding payload into; `None` if little is outstanding or has arrived, or if the
+    /// payload is that of a control frame or encoded.
     pub(crate) fn receive_buffer(&mut self) -> Option<&mut [u8]> {
         let Position::Payload { opcode, fin, .. } = self.position else { return None };
         if opcode.is_control() || self.message?.encoded {
@@ -110,8 +112,8 @@ impl MessageState {
     pub(crate) fn check_size(&self, len: u64, limit: u64, streaming: bool) -> Result<(), Cause> {
         // The decoder enforces the limit on an encoded message. Here, only its encoded size is
         // bounded, because encoding hardly ever makes a message much larger.
-        let most = if self.encoded { limit.saturating_add(limit / 16 + 1024) } else { limit };
-        let size = self.size.checked_add(len).filter(|&size| size <= most);
+        let max_size = if self.encoded { limit.saturating_add(limit / 16 + 1024) } else { limit };
+        let size = self.size.checked_add(len).filter(|&size| size <= max_size);
         let Some(size) = size else { return Err(Cause::MessageTooBig { limit }) };
         if !streaming && usize::try_from(size).is_err() {
             return Err(Cause::LengthOverflow);
@@ -140,7 +142,7 @@ pub(crate) fn check_text(
     last: bool,
 ) -> Result<(), Cause> {
     let at = match utf8.check(bytes) {
-        Err(error) => error.valid,
+        Err(error) => error.at,
         Ok(()) if last && !utf8.is_complete() => bytes.len(),
         Ok(()) => return Ok(()),
     };

@@ -8,7 +8,7 @@ use crate::assembly::{Assembly, LARGE};
 use crate::contexts::Contexts;
 use crate::partial::Partial;
 
-/// Memory for messages that arrive in parts, reused from message to message.
+/// Memory for messages that arrive in parts (several reads or frames), reused from message to message.
 ///
 /// One pool serves all connections of a thread. A message that arrives in parts takes memory from
 /// the pool, and the pool gets the memory back once the message was read. See
@@ -26,7 +26,7 @@ pub struct BufferPool {
     small: FreeList<Vec<u8>>,
     large: FreeList<Vec<u8>>,
     held: usize,
-    most: usize,
+    max_bytes: usize,
     contexts: Contexts,
 }
 
@@ -35,15 +35,15 @@ pub struct BufferPool {
 const ARRIVED_FRACTION: usize = 32;
 
 impl BufferPool {
-    /// A pool that keeps at most `most` bytes.
+    /// A pool that keeps at most this many bytes, without those of its [contexts](Self::contexts).
     #[must_use]
-    pub const fn new(most: usize) -> Self {
+    pub const fn new(max_bytes: usize) -> Self {
         Self {
             partials: FreeList::new(),
             small: FreeList::new(),
             large: FreeList::new(),
             held: 0,
-            most,
+            max_bytes,
             contexts: Contexts::new(),
         }
     }
@@ -64,22 +64,22 @@ impl BufferPool {
         &mut self.contexts
     }
 
-    /// State for a message or frame that arrives in parts.
-    pub(crate) fn get(&mut self) -> Box<Partial> {
+    /// Takes the state for a message or frame that arrives in parts, or creates it.
+    pub(crate) fn take(&mut self) -> Box<Partial> {
         let Some(partial) = self.partials.pop() else { return Box::default() };
         self.held -= heap_size(&partial);
         partial
     }
 
     /// Gives a message a buffer, if it has none yet. `arrived` is the number of bytes that are about to be appended.
-    pub(crate) fn provide(&mut self, assembly: &mut Assembly, arrived: usize) {
+    pub(crate) fn provide_buffer(&mut self, assembly: &mut Assembly, arrived: usize) {
         if assembly.buffer_capacity() == 0 {
-            assembly.set_buffer(self.get_buffer(arrived));
+            assembly.set_buffer(self.take_buffer(arrived));
         }
     }
 
-    /// A buffer for a message of which `arrived` bytes have arrived.
-    fn get_buffer(&mut self, arrived: usize) -> Vec<u8> {
+    /// Takes a buffer for a message of which `arrived` bytes have arrived. If there is none, returns an empty one.
+    fn take_buffer(&mut self, arrived: usize) -> Vec<u8> {
         let fits =
             |buffer: &mut Vec<u8>| buffer.capacity() <= arrived.saturating_mul(ARRIVED_FRACTION);
         let buffer = self.large.pop_if(fits).or_else(|| self.small.pop()).unwrap_or_default();
@@ -87,16 +87,17 @@ impl BufferPool {
         buffer
     }
 
+    /// Takes back the state of a message or frame, and its buffer; frees what exceeds the limit.
     pub(crate) fn put(&mut self, mut partial: Box<Partial>) {
         let mut assembly = mem::take(&mut partial.assembly);
         let buffer = assembly.reset();
         *partial = Partial { assembly, ..Partial::default() };
         let (size, buffer_size) = (heap_size(&partial), buffer.capacity());
-        if self.held + size <= self.most {
+        if self.held + size <= self.max_bytes {
             self.held += size;
             self.partials.push(partial);
         }
-        if buffer_size > 0 && self.held + buffer_size <= self.most {
+        if buffer_size > 0 && self.held + buffer_size <= self.max_bytes {
             self.held += buffer_size;
             let free = if buffer_size > LARGE { &mut self.large } else { &mut self.small };
             free.push(buffer);
@@ -174,7 +175,7 @@ impl fmt::Debug for BufferPool {
             .field("small", &self.small.items.len())
             .field("large", &self.large.items.len())
             .field("held", &self.held)
-            .field("most", &self.most)
+            .field("max_bytes", &self.max_bytes)
             .field("contexts", &self.contexts)
             .finish()
     }
@@ -186,8 +187,8 @@ mod tests {
 
     /// The state of a message of which `arrived` bytes have arrived, with a buffer from the pool.
     fn take(pool: &mut BufferPool, arrived: usize) -> Box<Partial> {
-        let mut partial = pool.get();
-        pool.provide(&mut partial.assembly, arrived);
+        let mut partial = pool.take();
+        pool.provide_buffer(&mut partial.assembly, arrived);
         partial
     }
 

@@ -28,7 +28,7 @@ use crate::time::Instant;
 /// assert!(protocol.failure().is_some());
 /// ```
 #[derive(Default)]
-#[expect(clippy::exhaustive_enums, reason = "a driver has to handle each of them")]
+#[expect(clippy::exhaustive_enums, reason = "a transport has to handle each variant")]
 pub enum Protocol {
     /// The opening handshake of a server. Boxed because it is large and short-lived.
     Server(Box<ServerHandshake>),
@@ -91,8 +91,8 @@ impl Protocol {
         }
     }
 
-    /// Whether input is ignored, because the peer's Close has arrived or the connection has failed.
-    /// A driver then reads only to see the end of the stream.
+    /// Whether input is ignored: the peer's Close has arrived, an HTTP request was answered, or the handshake or the
+    /// connection has failed. A transport then reads only to see the end of the stream.
     #[inline]
     #[must_use]
     pub fn discards_input(&self) -> bool {
@@ -165,7 +165,7 @@ impl Protocol {
     }
 
     /// Reports that output of the connection will never be written: see [`Connection::handle_lost_output`].
-    /// [`failure`](Self::failure) returns a failure that results. A handshake has no use for it.
+    /// [`failure`](Self::failure) returns a failure that results. Does nothing during a handshake.
     pub fn handle_lost_output(&mut self) {
         if let Self::Open(connection) = self {
             let _: Result<(), Failure> = connection.handle_lost_output();
@@ -194,7 +194,7 @@ impl Protocol {
         }
     }
 
-    /// Why the handshake or the connection failed; `None` if it has not.
+    /// Why the handshake or the connection failed; `None` if it has not, and in [`Closed`](Self::Closed).
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         match self {
@@ -205,7 +205,7 @@ impl Protocol {
         }
     }
 
-    /// The counters of the connection; zero unless it is open.
+    /// The counters of the connection; zero during the handshake, and in [`Closed`](Self::Closed).
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         match self {

@@ -66,12 +66,15 @@ pub trait Random: Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsRandom;
 
+/// The bytes that are read from the operating system at once.
 #[cfg(feature = "std")]
 const REFILL: usize = 4096;
 
+/// The random bytes of a thread.
 #[cfg(feature = "std")]
 struct Cache {
     bytes: [u8; REFILL],
+    /// The number of bytes, from the beginning, that were used.
     used: usize,
 }
 

@@ -50,7 +50,7 @@ impl Add<Duration> for Instant {
 impl Sub for Instant {
     type Output = Duration;
 
-    /// The time from `earlier` to `self`; zero when `earlier` is the later one.
+    /// The time from `earlier` to `self`; zero if `earlier` is later than `self`.
     #[inline]
     fn sub(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -1,26 +1,27 @@
 //! Streaming UTF-8 validation that fails at the offending byte (RFC 6455 §8.1).
 
-/// Checks a text that arrives in pieces of any size.
+/// Checks a text that arrives in parts of any size.
 ///
 /// Keeps at most the three bytes of an incomplete code point.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Utf8 {
+    /// The incomplete code point at the end of the text so far: its first `len` bytes.
     partial: [u8; 3],
     len: u8,
 }
 
-/// The text is not UTF-8: the byte at index `valid` of the piece is invalid.
+/// The text is not UTF-8: the byte at index `at` of the part is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidUtf8 {
-    pub(crate) valid: usize,
+    pub(crate) at: usize,
 }
 
 impl Utf8 {
-    /// Checks the next piece. An error means that no continuation can make the text valid.
-    pub(crate) fn check(&mut self, piece: &[u8]) -> Result<(), InvalidUtf8> {
+    /// Checks the next part. An error means that no continuation can make the text valid.
+    pub(crate) fn check(&mut self, part: &[u8]) -> Result<(), InvalidUtf8> {
         let mut done = 0;
         while self.len > 0 {
-            let Some(&byte) = piece.get(done) else { return Ok(()) };
+            let Some(&byte) = part.get(done) else { return Ok(()) };
             let known = usize::from(self.len);
             let mut point = [self.partial[0], self.partial[1], self.partial[2], 0];
             point[known] = byte;
@@ -31,11 +32,11 @@ impl Utf8 {
                     self.partial[known] = byte;
                     self.len += 1;
                 }
-                Err(_) => return Err(InvalidUtf8 { valid: done }),
+                Err(_) => return Err(InvalidUtf8 { at: done }),
             }
             done += 1;
         }
-        let rest = &piece[done..];
+        let rest = &part[done..];
         if simdutf8::basic::from_utf8(rest).is_ok() {
             return Ok(());
         }
@@ -49,11 +50,11 @@ impl Utf8 {
                 self.len = partial.len() as u8;
                 Ok(())
             }
-            // `len` counts the bytes before the invalid one. A byte that cannot begin a code point
+            // `len` counts the bytes of the code point before the invalid one. A byte that cannot begin a code point
             // is itself the invalid one.
             Some(len) => {
                 let begun = matches!(rest[valid], 0xC2..=0xF4);
-                Err(InvalidUtf8 { valid: done + valid + if begun { len } else { 0 } })
+                Err(InvalidUtf8 { at: done + valid + if begun { len } else { 0 } })
             }
         }
     }
@@ -76,12 +77,12 @@ mod tests {
         )
     }
 
-    fn checked(pieces: &[&[u8]]) -> Result<bool, usize> {
+    fn checked(parts: &[&[u8]]) -> Result<bool, usize> {
         let mut utf8 = Utf8::default();
         let mut before = 0;
-        for piece in pieces {
-            utf8.check(piece).map_err(|error| before + error.valid)?;
-            before += piece.len();
+        for part in parts {
+            utf8.check(part).map_err(|error| before + error.at)?;
+            before += part.len();
         }
         Ok(utf8.is_complete())
     }
@@ -110,8 +111,8 @@ mod tests {
             };
             for a in 0..=text.len() {
                 for b in a..=text.len() {
-                    let pieces = [&text[..a], &text[a..b], &text[b..]];
-                    assert_eq!(checked(&pieces), expected, "{text:x?} cut at {a} and {b}");
+                    let parts = [&text[..a], &text[a..b], &text[b..]];
+                    assert_eq!(checked(&parts), expected, "{text:x?} cut at {a} and {b}");
                 }
             }
             let bytes: Vec<&[u8]> = text.chunks(1).collect();

@@ -180,7 +180,7 @@ fn pitfall_an_ending_is_not_clean_if_our_close_was_not_sent() {
         (
             |socket| {
                 drop(socket.poll_output());
-                socket.lose_output();
+                socket.handle_lost_output();
                 socket.receive_error(TransportError::Reset);
             },
             false,

@@ -30,10 +30,9 @@ impl transport::Transport for Pipe {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let (program, arguments) = words.split_first().ok_or("name the program to start")?;
-    let mut command = Command::new(program);
-    let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut words = std::env::args().skip(1);
+    let mut command = Command::new(words.next().ok_or("name the program to start")?);
+    let mut child = command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut stdout = child.stdout.take().expect("it is piped");
     let mut pipe = Pipe(child.stdin.take());
     rustix::io::ioctl_fionbio(pipe.0.as_ref().expect("it is piped"), true)?; // `write` must not block
@@ -50,8 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let now = || proto::Instant::from(std::time::Instant::now());
     let mut buffers = transport::Buffers::default();
     // Only this thread uses the connection, so nobody has to be woken.
-    let waker = std::task::Waker::noop();
-    let mut driver = client.driver(&"ws://child/".parse()?, waker, now())?;
+    let mut driver = client.driver(&"ws://child/".parse()?, std::task::Waker::noop(), now())?;
     driver.start(&mut pipe, &mut buffers, now());
     while !driver.is_closed() {
         // Wait for what the driver waits for.
@@ -64,9 +62,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         let timeout = driver.next_timeout().map(|due| Timespec::try_from(due - now()));
         poll(&mut fds, timeout.transpose()?.as_ref())?;
-        let stdout_is_ready = driver.wants_input() && !fds[0].revents().is_empty();
 
-        if stdout_is_ready {
+        if driver.wants_input() && !fds[0].revents().is_empty() {
             let mut bytes = [0; 4096];
             match stdout.read(&mut bytes) {
                 Ok(0) => driver.handle_eof(&mut pipe, &mut buffers, now()),

@@ -1,5 +1,5 @@
-//! An echo server that two threads run. Ctrl-C closes its connections with 1001, and ends those that have not closed
-//! after a few seconds.
+//! An echo server that two threads run. Ctrl-C or SIGTERM closes its connections with 1001, and ends those that have not
+//! closed after a few seconds.
 //!
 //! ```text
 //! cargo run --example ctrl_c -- 127.0.0.1:9002 [SECONDS]
@@ -9,7 +9,7 @@ use std::{io::Read, os::unix::net::UnixStream, thread, time::Duration};
 
 use anyloop::net::Server;
 use anyloop::prelude::*;
-use signal_hook::{consts::SIGINT, low_level::pipe};
+use signal_hook::{consts::SIGINT, consts::SIGTERM, low_level::pipe};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
@@ -22,7 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // A signal handler may do almost nothing: this one writes a byte, which the main thread waits for.
     let (mut signals, sender) = UnixStream::pair()?;
-    pipe::register(SIGINT, sender)?;
+    pipe::register(SIGINT, sender.try_clone()?)?;
+    pipe::register(SIGTERM, sender)?; // from systemd, or a container's engine
     println!("listening on ws://{}", server.listen(address.as_str())?);
     server.start_accept()?;
 

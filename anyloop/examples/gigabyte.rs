@@ -8,12 +8,12 @@
 
 use anyloop::net::{Client, Server};
 use anyloop::prelude::*;
-use anyloop::proto::Kind;
 
 /// What is sent again and again.
 static PIECE: [u8; 64 << 10] = [b'x'; 64 << 10];
 
 /// One connection: bytes that were received, and those that are still to be sent.
+#[derive(Default)]
 struct Transfer {
     is_client: bool,
     received: u64,
@@ -22,9 +22,9 @@ struct Transfer {
 
 impl Handler for Transfer {
     fn open(&mut self, context: &mut Context<'_, Self>) {
-        if self.is_client {
-            self.begin(context);
-        }
+        // Each side sends one message. The server's pieces follow when it has received the client's.
+        let _ = context.begin(Kind::Binary);
+        self.drained(context);
     }
 
     fn chunk(&mut self, chunk: Chunk<'_>, context: &mut Context<'_, Self>) {
@@ -33,57 +33,42 @@ impl Handler for Transfer {
             let _ = context.close(CloseCode::NORMAL, "");
         } else if chunk.last {
             self.to_send = self.received;
-            self.begin(context);
+            self.drained(context);
         }
     }
 
-    /// The peer has read nearly all of what waited: there is room again.
+    /// Sends pieces until the high-water mark is reached. It is called again when the peer has read nearly all of them.
     fn drained(&mut self, context: &mut Context<'_, Self>) {
-        self.send_on(context);
-    }
-
-    fn close(&mut self, ending: &Ending<'_>, context: &mut Context<'_, Self>) {
-        let sent = ending.statistics.bytes_sent;
-        println!("received {} bytes, sent {sent} bytes", self.received);
-        context.endpoint().shut_down(); // one connection is enough here
-    }
-}
-
-impl Transfer {
-    fn begin(&mut self, context: &mut Context<'_, Self>) {
-        let _ = context.begin(Kind::Binary); // if that fails, so does the first piece
-        self.send_on(context);
-    }
-
-    /// Sends pieces until the high-water mark is reached or the message is complete.
-    fn send_on(&mut self, context: &mut Context<'_, Self>) {
         while self.to_send > 0 {
             let n = self.to_send.min(PIECE.len() as u64);
             self.to_send -= n;
             match context.piece(&PIECE[..n as usize], self.to_send == 0) {
-                Ok(Sent::Backpressure) => return, // `drained` goes on
+                Ok(Sent::Backpressure) => return,
                 Ok(_) => {}
                 Err(error) => return eprintln!("not sent: {error}"),
             }
         }
+    }
+
+    fn close(&mut self, ending: &Ending<'_>, context: &mut Context<'_, Self>) {
+        println!("received {} bytes, sent {} bytes", self.received, ending.statistics.bytes_sent);
+        context.endpoint().shut_down(); // one connection is enough here
     }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
     let place = words.next().unwrap_or_else(|| "127.0.0.1:9002".to_string());
-    let to_send = words.next().map_or(Ok(1 << 30), |word| word.parse())?;
-    if place.starts_with("ws:") {
-        let config = ClientConfig::new().streaming(true).max_message_size(u64::MAX);
+    if let Some(size) = words.next() {
+        let to_send = size.parse()?;
         let factory = move || Transfer { is_client: true, received: 0, to_send };
+        let config = ClientConfig::new().streaming(true).max_message_size(1 << 40);
         let client = Client::with_factory(config, factory)?;
         client.connect(place.as_str())?;
         client.run();
     } else {
-        let config =
-            ServerConfig::new(OriginPolicy::Any).streaming(true).max_message_size(u64::MAX);
-        let factory = || Transfer { is_client: false, received: 0, to_send: 0 };
-        let server = Server::with_factory(config, factory)?;
+        let config = ServerConfig::new(OriginPolicy::Any).streaming(true).max_message_size(1 << 40);
+        let server = Server::with_factory(config, Transfer::default)?;
         println!("listening on ws://{}", server.listen(place.as_str())?);
         server.start_accept()?;
         server.run();

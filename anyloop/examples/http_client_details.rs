@@ -5,16 +5,13 @@
 //! cargo run --example http_client_details -- ws://127.0.0.1:9002/ [UNIX_SOCKET]
 //! ```
 
-use std::{
-    error::Error,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use anyloop::http::{HeaderValue, header};
 use anyloop::net::Client;
 use anyloop::prelude::*;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
     let uri = words.next().unwrap_or_else(|| "ws://127.0.0.1:9002/".to_string());
     let socket = words.next();

@@ -4,14 +4,11 @@
 //! cargo run --example http_files -- 127.0.0.1:9002 FOLDER
 //! ```
 
-use std::error::Error;
-use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::path::Path;
+use std::{error::Error, fs, path::Path};
 
 use anyloop::http::{Response, StatusCode, header};
-use anyloop::net::Server;
-use anyloop::prelude::*;
+use anyloop::{net::Server, prelude::*};
 
 /// The response for a path, if it names a file inside the folder, which has no symbolic links itself.
 fn respond(folder: &Path, path: &str) -> io::Result<Response<Body>> {
@@ -25,7 +22,7 @@ fn respond(folder: &Path, path: &str) -> io::Result<Response<Body>> {
         Some("txt") => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
     };
-    let file = File::open(&path)?;
+    let file = fs::File::open(&path)?;
     let length = file.metadata()?.len();
     // The file may grow meanwhile. If it shrinks, the connection is cut.
     let body = Body::from_reader(file.take(length), length);

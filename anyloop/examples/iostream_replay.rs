@@ -53,6 +53,6 @@ fn replay(recording: &str, output: &str) -> Result<(), Box<dyn Error>> {
     let connection = server.connection();
     connection.register_output(output);
     // The end of the file is the end of the stream.
-    while !connection.is_over() && connection.read_from(&mut recording)? > 0 {}
+    while !connection.has_ended() && connection.read_from(&mut recording)? > 0 {}
     Ok(())
 }

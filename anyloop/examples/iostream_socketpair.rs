@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let server = attach(server.connection(), server_end)?;
     let client = attach(client.connection(&"ws://localhost/".parse()?)?, client_end)?;
     client.0.start()?;
-    while !(server.0.is_over() && client.0.is_over()) {
+    while !(server.0.has_ended() && client.0.has_ended()) {
         turn(&server)?;
         turn(&client)?;
         // A real loop would sleep until a socket is ready or a timeout is due.
@@ -59,7 +59,7 @@ fn attach<H: Handler>(
 
 /// Reads available bytes, writes waiting output, and handles a due timeout.
 fn turn<H: Handler>((connection, socket): &Carried<H>) -> Result<(), Box<dyn Error>> {
-    if !connection.is_over() {
+    if !connection.has_ended() {
         connection.read_from(&mut &*socket)?;
         connection.drive()?;
         connection.handle_timeout()?;

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 /// Passes standard input to the connection until it is over.
 fn carry(connection: &Connection<Handlers>) -> Result<(), CallError> {
     let mut stdin = io::stdin().lock();
-    while !connection.is_over() {
+    while !connection.has_ended() {
         connection.read_from(&mut stdin)?;
         connection.handle_timeout()?;
     }

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 use std::{fs::File, io::Read, os::fd::AsFd};
 
-use anyloop::{net::Client, prelude::*, proto::State};
+use anyloop::{net::Client, prelude::*};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 const HEARTBEAT: Duration = Duration::from_millis(500);

@@ -7,9 +7,7 @@
 
 use std::{error::Error, sync::mpsc, thread};
 
-use anyloop::http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::AUTHORIZATION,
-};
+use anyloop::http::{HeaderMap, HeaderName, Response, StatusCode, header::AUTHORIZATION};
 use anyloop::net::Server;
 use anyloop::prelude::*;
 
@@ -70,13 +68,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn look_up(Question { token, subprotocol, connection }: Question) {
     let name: String = token.chars().rev().collect();
     if name == "nobody" {
-        let mut response = Response::new(b"unknown token\n".to_vec());
+        let mut response = Response::new("unknown token\n");
         *response.status_mut() = StatusCode::UNAUTHORIZED;
         let _ = connection.respond(response);
         return;
     }
-    let headers =
-        HeaderMap::from_iter([(HeaderName::from_static("x-session"), HeaderValue::from(7))]);
+    let headers = HeaderMap::from_iter([(HeaderName::from_static("x-session"), 7.into())]);
     // In this order, so that the name is there when the connection opens.
     let _ = connection.post(move |user, _| user.name = name);
     let _ = connection.accept(Accept::new().with_subprotocol(subprotocol).with_headers(headers));

@@ -5,11 +5,8 @@
 //! cargo run --example telemetry_client -- ws://127.0.0.1:9002/ COUNTS [MILLISECONDS]
 //! ```
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
-};
-use std::{thread, time::Duration};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{sync::Arc, thread, time::Duration};
 
 use anyloop::net::Client;
 use anyloop::prelude::*;

@@ -1,4 +1,4 @@
-//! Which loops the present thread runs.
+//! The loops that the current thread runs.
 
 use std::cell::RefCell;
 
@@ -33,6 +33,6 @@ pub(crate) fn runs(id: u64) -> bool {
 }
 
 /// Whether this thread is inside a run call of any loop.
-pub(crate) fn runs_any() -> bool {
+pub(crate) fn is_in_run_call() -> bool {
     RUNNING.with_borrow(|running| !running.is_empty())
 }

@@ -94,14 +94,58 @@ fn connections_that_open_end_and_fail_are_logged() {
     let lines = lines.0.lock().unwrap();
     let expected = [
         "DEBUG somebody: open, subprotocol None, extension None",
-        "DEBUG somebody: closed, first by peer",
+        "DEBUG somebody: closed; peer sent Close first",
         "DEBUG somebody: open, subprotocol None, extension None",
         "DEBUG somebody: peer: stream ended without a closing handshake (connection open, after 0 messages)",
         "DEBUG somebody: peer: stream ended without a closing handshake (connection connecting)",
-        "ERROR the answer to a request was refused: the client did not offer this subprotocol",
+        "ERROR the application's answer is invalid, 500 is sent instead: the client did not offer this subprotocol",
         "DEBUG somebody: local: request refused with status 500 (connection connecting)",
     ];
     assert_eq!(lines[..], expected);
+}
+
+/// A line names the peer whatever part of the library the subscriber has selected.
+#[test]
+fn a_line_is_complete_without_the_lines_of_other_modules() {
+    struct OnlyOf(Lines, &'static str);
+
+    impl Subscriber for OnlyOf {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target().starts_with(self.1)
+        }
+
+        fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+            self.0.new_span(attributes)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            self.0.event(event);
+        }
+
+        fn enter(&self, id: &Id) {
+            self.0.enter(id);
+        }
+
+        fn exit(&self, id: &Id) {
+            self.0.exit(id);
+        }
+    }
+
+    let lines = Lines::default();
+    let subscriber = OnlyOf(lines.clone(), "anyloop::session::ending");
+    tracing::subscriber::with_default(subscriber, || {
+        let mut server = iostream::Server::new(ServerConfig::new(OriginPolicy::Any));
+        server.set_remote_endpoint("somebody");
+        let connection = server.connection();
+        connection.set_write_handler(|_| Ok(()));
+        connection.read_all(REQUEST.as_bytes()).unwrap();
+        connection.read_all(&frame(CLOSE, "").bytes(Role::Client)).unwrap();
+    });
+    assert_eq!(lines.0.lock().unwrap()[..], ["DEBUG somebody: closed; peer sent Close first"]);
 }
 
 /// Nothing would be seen of either mistake.

@@ -349,7 +349,7 @@ impl Pair {
     fn arrive(&mut self, most: usize) {
         let bytes = self.arriving[..most.min(self.arriving.len())].to_vec();
         let taken = match self.subject.read_all(&bytes) {
-            Ok(taken) if !self.subject.is_over() => taken,
+            Ok(taken) if !self.subject.has_ended() => taken,
             _ => bytes.len(),
         };
         self.allowed += 2 * taken;
@@ -426,7 +426,7 @@ impl Pair {
         self.subject.eof().expect("no handler is running");
         for _ in 0..100 {
             self.exchange();
-            if self.subject.is_over() {
+            if self.subject.has_ended() {
                 return;
             }
             self.pass_time();

@@ -14,10 +14,16 @@ import tempfile
 import time
 from pathlib import Path
 
+from paced_server import BINARY, CONTINUATION, TEXT, PacedServer
+
 COLUMNS, ROWS = 80, 24
 DEADLINE = 20  # seconds for anything that is waited for, on a slow machine
 PROMPT = re.compile(r"^> ?$")
 TIME = re.compile(r"^\d\d:\d\d:\d\d\.\d{3} ")
+MIB = 1 << 20
+# More than the sockets between a program that waits for its peer and the peer hold.
+LARGE = 32 * MIB
+SENDING = re.compile(r"^sending \S{24} \d+\.\d\d MiB of 32\.00 MiB, \d.*/s, \d.* left$")
 
 
 class Terminal:
@@ -182,6 +188,104 @@ def paste(terminal):
     return len(text)
 
 
+def lose_the_connection(start, anyloop):
+    """A line that is typed while there is no connection."""
+    server = PacedServer()
+    terminal = start(f"{anyloop} connect {server.url} --reconnect --handshake-timeout 0")
+    server.accept()
+    terminal.wait("connected", lambda rows: rows[-1] == ">")
+    terminal.type("half a li")
+    terminal.expect("a line is being typed", "> half a li")
+    server.stream.close()
+    again = "* trying again in 0.5 s: "
+    terminal.wait("the connection is lost", lambda rows: any(row.startswith(again) for row in rows) and rows[-1] == "> half a li")
+    terminal.type("ne")
+    terminal.press("Enter")
+    refusal = '* not connected: the line was not sent; type it again after "connected"'
+    terminal.expect("the line is not sent", "> half a line", refusal, ">")
+    server.accept()
+    terminal.wait("connected again", lambda rows: rows[-1] == ">" and rows[-2].startswith("* connected"))
+    terminal.press("Up", "Enter")
+    terminal.expect("the line is sent", "> text 11 B: half a line", ">")
+    server.close()
+    terminal.wait("the server has closed", lambda rows: rows[-1] == "$")
+
+
+def send_a_file(start, anyloop, folder):
+    """The progress bar of a file that is sent."""
+    file = Path(folder) / "large"
+    file.write_bytes(os.urandom(LARGE))
+    server = PacedServer()
+    terminal = start(f"{anyloop} connect {server.url} --no-deflate")
+    server.accept()
+    terminal.wait("connected", lambda rows: rows[-1] == ">")
+    terminal.type(f"/binary {file}")
+    terminal.press("Enter")
+    terminal.wait("a bar", lambda rows: SENDING.match(rows[-1]))
+    server.send(TEXT, b"news")
+    terminal.wait("a message above the bar", lambda rows: rows[-2] == "< text 4 B: news" and SENDING.match(rows[-1]))
+    server.receive(LARGE)
+    terminal.expect("the file is sent", "< text 4 B: news", f"> binary {LARGE} B: {file}", ">")
+    terminal.type("hi")
+    terminal.expect("typing goes on", "> hi")
+    terminal.press("C-c", "C-d")
+    server.close()
+    terminal.wait("closed", lambda rows: rows[-1] == "$")
+    return file
+
+
+def receive_a_file(start, anyloop, folder):
+    """The progress bar of a message that is written to a file."""
+    file = Path(folder) / "received"
+    server = PacedServer()
+    terminal = start(f"{anyloop} connect {server.url} --once --output {file}; echo status $?")
+    server.accept()
+    server.send(BINARY, b"x" * 5 * MIB, last=False)
+    receiving = re.compile(r"^receiving 5\.00 MiB, \d.*/s, \d+s so far$")
+    terminal.wait("a bar", lambda rows: receiving.match(rows[-1]))
+    zero = re.compile(r"^receiving 5\.00 MiB, \d+(\.\d+)? (B|KiB)/s, \d+s so far$")
+    terminal.wait("the rate falls while nothing arrives", lambda rows: zero.match(rows[-1]))
+    check("the part is in the file", file.stat().st_size == 5 * MIB)
+    server.send(CONTINUATION, b"y")
+    server.close()
+    rows = terminal.wait("the bar is erased", lambda rows: rows[-2:] == ["status 0", "$"])
+    check("nothing is left of the bar", not any("receiving" in row for row in rows))
+    check("the file is whole", file.read_bytes() == b"x" * 5 * MIB + b"y")
+
+
+def send_and_receive_a_file(start, anyloop, folder, file):
+    """One bar at a time, and an end inside of the message."""
+    server = PacedServer()
+    received = Path(folder) / "part"
+    options = f"--no-deflate --binary {file} --once -o {received}"
+    terminal = start(f"clear; {anyloop} connect {server.url} {options}; echo status $?")
+    server.accept()
+    terminal.wait("a bar", lambda rows: SENDING.match(rows[-1]))
+    server.send(BINARY, b"x" * MIB, last=False)
+    server.receive(LARGE)
+    server.send(CONTINUATION, b"x", last=False)
+    rows = terminal.wait("the other bar", lambda rows: rows[-1].startswith("receiving 1.00 MiB, "))
+    check("the first bar is erased", not any("sending" in row for row in rows))
+    server.close()
+    rows = terminal.wait("the end", lambda rows: rows[-2:] == ["status 1", "$"])
+    check("nothing is left of the bar", not any("receiving" in row for row in rows))
+    check("it says what is missing", f"has only its first {MIB + 1} bytes" in "".join(rows))
+
+
+def write_what_arrives_while_typing(start, anyloop, folder):
+    file = Path(folder) / "typed"
+    server = PacedServer()
+    terminal = start(f"{anyloop} connect {server.url} --output {file}")
+    server.accept()
+    terminal.wait("connected", lambda rows: rows[-1] == ">")
+    terminal.type("a half-typed li")
+    terminal.expect("a line is being typed", "> a half-typed li")
+    server.send(BINARY, b"x" * 5 * MIB)
+    terminal.expect("it is written", f"< binary {5 * MIB} B: written to {file}", "> a half-typed li")
+    server.close()
+    terminal.wait("closed", lambda rows: rows[-1] == "$")
+
+
 def end_serve(terminal):
     terminal.wait("the status line", lambda rows: rows[-1].startswith("0 connections, "))
     terminal.press("C-c")
@@ -228,6 +332,13 @@ def main():
         type_while_messages_arrive(chat, publish)
         chat.press("C-c")
         chat.expect("Ctrl-C closes", ">", "< close 1000:", "$")
+
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        lose_the_connection(start, anyloop)
+        file = send_a_file(start, anyloop, folder)
+        receive_a_file(start, anyloop, folder)
+        send_and_receive_a_file(start, anyloop, folder, file)
+        write_what_arrives_while_typing(start, anyloop, folder)
 
         end_serve(start(f"{anyloop} serve --listen 127.0.0.1:0"))
     print("terminal: all of it was on the screen")

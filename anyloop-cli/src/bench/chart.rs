@@ -5,16 +5,16 @@ use hdrhistogram::Histogram;
 use super::units;
 
 const ROWS: u32 = 14;
-/// The characters of the longest bar.
+/// The number of characters of the longest bar.
 const WIDTH: usize = 48;
-/// Eighths of a character.
+/// The ends of bars, by eighths of a character.
 const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
-/// Draws it in rows of the same ratio, each with its lower end and its share. The last one has what is
-/// above the 99.99th percentile, too.
+/// Draws a histogram in rows, each with the lower end of its range, its share of the values and a bar. The upper end of
+/// each range is the same multiple of its lower end; the last row has what is above the 99.99th percentile, too.
 pub(super) fn draw(latency: &Histogram<u64>) -> String {
     let (low, high) = (latency.min().max(1) as f64, latency.value_at_quantile(0.9999) as f64);
-    // One value may be all there is: a row has a hundredth of its lower end at least.
+    // All values may be equal: the range of a row is at least a hundredth of its lower end.
     let ratio = (high / low).powf(1.0 / f64::from(ROWS)).max(1.01);
     let ends: Vec<u64> = (0..=ROWS).map(|row| (low * ratio.powi(row as i32)) as u64).collect();
     let rows = ends.windows(2).enumerate().map(|(row, ends)| {
@@ -41,7 +41,7 @@ fn count_between(latency: &Histogram<u64>, low: u64, high: u64) -> u64 {
     values.filter(|(value, _)| (low..=high).contains(value)).map(|(_, count)| count).sum()
 }
 
-/// A bar in proportion. What is not zero has the thinnest bar at least.
+/// A bar whose length is in proportion to `count`; at least the shortest one if that is not zero.
 fn bar(count: u64, most: u64) -> String {
     let eighths = (count as f64 / most as f64 * (WIDTH * 8) as f64).round() as usize;
     let eighths = eighths.max(usize::from(count > 0));

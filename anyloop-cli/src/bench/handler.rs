@@ -9,7 +9,7 @@ use anyloop::endpoint::{Context, HandlerFactory, Sent};
 use anyloop::proto::{CloseCode, Ending, Failure, Message};
 
 use super::options::Pace;
-use super::round::Round;
+use super::round::{Participant, Round};
 use crate::error::{CliError, chain};
 use crate::peer;
 
@@ -20,16 +20,16 @@ const TURN: u32 = 64;
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) struct BenchHandler {
-    round: Arc<Round>,
+    round: Arc<Round<Self>>,
     /// The number of its thread.
     thread: usize,
     /// The number of this connection.
     number: u32,
     /// When sending begins, and when it ends.
     sending: Option<(Instant, Instant)>,
-    /// Messages that were sent.
+    /// The number of messages that were sent.
     sent: u64,
-    /// Since when each message without an answer counts, the oldest first.
+    /// For each message without an answer, the oldest first: the instant from which its latency counts.
     waiting: VecDeque<Instant>,
     /// The send buffer is above its high-water mark.
     blocked: bool,
@@ -40,7 +40,7 @@ pub(super) struct BenchHandler {
 }
 
 /// Makes handlers that are not used: each connection is given its own.
-pub(super) struct BenchFactory(pub(super) Arc<Round>);
+pub(super) struct BenchFactory(pub(super) Arc<Round<BenchHandler>>);
 
 impl HandlerFactory for BenchFactory {
     type Handler = BenchHandler;
@@ -51,7 +51,7 @@ impl HandlerFactory for BenchFactory {
 }
 
 impl BenchHandler {
-    pub(super) fn new(round: Arc<Round>, thread: usize, number: u32) -> Self {
+    pub(super) fn new(round: Arc<Round<Self>>, thread: usize, number: u32) -> Self {
         Self {
             round,
             thread,
@@ -62,28 +62,6 @@ impl BenchHandler {
             blocked: false,
             timed: false,
             finished: false,
-        }
-    }
-
-    /// Begins to send.
-    pub(super) fn begin(&mut self, begin: Instant, end: Instant, context: &mut Context<'_, Self>) {
-        self.sending = Some((begin, end));
-        let time = end.saturating_duration_since(Instant::now());
-        context.set_timer(time, |handler, context| handler.finish(context));
-        match self.round.pace {
-            Pace::Depth(depth) => (0..depth).for_each(|_| self.send(Instant::now(), context)),
-            Pace::Rate(_) => self.send_due(context),
-        }
-    }
-
-    /// Sends no more, and closes when all answers have arrived.
-    pub(super) fn finish(&mut self, context: &mut Context<'_, Self>) {
-        if std::mem::replace(&mut self.finished, true) {
-            return;
-        }
-        match self.waiting.is_empty() {
-            true => _ = context.close(CloseCode::NORMAL, ""), // refused if it is closing already
-            false => _ = context.set_timer(GRACE, |_, context| context.terminate()),
         }
     }
 
@@ -137,6 +115,28 @@ impl BenchHandler {
     /// The number of a message among those of all connections.
     fn number_of(&self, index: u64) -> u64 {
         u64::from(self.number) << 40 | index
+    }
+}
+
+impl Participant for BenchHandler {
+    fn begin(&mut self, begin: Instant, end: Instant, context: &mut Context<'_, Self>) {
+        self.sending = Some((begin, end));
+        let time = end.saturating_duration_since(Instant::now());
+        context.set_timer(time, |handler, context| handler.finish(context));
+        match self.round.pace {
+            Pace::Depth(depth) => (0..depth).for_each(|_| self.send(Instant::now(), context)),
+            Pace::Rate(_) => self.send_due(context),
+        }
+    }
+
+    fn finish(&mut self, context: &mut Context<'_, Self>) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        match self.waiting.is_empty() {
+            true => _ = context.close(CloseCode::NORMAL, ""), // refused if it is closing already
+            false => _ = context.set_timer(GRACE, |_, context| context.terminate()),
+        }
     }
 }
 
@@ -195,7 +195,7 @@ impl Handler for BenchHandler {
     }
 
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
-        self.round.fail(peer::not_opened(failure, context));
+        self.round.fail(peer::not_opened(failure, false, context));
         self.round.ended();
     }
 }

@@ -9,6 +9,7 @@ mod payload;
 mod progress;
 mod report;
 mod round;
+mod run;
 mod tally;
 mod units;
 
@@ -28,13 +29,14 @@ pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     crate::descriptors::raise_limit();
     let tls = options.tls.tls(options.urls.iter().any(|url| url.0.secure()), false)?;
     let config = options.config(tls).proxy(options.route.proxies()?);
+    let overrides = options.route.overrides();
     let mut reports: Vec<_> = options.urls.iter().map(|url| Report::new(url, options)).collect();
     let bar = Bar::new();
     for index in order(reports.len()) {
         let report = &mut reports[index];
         let round = Round::new(options, options.time());
         let outcome = bar.during(&round, report.url(), options.time(), || {
-            round.run(&options.urls[index].0, &config)
+            run::round(&round, &options.urls[index].0, &config, &overrides)
         })?;
         let ends = outcome.interrupted || outcome.failure.is_some();
         report.add(outcome);
@@ -50,11 +52,11 @@ pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     let write = || stdio::output()?.write_all(text.as_bytes());
     write()
         .map_err(|error| CliError::failed(format!("cannot write to standard output: {error}")))?;
-    reports.into_iter().try_for_each(Report::answer)
+    reports.into_iter().try_for_each(Report::into_result)
 }
 
-/// Which URL each round measures. Two take turns, and each begins as often as the other, so that a change
-/// of the machine's speed meets both.
+/// The index of the URL that each round measures. Two take turns, and each comes first as often as the other, so
+/// that a change of the machine's speed affects both.
 fn order(urls: usize) -> Vec<usize> {
     match urls {
         1 => vec![0],

@@ -1,4 +1,4 @@
-//! Sends on time: the loop's own wait has steps of a millisecond, this one has steps of nanoseconds.
+//! Waits with the precision that a rate needs: the loop's own wait has steps of a millisecond, this one of nanoseconds.
 
 use std::num::NonZeroU64;
 use std::os::fd::AsFd;
@@ -16,7 +16,7 @@ pub(super) fn drive(event_loop: &EventLoop) {
             return;
         }
         let timeout = event_loop.next_timeout().and_then(|time| Timespec::try_from(time).ok());
-        // Interrupted or not, the loop looks by itself what there is to do.
+        // Whatever ends the wait, the loop finds out what there is to do.
         let _ = poll(&mut [PollFd::new(&event_loop.as_fd(), PollFlags::IN)], timeout.as_ref());
     }
 }

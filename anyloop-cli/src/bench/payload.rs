@@ -2,7 +2,7 @@
 
 use anyloop::proto::Message;
 
-/// Digits of the number at the beginning of a message; of its end if the message is shorter.
+/// The hexadecimal digits of the number. A message that is shorter has the last of them.
 const DIGITS: usize = 16;
 
 const WORDS: [&str; 16] = [
@@ -32,8 +32,8 @@ impl Payload {
     pub(super) fn numbered(&mut self, number: u64) -> Message<'_> {
         let mut digits = [0; DIGITS];
         let digits = digits_of(number, &mut digits);
-        let kept = self.kept();
-        self.text.replace_range(..kept, &digits[DIGITS - kept..]);
+        let count = self.digit_count();
+        self.text.replace_range(..count, &digits[DIGITS - count..]);
         match self.binary {
             true => Message::Binary(self.text.as_bytes()),
             false => Message::from(self.text.as_str()),
@@ -44,15 +44,16 @@ impl Payload {
     pub(super) fn is(&self, message: Message<'_>, number: u64) -> bool {
         let mut digits = [0; DIGITS];
         let digits = digits_of(number, &mut digits);
-        let kept = self.kept();
+        let count = self.digit_count();
         let bytes = message.as_bytes();
         matches!(message, Message::Binary(_)) == self.binary
             && bytes.len() == self.text.len()
-            && bytes[..kept] == digits.as_bytes()[DIGITS - kept..]
-            && bytes[kept..] == self.text.as_bytes()[kept..]
+            && bytes[..count] == digits.as_bytes()[DIGITS - count..]
+            && bytes[count..] == self.text.as_bytes()[count..]
     }
 
-    fn kept(&self) -> usize {
+    /// The number of digits in a message.
+    fn digit_count(&self) -> usize {
         DIGITS.min(self.text.len())
     }
 }

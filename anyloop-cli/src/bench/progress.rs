@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::round::{Progress, Round};
+use super::round::{Participant, Progress, Round};
 use super::units;
 
 /// The time between two drawings.
@@ -24,10 +24,10 @@ impl Bar {
         Self(bar)
     }
 
-    /// Shows how far the round is until `run` returns.
-    pub(super) fn during<T>(
+    /// Shows how far the round has come until `run` returns.
+    pub(super) fn during<P: Participant, T>(
         &self,
-        round: &Round,
+        round: &Round<P>,
         url: &str,
         time: Duration,
         run: impl FnOnce() -> T,
@@ -49,7 +49,7 @@ impl Bar {
         })
     }
 
-    fn show(&self, round: &Round, time: Duration) {
+    fn show<P: Participant>(&self, round: &Round<P>, time: Duration) {
         match round.progress() {
             Progress::Connecting { opened } => {
                 self.0.set_length(round.connections.into());

@@ -14,7 +14,7 @@ use crate::error::CliError;
 use crate::escape;
 use crate::values::Url;
 
-/// The percentiles that are told.
+/// The percentiles that are reported.
 const PERCENTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
 
@@ -58,7 +58,7 @@ impl Report {
     }
 
     /// An error if an answer was wrong or is missing, or a connection ended before its time.
-    pub(super) fn answer(self) -> Result<(), CliError> {
+    pub(super) fn into_result(self) -> Result<(), CliError> {
         let Self { url, counts: Counts { wrong, unanswered, .. }, failure, .. } = self;
         match (failure, wrong, unanswered) {
             (Some(failure), ..) => Err(failure),
@@ -82,7 +82,7 @@ impl Report {
         self.counts.latency.value_at_quantile(quantile) as f64
     }
 
-    /// What was done: the first line below the URL.
+    /// What was measured: the lines below the URL.
     fn conditions(&self) -> String {
         let kind = if self.binary { "binary" } else { "text" };
         let pace = match self.pace {
@@ -99,7 +99,7 @@ impl Report {
         format!("{connections}, {kind} of {size} bytes, {pace}, {seconds:.1} s\n  {extension}")
     }
 
-    /// Each line of the table: name and value.
+    /// The rows of the table: name and value.
     fn rows(&self) -> Vec<(String, String)> {
         let Counts { wrong, unanswered, latency, .. } = &self.counts;
         let mut rows = vec![
@@ -119,7 +119,7 @@ impl Report {
     }
 }
 
-/// The results for people: what was done, a table, and the histogram.
+/// The results for people: what was measured, a table, and the histogram.
 pub(super) fn text(reports: &[Report]) -> String {
     let mut text = String::new();
     for report in reports {
@@ -154,12 +154,13 @@ fn comparison(first: &Report, second: &Report) -> String {
 
 /// The results as one line of JSON: an array with an object for each URL. Latencies are in microseconds.
 pub(super) fn json(reports: &[Report]) -> String {
-    let results: Vec<_> = reports.iter().map(Line::new).collect();
+    let results: Vec<_> = reports.iter().map(JsonReport::new).collect();
     format!("{}\n", json!(results))
 }
 
+/// The JSON object of one URL.
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonReport<'a> {
     url: &'a str,
     connections: u32,
     size: usize,
@@ -177,7 +178,7 @@ struct Line<'a> {
     latency_us: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> JsonReport<'a> {
     fn new(report: &'a Report) -> Self {
         let (depth, rate) = match report.pace {
             Pace::Depth(depth) => (Some(depth), None),

@@ -1,36 +1,40 @@
-//! A round: connections to one server that begin together, send for some time, and close.
+//! A round: connections to one server that begin together, send for some time, and close. Here is what they share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyloop::endpoint::Handle;
+use anyloop::Handler;
+use anyloop::endpoint::{Context, Handle};
 #[cfg(unix)]
 use anyloop::event_loop::Watch;
-use anyloop::net::Client;
-use anyloop::proto::handshake::Target;
-use anyloop::{ClientConfig, EventLoop};
 
-use super::handler::{BenchFactory, BenchHandler};
 use super::options::{Options, Pace};
 use super::payload::Payload;
 use super::tally::{Counts, Tally};
 use crate::error::CliError;
-use crate::route_flags::Overrides;
 
-/// What the connections of a round share.
-pub(super) struct Round {
-    pub(super) pace: Pace,
-    pub(super) connections: u32,
-    overrides: Overrides,
-    time: Duration,
-    /// One of each thread.
-    tallies: Vec<Mutex<Tally>>,
-    state: Mutex<State>,
+/// The handler of a connection that takes part in a round.
+pub(super) trait Participant: Handler {
+    /// Begins to send, until `end`.
+    fn begin(&mut self, begin: Instant, end: Instant, context: &mut Context<'_, Self>);
+
+    /// Sends no more, and closes when all answers have arrived.
+    fn finish(&mut self, context: &mut Context<'_, Self>);
 }
 
-#[derive(Default)]
-struct State {
-    handles: Vec<Handle<BenchHandler>>,
+/// What the connections of a round share.
+pub(super) struct Round<P: Participant> {
+    pub(super) pace: Pace,
+    pub(super) connections: u32,
+    /// How long to send.
+    time: Duration,
+    /// One for each thread.
+    tallies: Vec<Mutex<Tally>>,
+    state: Mutex<State<P>>,
+}
+
+struct State<P: Participant> {
+    handles: Vec<Handle<P>>,
     /// Connections that have opened.
     opened: u32,
     /// Connections that have ended.
@@ -42,14 +46,15 @@ struct State {
     extension: Option<String>,
     /// The first failure.
     failure: Option<CliError>,
+    /// What waits for a signal. It would keep its loop running after the last connection.
     #[cfg(unix)]
     signals: Option<Watch>,
 }
 
-/// How a round went.
+/// The result of a round.
 pub(super) struct Outcome {
     pub(super) counts: Counts,
-    /// How long was sent.
+    /// How long the connections have sent.
     pub(super) time: Duration,
     pub(super) extension: Option<String>,
     pub(super) interrupted: bool,
@@ -57,14 +62,30 @@ pub(super) struct Outcome {
     pub(super) failure: Option<CliError>,
 }
 
-/// How far a round is, for the progress.
+/// How far a round has come.
 pub(super) enum Progress {
     Connecting { opened: u32 },
     Sending { since: Duration, answered: u64 },
 }
 
-impl State {
-    /// Nothing is sent from now on.
+impl<P: Participant> Default for State<P> {
+    fn default() -> Self {
+        Self {
+            handles: Vec::new(),
+            opened: 0,
+            ended: 0,
+            sending: None,
+            interrupted: false,
+            extension: None,
+            failure: None,
+            #[cfg(unix)]
+            signals: None,
+        }
+    }
+}
+
+impl<P: Participant> State<P> {
+    /// Lets the time of sending end now, unless it is over.
     fn stop(&mut self) {
         if let Some((_, end)) = &mut self.sending {
             *end = Instant::now().min(*end);
@@ -77,7 +98,7 @@ impl State {
     }
 }
 
-impl Round {
+impl<P: Participant> Round<P> {
     pub(super) fn new(options: &Options, time: Duration) -> Arc<Self> {
         let tally = || Tally {
             payload: Payload::new(options.size, options.binary),
@@ -86,56 +107,39 @@ impl Round {
         Arc::new(Self {
             pace: options.pace(),
             connections: options.connections,
-            overrides: options.route.overrides(),
             time,
             tallies: (0..options.threads()).map(|_| Mutex::new(tally())).collect(),
             state: Mutex::default(),
         })
     }
 
-    /// Runs the round on as many threads as there are tallies. The calling thread is one of them.
+    /// The number of threads that the connections are divided among.
+    pub(super) fn threads(&self) -> usize {
+        self.tallies.len()
+    }
+
+    /// Adds a connection, before its loop runs.
+    pub(super) fn add(&self, handle: Handle<P>) {
+        self.state().handles.push(handle);
+    }
+
+    /// Keeps what waits for a signal until the last connection has ended.
+    #[cfg(unix)]
+    pub(super) fn watch_signals(&self, watch: Watch) {
+        self.state().signals = Some(watch);
+    }
+
+    /// Ends all connections before sending has begun.
+    pub(super) fn abandon(&self) {
+        self.state().abandon();
+    }
+
+    /// The result, after all connections have ended.
     ///
     /// # Errors
     ///
-    /// A loop or a thread could not be made, or not all connections opened.
-    pub(super) fn run(
-        self: &Arc<Self>,
-        target: &Target,
-        config: &ClientConfig,
-    ) -> Result<Outcome, CliError> {
-        let loops = self.tallies.iter().map(|_| EventLoop::new());
-        let loops: Vec<_> = loops.collect::<Result<_, _>>()?;
-        #[cfg(unix)]
-        self.watch_signals(&loops[0])?;
-        let client = |event_loop| {
-            let factory = BenchFactory(self.clone());
-            let mut client = Client::with_factory_on(event_loop, config.clone(), factory);
-            self.overrides.apply(&mut client);
-            client
-        };
-        let clients: Vec<_> = loops.iter().map(client).collect();
-        for number in 0..self.connections {
-            let thread = number as usize % loops.len();
-            let handler = BenchHandler::new(self.clone(), thread, number);
-            let request = clients[thread].request(target.clone())?.with_handler(handler);
-            let handle = request.connect()?;
-            self.state().handles.push(handle);
-        }
-        std::thread::scope(|scope| -> Result<(), CliError> {
-            for (number, event_loop) in loops.iter().enumerate().skip(1) {
-                let thread = std::thread::Builder::new().name(format!("bench {number}"));
-                if let Err(error) = thread.spawn_scoped(scope, || self.drive(event_loop)) {
-                    self.state().abandon(); // the other threads end
-                    return Err(CliError::failed(format!("cannot start a thread: {error}")));
-                }
-            }
-            self.drive(&loops[0]);
-            Ok(())
-        })?;
-        self.outcome()
-    }
-
-    fn outcome(&self) -> Result<Outcome, CliError> {
+    /// Not all connections have opened.
+    pub(super) fn outcome(&self) -> Result<Outcome, CliError> {
         let mut state = self.state();
         let Some((begin, end)) = state.sending else {
             return Err(match (state.interrupted, state.failure.take()) {
@@ -175,8 +179,8 @@ impl Round {
         let end = begin + self.time;
         state.sending = Some((begin, end));
         for handle in &state.handles {
-            let begun = handle.post(move |handler, context| handler.begin(begin, end, context));
-            let _ = begun; // it may have ended
+            // It may have ended.
+            let _ = handle.post(move |handler, context| handler.begin(begin, end, context));
         }
     }
 
@@ -206,7 +210,7 @@ impl Round {
 
     /// Ends the round before its time.
     #[cfg(unix)]
-    fn interrupt(&self) {
+    pub(super) fn interrupt(&self) {
         let mut state = self.state();
         state.interrupted = true;
         state.stop();
@@ -230,27 +234,7 @@ impl Round {
         Progress::Sending { since: begin.elapsed(), answered }
     }
 
-    /// The first SIGINT or SIGTERM ends the round.
-    #[cfg(unix)]
-    fn watch_signals(self: &Arc<Self>, event_loop: &EventLoop) -> Result<(), CliError> {
-        let round = self.clone();
-        let watch = crate::signals::on_signal(event_loop, move || round.interrupt());
-        let watch =
-            watch.map_err(|error| CliError::failed(format!("cannot wait for signals: {error}")))?;
-        self.state().signals = Some(watch);
-        Ok(())
-    }
-
-    /// Runs a loop until it is out of work.
-    fn drive(&self, event_loop: &EventLoop) {
-        #[cfg(target_os = "linux")]
-        if let Pace::Rate(_) = self.pace {
-            return super::pacing::drive(event_loop);
-        }
-        event_loop.run();
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<P>> {
         lock(&self.state)
     }
 }

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 
 use super::payload::Payload;
 
-/// The longest latency that is told apart from longer ones.
+/// The longest latency that is recorded. Longer ones count as this one.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The counts of one thread, and the message that its connections send.

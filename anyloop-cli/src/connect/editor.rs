@@ -19,31 +19,30 @@ use rustyline::{
 
 use super::command;
 use super::history::{self, History};
-use super::input::size_sent;
-use super::print::Palette;
 use super::screen::{PROMPT, Screen};
 
 /// What a person has done.
 pub(super) enum Typed {
     Line(String),
-    /// Something to tell that person.
-    Said(String),
+    /// A line that is not UTF-8.
+    NotUtf8,
     /// Ctrl-D, or Ctrl-C in an empty line.
     End,
 }
 
 pub(super) struct Editor {
-    editor: rustyline::Editor<Questions, MemHistory>,
+    editor: rustyline::Editor<LineHelper, MemHistory>,
     history: Option<History>,
     screen: Arc<Screen>,
 }
 
 impl Editor {
-    /// An editor with the history of this file. Without the file, it remembers only the lines of this session.
+    /// An editor with the history of this file. Without the file, it remembers only the lines of this session. A line for
+    /// which `heading` returns a text is drawn once more when it ends, with this text in place of the prompt.
     pub(super) fn new(
         screen: &Arc<Screen>,
-        palette: Palette,
         history: Option<&Path>,
+        heading: impl Fn(&str) -> Option<String> + 'static,
     ) -> io::Result<Self> {
         let config = Config::builder()
             .max_history_size(history::ENTRIES)
@@ -57,13 +56,13 @@ impl Editor {
         let lines = MemHistory::with_config(&config);
         let mut editor =
             rustyline::Editor::with_history(config, lines).map_err(io::Error::other)?;
-        editor.set_helper(Some(Questions {
+        editor.set_helper(Some(LineHelper {
             screen: screen.clone(),
-            palette,
             files: FilenameCompleter::new(),
-            accepted: RefCell::new(None),
+            heading: Box::new(heading),
+            next_heading: RefCell::new(None),
         }));
-        editor.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(Clear)));
+        editor.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(ClearLine)));
         let mut this = Self { editor, history: None, screen: screen.clone() };
         if let Some(path) = history {
             let (history, entries) = History::open(path);
@@ -92,7 +91,7 @@ impl Editor {
             }
             Err(ReadlineError::Eof | ReadlineError::Interrupted) => Ok(Typed::End),
             Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                Ok(Typed::Said("not UTF-8: not sent".into()))
+                Ok(Typed::NotUtf8)
             }
             Err(ReadlineError::Io(error)) => Err(error),
             Err(error) => Err(io::Error::other(error)),
@@ -101,29 +100,32 @@ impl Editor {
 }
 
 /// Ctrl-C clears a line that is not empty.
-struct Clear;
+struct ClearLine;
 
-impl ConditionalEventHandler for Clear {
+impl ConditionalEventHandler for ClearLine {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, line: &EventContext<'_>) -> Option<Cmd> {
         (!line.line().is_empty()).then_some(Cmd::Kill(Movement::WholeBuffer))
     }
 }
 
+/// Returns what takes the place of the prompt before a line that is drawn once more.
+type Heading = Box<dyn Fn(&str) -> Option<String>>;
+
 /// Answers what the editor asks about its line, and reports the line to the screen.
-struct Questions {
+struct LineHelper {
     screen: Arc<Screen>,
-    palette: Palette,
     files: FilenameCompleter,
-    /// What takes the place of the prompt, once the line was accepted as a message.
-    accepted: RefCell<Option<String>>,
+    heading: Heading,
+    /// What takes the place of the prompt when it is drawn the next time.
+    next_heading: RefCell<Option<String>>,
 }
 
-impl Helper for Questions {}
+impl Helper for LineHelper {}
 
-impl Highlighter for Questions {
+impl Highlighter for LineHelper {
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
         self.screen.change_line(|line| line.prompt = prompt.into());
-        self.accepted.take().map_or(Cow::Borrowed(prompt), Cow::Owned)
+        self.next_heading.take().map_or(Cow::Borrowed(prompt), Cow::Owned)
     }
 
     fn highlight<'l>(&self, text: &'l str, cursor: usize) -> Cow<'l, str> {
@@ -141,23 +143,23 @@ impl Highlighter for Questions {
     }
 }
 
-impl Validator for Questions {
-    /// The line is always valid. If it is a message, it is drawn once more, with the time and the size.
+impl Validator for LineHelper {
+    /// The line is always valid.
     fn validate(&self, line: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         self.screen.accept_line();
-        let size = size_sent(line.input());
-        Ok(ValidationResult::Valid(size.map(|size| {
-            *self.accepted.borrow_mut() = Some(self.palette.sent("text", &size));
-            String::new()
-        })))
+        let heading = (self.heading)(line.input());
+        // Any message makes the editor draw the line again.
+        let message = heading.is_some().then(String::new);
+        self.next_heading.replace(heading);
+        Ok(ValidationResult::Valid(message))
     }
 }
 
-impl Hinter for Questions {
+impl Hinter for LineHelper {
     type Hint = String;
 }
 
-impl Completer for Questions {
+impl Completer for LineHelper {
     type Candidate = Pair;
 
     fn complete(

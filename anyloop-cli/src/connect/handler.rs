@@ -7,17 +7,18 @@ use std::time::Duration;
 use anyloop::endpoint::{Context, Sent};
 #[cfg(unix)]
 use anyloop::event_loop::Watch;
-use anyloop::proto::{CloseCode, Ending, Failure, Instant, Message, Statistics};
+use anyloop::proto::{Chunk, CloseCode, Ending, Failure, Instant, Message, Statistics};
 use anyloop::{EventLoop, Handler};
 
 use super::link::Link;
-use super::print::Printer;
+use super::output::Output;
+use super::print::{Printer, count};
 use super::retry;
 use crate::error::{CliError, chain};
 use crate::peer;
 use crate::values::Wait;
 
-/// Why a connection closed that ended without a failure.
+/// Why a connection was closed, if that was no failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closed {
     /// One of the two sides closed it with 1000 or without a code.
@@ -37,17 +38,21 @@ pub(super) struct Outcome {
 
 #[derive(Clone)]
 pub(super) struct ConnectHandler {
-    pub(super) link: Arc<Link>,
+    pub(super) link: Arc<Link<Self>>,
     pub(super) printer: Printer,
+    /// Where messages are written while they arrive, instead of being printed. The connection streams then.
+    pub(super) output: Option<Arc<Output>>,
     /// Messages are sent back, and not printed.
     pub(super) echo: bool,
     /// After the end of the input, the connection is closed after this long without input from the peer.
     pub(super) wait: Wait,
     /// The connection is closed after this many messages.
     pub(super) exit_after: Option<u64>,
-    /// When the last message arrived.
+    /// `--location` was not given, and would make the connection follow redirects.
+    pub(super) may_follow: bool,
+    /// When the last message, or a part of one that is written to a file, arrived.
     pub(super) last_message: Option<Instant>,
-    /// The pings that a person has sent and that were not answered, the oldest first.
+    /// The pings that a person has sent and that were not answered, with the time, the oldest first.
     pub(super) pings: Vec<(Vec<u8>, std::time::Instant)>,
     /// When the connection opened, and how it is described.
     pub(super) opened: Option<(Instant, String)>,
@@ -71,6 +76,10 @@ impl Handler for ConnectHandler {
         self.printer.note("connected; /help lists the commands, Ctrl-D closes");
         self.printer.note(&agreed);
         self.opened = Some((context.now(), context.remote_endpoint()));
+        let emptied = self.output.as_ref().map_or(Ok(()), |output| output.begin());
+        if let Err(why) = emptied {
+            return self.fail_output(why, context);
+        }
         self.link.opened(context.handle());
     }
 
@@ -82,20 +91,33 @@ impl Handler for ConnectHandler {
             }
             return;
         }
-        let number = self.link.count_received();
-        if self.exit_after.is_some_and(|last| number > last) {
+        if self.has_enough() {
             return; // it is closing, and nobody wants more
         }
         self.last_message = Some(context.now());
         // This blocks while the output is not read, and so holds up the peer.
-        if let Err(error) = self.printer.message(message) {
-            let first = self.link.fail(format!("cannot write to standard output: {error}"));
-            if first {
-                let _ = context.close(CloseCode::GOING_AWAY, ""); // refused if it is closing already
+        match self.printer.message(message) {
+            Ok(()) => self.count_received(context),
+            Err(error) => {
+                self.fail_output(format!("cannot write to standard output: {error}"), context);
             }
-        } else if self.exit_after == Some(number) {
-            self.link.set_closing();
-            let _ = context.close(CloseCode::NORMAL, ""); // refused if it is closing already
+        }
+    }
+
+    fn chunk(&mut self, chunk: Chunk<'_>, context: &mut Context<'_, Self>) {
+        let Some(output) = &self.output else { return };
+        if self.has_enough() {
+            return; // it is closing, and nobody wants more
+        }
+        self.last_message = Some(context.now());
+        // As above, this may block.
+        match output.write(&chunk) {
+            Ok(None) => {}
+            Ok(Some(size)) => {
+                self.printer.written(chunk.kind, size, output.name());
+                self.count_received(context);
+            }
+            Err(why) => self.fail_output(why, context),
         }
     }
 
@@ -126,7 +148,7 @@ impl Handler for ConnectHandler {
 
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
         let is_temporary = retry::may_open(failure, context.error());
-        let result = Err(peer::not_opened(failure, context));
+        let result = Err(peer::not_opened(failure, self.may_follow, context));
         self.end(Outcome { result, was_open: false, is_temporary });
     }
 }
@@ -137,6 +159,28 @@ impl ConnectHandler {
         self.link.ended();
         let _ = self.outcome.send(outcome); // the receiver exists until the loop ends
         self.event_loop.stop();
+    }
+
+    /// Whether all messages have arrived that `--exit-after` asks for.
+    fn has_enough(&self) -> bool {
+        self.exit_after.is_some_and(|last| self.link.received() >= last)
+    }
+
+    /// A message has arrived and was printed, or written.
+    fn count_received(&self, context: &mut Context<'_, Self>) {
+        let number = self.link.count_received();
+        if self.exit_after == Some(number) {
+            self.link.set_closing();
+            let _ = context.close(CloseCode::NORMAL, ""); // refused if it is closing already
+        }
+    }
+
+    /// The output cannot be written.
+    fn fail_output(&self, why: String, context: &mut Context<'_, Self>) {
+        let is_first = self.link.fail(why);
+        if is_first {
+            let _ = context.close(CloseCode::GOING_AWAY, ""); // refused if it is closing already
+        }
     }
 
     /// Sends a ping for a person, who sees the pong.
@@ -155,9 +199,12 @@ impl ConnectHandler {
         let Statistics { messages_sent, bytes_sent, messages_received, bytes_received, .. } =
             statistics;
         self.printer.note(&format!(
-            "{peer}, open for {:.1} s\nsent {messages_sent} messages with {bytes_sent} bytes, received \
-             {messages_received} with {bytes_received}",
-            (context.now() - *since).as_secs_f64()
+            "{peer}, open for {:.1} s\nsent {} with {}, received {} with {}",
+            (context.now() - *since).as_secs_f64(),
+            count(messages_sent, "message"),
+            count(bytes_sent, "byte"),
+            count(messages_received, "message"),
+            count(bytes_received, "byte"),
         ));
     }
 
@@ -222,7 +269,7 @@ impl ConnectHandler {
 }
 
 /// Whether both sides closed without a failure, and if not, why.
-fn judge(ending: &Ending<'_>, link: &Link) -> Result<Closed, String> {
+fn judge(ending: &Ending<'_>, link: &Link<ConnectHandler>) -> Result<Closed, String> {
     if let Some(failure) = ending.failure {
         return Err(failure.to_string());
     }

@@ -6,14 +6,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// The entries that are remembered.
+/// The number of entries that are remembered.
 pub(super) const ENTRIES: usize = 1000;
 
-/// A file with more entries than this is written anew, with the last ones.
-const MAX_ENTRIES: usize = 4 * ENTRIES;
+/// A file with more entries than this is written anew, with the last [`ENTRIES`].
+const MAX_FILE_ENTRIES: usize = 4 * ENTRIES;
 
-/// A longer entry is not kept in the file, in bytes.
-const LONGEST: usize = 64 * 1024;
+/// The longest entry that the file keeps, in bytes.
+const MAX_ENTRY: usize = 64 * 1024;
 
 /// The file of a history. It is made with the first entry, and only its owner may read it.
 pub(super) struct History {
@@ -38,7 +38,7 @@ impl History {
         let lines: Vec<_> = content.lines().collect();
         let last = &lines[lines.len().saturating_sub(ENTRIES)..];
         let this = Self { path: path.into(), file: None };
-        if lines.len() > MAX_ENTRIES {
+        if lines.len() > MAX_FILE_ENTRIES {
             let _ = this.replace(last); // a long history is no error
         }
         (this, last.iter().copied().map(unescape).collect())
@@ -46,7 +46,7 @@ impl History {
 
     /// Appends an entry.
     pub(super) fn append(&mut self, entry: &str) -> io::Result<()> {
-        if entry.len() > LONGEST {
+        if entry.len() > MAX_ENTRY {
             return Ok(());
         }
         let file = match &mut self.file {
@@ -63,6 +63,7 @@ impl History {
         file.write_all(format!("{}\n", escape(entry)).as_bytes()) // one write: others may append as well
     }
 
+    /// Replaces the file by one with these lines, in one step: another command may read it.
     fn replace(&self, lines: &[&str]) -> io::Result<()> {
         let new = self.path.with_extension(format!("{}", std::process::id()));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
@@ -81,15 +82,15 @@ fn unescape(line: &str) -> String {
     let mut entry = String::with_capacity(line.len());
     let mut rest = line.chars();
     while let Some(c) = rest.next() {
-        match (c, c == '\\') {
-            (c, false) => entry.push(c),
-            (_, true) => match rest.next() {
-                Some('n') => entry.push('\n'),
-                Some('r') => entry.push('\r'),
-                Some(c) => entry.push(c),
-                None => {}
-            },
-        }
+        let unescaped = match c {
+            '\\' => rest.next().map(|c| match c {
+                'n' => '\n',
+                'r' => '\r',
+                c => c,
+            }),
+            c => Some(c),
+        };
+        entry.extend(unescaped);
     }
     entry
 }
@@ -127,7 +128,7 @@ mod tests {
         let folder = folder("long");
         fs::create_dir_all(&folder).expect("the folder can be made");
         let path = folder.join("history");
-        let numbers: Vec<_> = (0..=MAX_ENTRIES).map(|n| n.to_string()).collect();
+        let numbers: Vec<_> = (0..=MAX_FILE_ENTRIES).map(|n| n.to_string()).collect();
         fs::write(&path, numbers.join("\n") + "\n").expect("the file can be written");
         assert_eq!(History::open(&path).1, numbers[numbers.len() - ENTRIES..]);
         let content = fs::read_to_string(&path).expect("the file can be read");

@@ -2,10 +2,10 @@
 
 use serde::de::IgnoredAny;
 
-/// Text that would become more than eight times as long is not indented, but for this many bytes.
+/// A text may always become this long, in bytes, and a longer one eight times as long as it was.
 const SMALL: usize = 64 * 1024;
 
-/// The text with a line for each element, if it is a JSON object or array.
+/// The text with a line for each element, if it is a JSON object or array. `None` if it would become too long.
 pub(super) fn indented(text: &str) -> Option<String> {
     if !text.trim_start().starts_with(['{', '['])
         || serde_json::from_str::<IgnoredAny>(text).is_err()
@@ -30,13 +30,12 @@ pub(super) fn indented(text: &str) -> Option<String> {
             '{' | '[' => {
                 out.push(c);
                 while rest.next_if(char::is_ascii_whitespace).is_some() {}
-                match rest.next_if(|c| matches!(c, '}' | ']')) {
-                    Some(end) => out.push(end),
-                    None => {
-                        depth += 1;
-                        begin_line(&mut out, depth);
-                    }
+                if let Some(end) = rest.next_if(|c| matches!(c, '}' | ']')) {
+                    out.push(end);
+                    continue;
                 }
+                depth += 1;
+                begin_line(&mut out, depth);
             }
             '}' | ']' => {
                 depth -= 1;

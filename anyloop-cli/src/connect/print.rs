@@ -12,18 +12,18 @@ use super::screen::Screen;
 use crate::clock;
 use crate::color;
 use crate::escape;
-use crate::stdio;
 
-/// Bytes of a message that are shown to a person.
-const SHOWN: usize = 64 * 1024;
+/// Bytes of a message that are shown to a person who types.
+const MAX_SHOWN: usize = 64 * 1024;
 
 #[derive(Clone)]
 pub(super) struct Printer {
     pub(super) screen: Arc<Screen>,
     format: Format,
     /// Text that is JSON is indented.
-    json: bool,
-    line: Vec<u8>,
+    indents_json: bool,
+    /// The message that is printed. It keeps its memory for the next one.
+    buffer: Vec<u8>,
 }
 
 #[derive(Clone, Copy)]
@@ -32,16 +32,16 @@ enum Format {
     Raw,
     /// For a terminal: control characters are escaped.
     Escaped,
-    /// For a person who types.
-    Dressed(Palette),
+    /// For a person who types: with the time, direction, kind and size.
+    Interactive(Palette),
 }
 
-/// What is printed in which style.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Palette {
+/// The styles of what a person sees.
+#[derive(Clone, Copy)]
+struct Palette {
     sent: Style,
     received: Style,
-    minor: Style,
+    dimmed: Style,
 }
 
 impl Palette {
@@ -50,12 +50,12 @@ impl Palette {
         Self {
             sent: style(AnsiColor::Cyan.on_default()),
             received: style(AnsiColor::Green.on_default()),
-            minor: style(Style::new().dimmed()),
+            dimmed: style(Style::new().dimmed()),
         }
     }
 
     /// The beginning of the line of a message that was sent.
-    pub(super) fn sent(&self, kind: &str, size: &str) -> String {
+    fn sent(&self, kind: &str, size: &str) -> String {
         self.heading(self.sent, '>', kind, size)
     }
 
@@ -64,32 +64,51 @@ impl Palette {
     }
 
     fn heading(&self, style: Style, arrow: char, kind: &str, size: &str) -> String {
-        let time = color::styled(self.minor, clock::time_of_day());
+        let time = color::styled(self.dimmed, clock::time_of_day());
         let arrow = color::styled(style, arrow);
-        format!("{time} {arrow} {} ", color::styled(self.minor, format_args!("{kind} {size}:")))
+        format!("{time} {arrow} {} ", color::styled(self.dimmed, format_args!("{kind} {size}:")))
+    }
+
+    /// What is shown of a message behind its heading: lines of their own, if there are several, and the beginning of a
+    /// long message.
+    fn body(&self, message: Message<'_>, is_block: bool) -> String {
+        let shown = beginning(message);
+        let mut text = readable(shown);
+        if is_block || text.contains('\n') {
+            text = format!("\n{text}").replace('\n', "\n  ");
+        }
+        let more = (message.as_bytes().len() - shown.as_bytes().len()) as u64;
+        if more > 0 {
+            text += &format!("\n{}", self.note(&format!("{} more", size(more))));
+        }
+        text
     }
 
     /// Something that is not from the peer.
     fn note(&self, text: &str) -> String {
-        color::styled(self.minor, format_args!("* {text}"))
+        self.dim(&format!("* {text}"))
+    }
+
+    fn dim(&self, text: &str) -> String {
+        color::styled(self.dimmed, text)
     }
 }
 
 impl Printer {
-    pub(super) fn new(typed: bool, json: bool) -> io::Result<Self> {
+    pub(super) fn new(is_typed: bool, indents_json: bool) -> io::Result<Self> {
         let stdout = io::stdout();
-        let format = match (typed, stdout.is_terminal()) {
-            (true, _) => Format::Dressed(Palette::new(color::is_used(&stdout))),
+        let format = match (is_typed, stdout.is_terminal()) {
+            (true, _) => Format::Interactive(Palette::new(color::is_used(&stdout))),
             (false, true) => Format::Escaped,
             (false, false) => Format::Raw,
         };
-        Ok(Self { screen: Screen::new()?, format, json, line: Vec::new() })
+        Ok(Self { screen: Screen::new()?, format, indents_json, buffer: Vec::new() })
     }
 
     /// The styles, if a person types.
-    pub(super) fn palette(&self) -> Option<Palette> {
+    fn palette(&self) -> Option<Palette> {
         match self.format {
-            Format::Dressed(palette) => Some(palette),
+            Format::Interactive(palette) => Some(palette),
             Format::Raw | Format::Escaped => None,
         }
     }
@@ -97,33 +116,31 @@ impl Printer {
     /// Prints a message that has arrived.
     pub(super) fn message(&mut self, message: Message<'_>) -> io::Result<()> {
         let indented = match message {
-            Message::Text(text) if self.json => json::indented(text.as_str()),
+            Message::Text(text) if self.indents_json => json::indented(text.as_str()),
             Message::Text(_) | Message::Binary(_) => None,
         };
         let printed = indented.as_deref().map_or(message, Message::from);
         match self.format {
             Format::Raw => {
-                self.line.clear();
-                append(&mut self.line, printed);
-                self.screen.write(&self.line)
+                self.buffer.clear();
+                append_line(&mut self.buffer, printed);
+                self.screen.write(&self.buffer)
             }
             Format::Escaped => self.screen.show(&readable(printed)),
-            Format::Dressed(palette) => {
-                let (kind, bytes) = (name(message.kind()), message.as_bytes());
-                let heading = palette.received(kind, &size(bytes.len() as u64));
-                let text = readable(shortened(printed));
-                let text = match indented.is_some() || text.contains('\n') {
-                    true => format!("\n{text}").replace('\n', "\n  "),
-                    false => text,
-                };
-                let rest = printed.as_bytes().len() - shortened(printed).as_bytes().len();
-                let rest = match rest {
-                    0 => String::new(),
-                    rest => format!("\n{}", palette.note(&format!("{} more", size(rest as u64)))),
-                };
-                self.screen.show(&format!("{heading}{text}{rest}"))
+            Format::Interactive(palette) => {
+                let (kind, bytes) = (name(message.kind()), message.as_bytes().len() as u64);
+                let heading = palette.received(kind, &size(bytes));
+                self.screen.show(&(heading + &palette.body(printed, indented.is_some())))
             }
         }
+    }
+
+    /// Tells a person that a message has arrived and was written to a file.
+    pub(super) fn written(&self, kind: Kind, bytes: u64, file: &str) {
+        let Some(palette) = self.palette() else { return };
+        let heading = palette.received(name(kind), &size(bytes));
+        let line = heading + &palette.dim(&format!("written to {}", escape::line(file)));
+        let _ = self.screen.show(&line); // the file has the message
     }
 
     /// Prints a pong for a person, and how long it took.
@@ -145,7 +162,13 @@ impl Printer {
         let _ = self.screen.show(&line); // the connection is over
     }
 
-    /// Prints what was sent, other than by a line that is typed.
+    /// The beginning of the line of a message that is sent, for a person.
+    #[cfg(unix)]
+    pub(super) fn heading_sent(&self, kind: &str, bytes: u64) -> Option<String> {
+        Some(self.palette()?.sent(kind, &size(bytes)))
+    }
+
+    /// Tells a person what was sent, other than by a line that is typed.
     pub(super) fn sent(&self, kind: &str, bytes: u64, what: &str) {
         let Some(palette) = self.palette() else { return };
         let line = palette.sent(kind, &size(bytes)) + &escape::line(what);
@@ -164,13 +187,13 @@ impl Printer {
     pub(super) fn warn(&self, text: &str) {
         match self.palette() {
             Some(_) => self.note(text),
-            None => stdio::report(text),
+            None => self.screen.report(text),
         }
     }
 }
 
 /// The kind of a message.
-pub(super) const fn name(kind: Kind) -> &'static str {
+const fn name(kind: Kind) -> &'static str {
     match kind {
         Kind::Text => "text",
         Kind::Binary => "binary",
@@ -178,17 +201,25 @@ pub(super) const fn name(kind: Kind) -> &'static str {
 }
 
 /// A number of bytes.
-pub(super) fn size(bytes: u64) -> String {
+fn size(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
-/// The beginning of a message.
-fn shortened(message: Message<'_>) -> Message<'_> {
+/// A number of things, whose name is given in the singular.
+pub(super) fn count(n: u64, thing: &str) -> String {
+    match n {
+        1 => format!("1 {thing}"),
+        n => format!("{n} {thing}s"),
+    }
+}
+
+/// The beginning of a message, of which a person sees no more.
+fn beginning(message: Message<'_>) -> Message<'_> {
     match message {
-        Message::Binary(bytes) => (&bytes[..bytes.len().min(SHOWN)]).into(),
+        Message::Binary(bytes) => (&bytes[..bytes.len().min(MAX_SHOWN)]).into(),
         Message::Text(text) => {
             let text = text.as_str();
-            let mut end = text.len().min(SHOWN);
+            let mut end = text.len().min(MAX_SHOWN);
             while !text.is_char_boundary(end) {
                 end -= 1;
             }
@@ -197,13 +228,13 @@ fn shortened(message: Message<'_>) -> Message<'_> {
     }
 }
 
-/// Appends a message for a program to read.
-fn append(line: &mut Vec<u8>, message: Message<'_>) {
+/// Appends a message as a program reads it, and a line end.
+fn append_line(buffer: &mut Vec<u8>, message: Message<'_>) {
     match message {
-        Message::Binary(bytes) => line.extend(bytes.escape_ascii()),
-        Message::Text(text) => line.extend_from_slice(text.as_bytes()),
+        Message::Binary(bytes) => buffer.extend(bytes.escape_ascii()),
+        Message::Text(text) => buffer.extend_from_slice(text.as_bytes()),
     }
-    line.push(b'\n');
+    buffer.push(b'\n');
 }
 
 /// A message for a terminal to show.
@@ -220,7 +251,7 @@ mod tests {
 
     fn raw(message: Message<'_>) -> String {
         let mut line = Vec::new();
-        append(&mut line, message);
+        append_line(&mut line, message);
         String::from_utf8(line).expect("it is UTF-8")
     }
 
@@ -238,11 +269,11 @@ mod tests {
 
     #[test]
     fn a_long_message_is_shortened_between_two_characters() {
-        let long = format!("{}x", "κ".repeat(SHOWN));
-        assert_eq!(shortened((&*long).into()).as_bytes().len(), SHOWN);
-        assert_eq!(shortened(long[..].trim_end_matches('x').into()).as_bytes().len(), SHOWN);
+        let long = format!("{}x", "κ".repeat(MAX_SHOWN));
+        assert_eq!(beginning((&*long).into()).as_bytes().len(), MAX_SHOWN);
+        assert_eq!(beginning(long[..].trim_end_matches('x').into()).as_bytes().len(), MAX_SHOWN);
         let odd = format!("x{long}");
-        assert_eq!(shortened((&*odd).into()).as_bytes().len(), SHOWN - 1);
-        assert_eq!(shortened("short".into()).as_bytes(), b"short");
+        assert_eq!(beginning((&*odd).into()).as_bytes().len(), MAX_SHOWN - 1);
+        assert_eq!(beginning("short".into()).as_bytes(), b"short");
     }
 }

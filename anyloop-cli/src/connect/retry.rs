@@ -5,21 +5,23 @@ use std::time::Duration;
 use anyloop::net::ConnectError;
 use anyloop::proto::{Cause, CloseCode, Ending, Failure, HandshakeError};
 
-/// The time before the first new attempt, and the longest. It doubles with each attempt.
-const DELAYS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// The time before the first new attempt. It doubles with each attempt.
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+/// The longest time.
+const MAX_DELAY: Duration = Duration::from_secs(30);
 
-/// The times between attempts.
+/// The times between attempts. It has the next one.
 pub(super) struct Backoff(Duration);
 
 impl Backoff {
     pub(super) const fn new() -> Self {
-        Self(DELAYS.0)
+        Self(FIRST_DELAY)
     }
 
     /// How long to wait before the next attempt. After a connection that was open, the times begin anew.
     pub(super) fn next(&mut self, was_open: bool) -> Duration {
-        let delay = if was_open { DELAYS.0 } else { self.0 };
-        self.0 = (delay * 2).min(DELAYS.1);
+        let delay = if was_open { FIRST_DELAY } else { self.0 };
+        self.0 = (delay * 2).min(MAX_DELAY);
         delay
     }
 }
@@ -77,7 +79,7 @@ mod tests {
         let mut backoff = Backoff::new();
         let times: Vec<_> = (0..8).map(|_| backoff.next(false).as_secs_f64()).collect();
         assert_eq!(times, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
-        assert_eq!(backoff.next(true), DELAYS.0);
-        assert_eq!(backoff.next(false), DELAYS.0 * 2);
+        assert_eq!(backoff.next(true), FIRST_DELAY);
+        assert_eq!(backoff.next(false), FIRST_DELAY * 2);
     }
 }

@@ -5,12 +5,16 @@
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressDrawTarget};
 
 #[cfg(unix)]
-use super::line::Line;
+use super::edited_line::EditedLine;
 use crate::stdio::{self, Output};
+
+/// The time between two drawings of a progress bar without progress.
+const TICK: Duration = Duration::from_millis(250);
 
 /// The prompt of a line that is typed.
 pub(super) const PROMPT: &str = "> ";
@@ -23,14 +27,21 @@ pub(super) struct Screen {
 struct State {
     output: Output,
     typing: Typing,
-    /// A progress bar below the output.
-    bar: Option<ProgressBar>,
+    bar: Bar,
     /// The mode of the terminal before an editor has changed it.
     #[cfg(unix)]
     mode: Option<rustix::termios::Termios>,
 }
 
-/// Who has the last line of the terminal.
+/// The progress bar, on standard error below the output.
+enum Bar {
+    None,
+    Shown(ProgressBar),
+    /// The command is over, and shows none any more.
+    Over,
+}
+
+/// Who edits the last line of the terminal.
 enum Typing {
     /// Nobody.
     None,
@@ -38,7 +49,7 @@ enum Typing {
     Driver,
     /// An editor, with this line.
     #[cfg(unix)]
-    Editor(Line),
+    Editor(EditedLine),
     /// An editor that is about to end its line.
     #[cfg(unix)]
     Accepted,
@@ -49,7 +60,7 @@ impl Screen {
         let state = State {
             output: stdio::output()?,
             typing: Typing::None,
-            bar: None,
+            bar: Bar::None,
             #[cfg(unix)]
             mode: None,
         };
@@ -63,7 +74,7 @@ impl Screen {
         let shown = match &state.typing {
             Typing::Driver => format!("\n{text}\n{PROMPT}"), // what was typed stays in the line before
             #[cfg(unix)]
-            Typing::Editor(line) => line.below(text, columns()),
+            Typing::Editor(line) => line.move_below(text, columns()),
             _ => format!("{text}\n"),
         };
         state.write(&shown)
@@ -83,19 +94,39 @@ impl Screen {
         let _ = state.write(PROMPT); // a missing prompt is harmless
     }
 
-    /// Shows a progress bar below the output, or none.
-    pub(super) fn set_bar(&self, bar: Option<ProgressBar>) {
-        self.state().bar = bar;
+    /// Reports an error to standard error.
+    pub(super) fn report(&self, why: &str) {
+        self.state().suspend_bar(|_| stdio::report(why));
     }
 
-    /// Ends the line that is being typed, and restores the terminal. Nothing is typed any more.
+    /// Shows a progress bar that is not shown yet, if standard error is a terminal and has no other bar.
+    pub(super) fn show_bar(&self, bar: &ProgressBar) {
+        let mut state = self.state();
+        let target = ProgressDrawTarget::stderr();
+        if !target.is_hidden() && matches!(state.bar, Bar::None) {
+            bar.set_draw_target(target);
+            bar.enable_steady_tick(TICK); // the rate falls while nothing arrives
+            state.bar = Bar::Shown(bar.clone());
+        }
+    }
+
+    /// Erases a progress bar, if it is shown.
+    pub(super) fn remove_bar(&self, bar: &ProgressBar) {
+        let mut state = self.state();
+        if !bar.is_hidden() {
+            state.bar.replace(Bar::None);
+        }
+    }
+
+    /// Ends the line that is being typed, restores the terminal, and erases the progress bar. Nothing is typed any more.
     pub(super) fn finish(&self) {
         let mut state = self.state();
+        state.bar.replace(Bar::Over);
         let _ = match &state.typing {
             Typing::Driver => state.write("\n"),
             #[cfg(unix)]
             Typing::Editor(line) => {
-                let end = line.end(columns());
+                let end = line.move_to_end(columns());
                 state.write(&format!("{end}\n\x1b[?2004l")) // it does not mark what is pasted any more
             }
             _ => Ok(()),
@@ -124,11 +155,11 @@ impl Screen {
         if state.mode.is_none() {
             state.mode = rustix::termios::tcgetattr(io::stdin()).ok();
         }
-        state.typing = Typing::Editor(Line::default());
+        state.typing = Typing::Editor(EditedLine::default());
     }
 
     /// It is about to draw this line.
-    pub(super) fn change_line(&self, change: impl FnOnce(&mut Line)) {
+    pub(super) fn change_line(&self, change: impl FnOnce(&mut EditedLine)) {
         if let Typing::Editor(line) = &mut self.state().typing {
             change(line);
         }
@@ -156,11 +187,24 @@ impl State {
     }
 
     fn write(&mut self, text: &str) -> io::Result<()> {
+        self.suspend_bar(|output| output.write_all(text.as_bytes()).and_then(|()| output.flush()))
+    }
+
+    /// Calls a function that writes to the terminal. The progress bar is erased before it, and drawn after it.
+    fn suspend_bar<T>(&mut self, f: impl FnOnce(&mut Output) -> T) -> T {
         let output = &mut self.output;
-        let mut write = || output.write_all(text.as_bytes()).and_then(|()| output.flush());
         match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+            Bar::Shown(bar) => bar.suspend(|| f(output)),
+            Bar::None | Bar::Over => f(output),
+        }
+    }
+}
+
+impl Bar {
+    /// Erases the bar.
+    fn replace(&mut self, next: Self) {
+        if let Self::Shown(bar) = std::mem::replace(self, next) {
+            bar.finish_and_clear();
         }
     }
 }

@@ -13,16 +13,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyloop::endpoint::{ConnectionId, Context, Handle};
+use anyloop::Handler;
+use anyloop::endpoint::{AnyHandle, ConnectionId, Context};
 use anyloop::proto::{Message, Prepared};
-
-use super::route::{RouteHandler, RouteServer};
 
 /// Publishers wait at most this long for a subscriber that is behind.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// The size of a round: payload bytes, and 64 for each message.
 const ROUND: usize = 256 * 1024;
+
+/// A handler whose connection may receive broadcasts.
+pub(super) trait Subscriber: Handler {
+    /// The broadcast that its connection receives and publishes to, if any.
+    fn subscription(&self) -> Option<&Broadcast>;
+}
 
 /// The state that the connections of `/broadcast` share.
 #[derive(Default)]
@@ -33,7 +38,7 @@ struct State {
     /// Subscribers above the high-water mark for which publishers wait, and since when.
     behind: HashMap<ConnectionId, Instant>,
     /// Paused publishers.
-    waiting: HashMap<ConnectionId, Handle<RouteHandler>>,
+    waiting: HashMap<ConnectionId, AnyHandle>,
     /// Payload bytes published in this round, and 64 for each message.
     published: usize,
     /// The round is full, and not all subscribers have taken its last message.
@@ -43,11 +48,10 @@ struct State {
 impl Broadcast {
     /// Sends a message to all subscribers, and pauses its publisher if one of them is behind or the round
     /// is full.
-    pub(super) fn publish(
+    pub(super) fn publish<S: Subscriber>(
         self: &Arc<Self>,
         message: Message<'_>,
-        server: &RouteServer,
-        context: &mut Context<'_, RouteHandler>,
+        context: &mut Context<'_, S>,
     ) {
         let mut state = self.state();
         state.published += message.as_bytes().len() + 64; // empty messages are work as well
@@ -55,21 +59,21 @@ impl Broadcast {
         state.is_full |= fills;
         if state.must_wait() {
             let handle = context.handle();
-            state.waiting.insert(handle.id(), handle);
+            state.waiting.insert(handle.id(), handle.erase());
             context.pause_reading();
         }
         drop(state);
-        let message = Prepared::new(message);
+        let (message, server) = (Prepared::new(message), context.endpoint());
+        let subscribes = |handler: &S| handler.subscription().is_some();
         if fills {
-            let begin_round = self.begin_round();
-            server.broadcast_then(message, RouteHandler::subscribes, begin_round);
+            server.broadcast_then(message, subscribes, self.next_round());
         } else {
-            server.broadcast_where(message, RouteHandler::subscribes);
+            server.broadcast_where(message, subscribes);
         }
     }
 
-    /// What begins another round. It does not keep the server alive.
-    fn begin_round(self: &Arc<Self>) -> impl FnOnce() + Send + 'static {
+    /// A function that begins the next round. It does not keep this state alive.
+    fn next_round(self: &Arc<Self>) -> impl FnOnce() + Send + 'static {
         let broadcast = Arc::downgrade(self);
         move || {
             if let Some(broadcast) = broadcast.upgrade() {
@@ -79,14 +83,18 @@ impl Broadcast {
     }
 
     /// Handles a subscriber that has risen above the high-water mark.
-    pub(super) fn fall_behind(&self, context: &mut Context<'_, RouteHandler>) {
+    pub(super) fn fall_behind<S: Subscriber>(&self, context: &mut Context<'_, S>) {
         self.state().behind.insert(context.handle().id(), Instant::now());
-        context.set_timer(MAX_WAIT, |handler, context| handler.stop_waiting(context));
+        context.set_timer(MAX_WAIT, |handler, context| {
+            if let Some(broadcast) = handler.subscription() {
+                broadcast.stop_waiting(context.handle().id());
+            }
+        });
     }
 
     /// Stops waiting for a subscriber that is still behind when its time is up. The timer of an earlier
     /// wait does nothing.
-    pub(super) fn stop_waiting(&self, id: ConnectionId) {
+    fn stop_waiting(&self, id: ConnectionId) {
         let mut state = self.state();
         if state.behind.get(&id).is_some_and(|since| since.elapsed() >= MAX_WAIT) {
             state.stop_waiting_for(id);

@@ -26,8 +26,8 @@ impl Files {
     }
 
     /// The response with the file of this path, which is that of a URL; for a directory with an index, a redirect to
-    /// its path with a slash. `None` if there is no file: then it is also not revealed what is outside of the
-    /// directory, hidden, or not readable.
+    /// its path with a slash. `None` if there is no file, or one that is hidden, not readable, or outside of the
+    /// directory: a client cannot tell these apart.
     pub(super) fn respond(&self, path: &str) -> Option<Response<Body>> {
         let (found, is_index) = self.find(path)?;
         match (is_index, path.ends_with('/')) {
@@ -37,7 +37,7 @@ impl Files {
         }
         let file = File::open(&found).ok()?;
         let length = file.metadata().ok()?.len();
-        // It may grow meanwhile.
+        // It may grow while it is sent.
         let mut response = Response::new(Body::from_reader(file.take(length), length));
         let content_type = mime_guess::from_path(&found).first_or_octet_stream();
         let content_type = match content_type.type_() {

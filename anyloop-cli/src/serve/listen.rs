@@ -129,9 +129,11 @@ pub(super) fn failed(error: &Error) -> CliError {
                     "; may this user write to that directory?"
                 }
                 ErrorKind::PermissionDenied => {
-                    "; this user may not: ports below 1024 are for root, 9002 is for all"
+                    "; ports below 1024 are for root: listen elsewhere by --listen"
                 }
                 ErrorKind::NotFound => "; is there such a directory?",
+                // The path of a Unix socket has about 100 bytes at most.
+                ErrorKind::InvalidInput if is_unix => "; choose a shorter path",
                 _ => "",
             }
         }

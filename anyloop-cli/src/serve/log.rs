@@ -3,29 +3,33 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use anyloop::endpoint::Context;
-use anyloop::proto::{Ending, Failure, Message};
+use anyloop::prelude::*;
 use indicatif::ProgressBar;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
-use super::route::RouteHandler;
 use crate::clock;
 use crate::color;
 use crate::escape;
 use crate::peer;
+use crate::stdio;
 
-/// Begins to log what the environment says, or else connections (1) and frames (2). The lines come above the bar.
+/// Begins to log what `RUST_LOG` selects; without it, connections if `verbosity` is 1, and messages, too, if it is
+/// more. The lines appear above the bar.
 pub(super) fn begin(verbosity: u8, bar: &ProgressBar) {
-    let level = match verbosity {
-        0 => "warn",
+    // Only `RUST_LOG` shows what the library logs: `-v` says the same in words of its own.
+    let by_flags = EnvFilter::new(match verbosity {
+        0 => "off",
         1 => "anyloop::serve=info",
         _ => "anyloop::serve=debug",
-    };
+    });
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
-        Ok(directives) if !directives.is_empty() => EnvFilter::new(directives),
-        _ => EnvFilter::new(level),
+        Ok(directives) if !directives.is_empty() => directives.parse().unwrap_or_else(|error| {
+            stdio::report(&format!("RUST_LOG={directives} is ignored: {error}"));
+            by_flags
+        }),
+        _ => by_flags,
     };
     let bar = bar.clone();
     tracing_subscriber::fmt()
@@ -33,11 +37,11 @@ pub(super) fn begin(verbosity: u8, bar: &ProgressBar) {
         .with_ansi(color::is_used(&io::stderr()))
         .with_target(false)
         .with_timer(TimeOfDay)
-        .with_writer(move || Above(bar.clone()))
+        .with_writer(move || AboveBar(bar.clone()))
         .init();
 }
 
-/// Whether frames are logged. Then connections have handlers that log them, and otherwise they do not even ask.
+/// Whether messages, pings and pongs are logged. If not, no handler asks again for each of them.
 pub(super) fn has_frames() -> bool {
     tracing::enabled!(tracing::Level::DEBUG)
 }
@@ -47,13 +51,13 @@ pub(super) fn has_connections() -> bool {
     tracing::enabled!(tracing::Level::INFO)
 }
 
-pub(super) fn opened(context: &Context<'_, RouteHandler>) {
+pub(super) fn opened<H: Handler>(context: &Context<'_, H>) {
     if has_connections() {
-        tracing::info!("{} {}: open", context.peer(), path(context));
+        tracing::info!("{}: open", subject(context));
     }
 }
 
-pub(super) fn closed(ending: &Ending<'_>, context: &Context<'_, RouteHandler>) {
+pub(super) fn closed<H: Handler>(ending: &Ending<'_>, context: &Context<'_, H>) {
     if !has_connections() {
         return;
     }
@@ -64,9 +68,8 @@ pub(super) fn closed(ending: &Ending<'_>, context: &Context<'_, RouteHandler>) {
     };
     let statistics = ending.statistics;
     tracing::info!(
-        "{} {}: closed: {how}; received {} messages with {} bytes, sent {} with {}",
-        context.peer(),
-        path(context),
+        "{}: closed: {how}; received {} messages with {} bytes, sent {} with {}",
+        subject(context),
         statistics.messages_received,
         statistics.bytes_received,
         statistics.messages_sent,
@@ -74,26 +77,40 @@ pub(super) fn closed(ending: &Ending<'_>, context: &Context<'_, RouteHandler>) {
     );
 }
 
-pub(super) fn failed(failure: &Failure, context: &Context<'_, RouteHandler>) {
+pub(super) fn failed<H: Handler>(failure: &Failure, context: &Context<'_, H>) {
     if has_connections() {
-        tracing::info!("{} {}: not opened: {failure}", context.peer(), path(context));
+        tracing::info!("{}: not opened: {failure}", subject(context));
+    }
+}
+
+/// Logs the answer to a plain HTTP request.
+pub(super) fn answered<H: Handler>(request: &Request, answer: &Answer, context: &Context<'_, H>) {
+    if let (true, Answer::Respond(response)) = (has_connections(), answer) {
+        let path = escape::line(request.uri().path());
+        let (method, status) = (request.method(), response.status());
+        tracing::info!("{} {path}: {method} is answered with {status}", context.peer());
     }
 }
 
 /// Logs a message in this direction. Only handlers that log call it.
-pub(super) fn message(arrow: char, message: Message<'_>, context: &Context<'_, RouteHandler>) {
+pub(super) fn message<H: Handler>(arrow: char, message: Message<'_>, context: &Context<'_, H>) {
     let (kind, bytes) = (message.kind(), message.as_bytes());
     tracing::debug!("{} {arrow} {kind:?} {} B: {}", context.peer(), bytes.len(), beginning(bytes));
 }
 
 /// Logs a ping or pong that was received.
-pub(super) fn control(name: &str, payload: &[u8], context: &Context<'_, RouteHandler>) {
+pub(super) fn control<H: Handler>(name: &str, payload: &[u8], context: &Context<'_, H>) {
     let size = payload.len();
     tracing::debug!("{} < {name} {size} B: {}", context.peer(), beginning(payload));
 }
 
-fn path(context: &Context<'_, RouteHandler>) -> String {
-    context.request().map_or_else(String::new, |request| escape::line(request.uri().path()))
+/// The peer, and the path of its request if that has arrived.
+fn subject<H: Handler>(context: &Context<'_, H>) -> String {
+    let peer = context.peer();
+    match context.request() {
+        Some(request) => format!("{peer} {}", escape::line(request.uri().path())),
+        None => peer.to_string(),
+    }
 }
 
 /// The beginning of a payload.
@@ -111,10 +128,10 @@ impl FormatTime for TimeOfDay {
     }
 }
 
-/// Standard error above the status line.
-struct Above(ProgressBar);
+/// Standard error, above the status line.
+struct AboveBar(ProgressBar);
 
-impl Write for Above {
+impl Write for AboveBar {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.suspend(|| io::stderr().write(bytes))
     }

@@ -11,8 +11,6 @@ mod tls;
 mod traffic;
 
 use std::io::Write;
-#[cfg(unix)]
-use std::sync::Arc;
 use std::thread;
 
 use anyloop::net::{Error, LocalAddress};
@@ -26,7 +24,7 @@ use crate::error::CliError;
 #[cfg(unix)]
 use crate::signals;
 use crate::stdio;
-use crate::values::{Origin, Timeout};
+use crate::values::{self, Origin, Timeout};
 
 /// The high-water mark of a connection's send buffer, in bytes.
 const HIGH_WATER_MARK: usize = 1 << 20;
@@ -46,8 +44,8 @@ pub(crate) struct Options {
     #[cfg(unix)]
     #[arg(long, value_name = "PATH")]
     unix: Vec<std::path::PathBuf>,
-    /// The largest message that is accepted.
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    /// The largest message that is accepted. A larger one closes its connection with 1009.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = values::bytes)]
     max_message: u64,
     /// Time limit for an opening handshake.
     #[arg(long, value_name = "S", default_value = "5")]
@@ -72,14 +70,15 @@ pub(crate) struct Options {
     /// connect.
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<Origin>,
-    /// Serve the files of this directory to browsers, beside the services. Its index.html is in the place of the page.
+    /// Serve the files of this directory over HTTP, beside the services. Its index.html replaces the page at /.
     ///
-    /// Hidden files and what links lead to outside of it are not served.
+    /// Only GET and HEAD are allowed. Hidden files are not served, nor what a link leads to outside of the directory.
     #[arg(long, value_name = "PATH")]
     dir: Option<std::path::PathBuf>,
-    /// Log connections to standard error; twice (-vv) messages, pings and pongs, too.
+    /// Log connections and HTTP requests to standard error; twice (-vv) messages, pings and pongs, too.
     ///
-    /// RUST_LOG selects by level instead, as in RUST_LOG=info.
+    /// RUST_LOG selects the lines instead: RUST_LOG=anyloop=debug adds those of the library,
+    /// RUST_LOG=anyloop=debug,anyloop::serve=off shows them alone.
     #[arg(long, short, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(flatten)]
@@ -110,20 +109,17 @@ pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     };
     #[cfg(unix)]
     let _watch = signals::on_signal(&event_loop, {
-        let server = Arc::downgrade(&server);
+        let server = server.handle();
         move || {
             if let Some(hang_ups) = hang_ups {
                 hang_ups.cancel(); // it would keep the loop running
             }
-            if let Some(server) = server.upgrade() {
-                server.stop_listening();
-                server.shut_down();
-            }
+            server.shut_down();
         }
     })?;
     server.start_accept()?;
     announce(&server.local_addresses(), tls.is_some());
-    status.begin(&server);
+    status.begin(server.handle());
     thread::scope(|scope| {
         for n in 1..options.threads {
             let thread = thread::Builder::new().name(format!("serve {n}"));

@@ -1,4 +1,4 @@
-//! The demo page at `/`: one document without foreign parts.
+//! The demo page at `/`: one document that loads nothing else.
 
 use std::sync::LazyLock;
 
@@ -20,8 +20,8 @@ const PAGE: &str = concat!(
     "</script>\n",
 );
 
-/// The beginning of the Content Security Policy: nothing but our own style and script. The sources that
-/// the page may connect to follow.
+/// The beginning of the Content Security Policy: it allows the page's own style and script. What the page may connect
+/// to follows.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; img-src data:; \

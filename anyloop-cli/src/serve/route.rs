@@ -1,16 +1,15 @@
 //! The handlers of `anyloop serve`: the path of the request selects one.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyloop::Body;
 use anyloop::endpoint::{Counters, HandlerFactory};
-use anyloop::http::{HeaderValue, Method, Response, StatusCode, header};
+use anyloop::http::{HeaderValue, Method, StatusCode, header};
 use anyloop::net::Server;
 use anyloop::prelude::*;
 use serde::Serialize;
 
-use super::broadcast::Broadcast;
+use super::broadcast::{Broadcast, Subscriber};
 use super::files::Files;
 use super::traffic::Traffic;
 use super::{log, page};
@@ -21,7 +20,7 @@ pub(super) type RouteServer = Server<RouteFactory>;
 /// The time between two messages with the counters.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The handler of one connection, in one word. An echo, which most connections are, has no state.
+/// The handler of one connection, as large as a pointer. An echo, which most connections are, has no state.
 pub(super) enum RouteHandler {
     /// `/` and `/echo`.
     Echo,
@@ -42,9 +41,9 @@ pub(super) enum RouteState {
     /// An echo whose messages are logged.
     LoggedEcho,
     /// `/broadcast`: each message is sent to all connections of the route.
-    Broadcast { server: Weak<RouteServer>, state: Arc<Broadcast>, logged: bool },
+    Broadcast { state: Arc<Broadcast>, logged: bool },
     /// `/stats`: the counters are sent once a second.
-    Stats { server: Weak<RouteServer>, since: Instant, traffic: Traffic },
+    Stats { since: Instant, traffic: Traffic },
 }
 
 /// Creates the handlers, with no route selected yet.
@@ -55,29 +54,21 @@ pub(super) fn server(
     event_loop: &EventLoop,
     config: ServerConfig,
     files: Option<Files>,
-) -> Arc<RouteServer> {
+) -> RouteServer {
     let logged = log::has_frames();
-    Arc::new_cyclic(|server| {
-        let stats = RouteState::Stats {
-            server: server.clone(),
-            since: Instant::now(),
-            traffic: Traffic::default(),
-        };
-        let broadcast =
-            RouteState::Broadcast { server: server.clone(), state: Arc::default(), logged };
-        let unselected = RouteState::Unselected {
-            logged_echo: logged.then(|| Arc::new(RouteState::LoggedEcho)),
-            broadcast: Arc::new(broadcast),
-            stats: Arc::new(stats),
-            files,
-        };
-        let factory = RouteFactory(Arc::new(unselected));
-        let mut server = RouteServer::with_factory_on(event_loop, config, factory);
-        server.on_accept_error(|error| {
-            stdio::report(&format!("cannot accept a connection: {error}"));
-        });
-        server
-    })
+    let stats = RouteState::Stats { since: Instant::now(), traffic: Traffic::default() };
+    let unselected = RouteState::Unselected {
+        logged_echo: logged.then(|| Arc::new(RouteState::LoggedEcho)),
+        broadcast: Arc::new(RouteState::Broadcast { state: Arc::default(), logged }),
+        stats: Arc::new(stats),
+        files,
+    };
+    let factory = RouteFactory(Arc::new(unselected));
+    let mut server = RouteServer::with_factory_on(event_loop, config, factory);
+    server.on_accept_error(|error| {
+        stdio::report(&format!("cannot accept a connection: {error}"));
+    });
+    server
 }
 
 impl HandlerFactory for RouteFactory {
@@ -103,23 +94,14 @@ impl Handler for RouteHandler {
         Answer::Accept(Accept::new())
     }
 
-    fn http(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Answer {
-        if let Some(response) = self.file(request) {
-            return Answer::Respond(response);
-        }
-        match (request.uri().path(), request.method()) {
-            ("/", &Method::GET | &Method::HEAD) => Answer::Respond(page::respond(request)),
-            ("/", _) => {
-                let mut answer = Answer::status(StatusCode::METHOD_NOT_ALLOWED, "GET it");
-                if let Answer::Respond(response) = &mut answer {
-                    let allowed = HeaderValue::from_static("GET, HEAD");
-                    response.headers_mut().insert(header::ALLOW, allowed);
-                }
-                answer
-            }
-            ("/echo" | "/broadcast" | "/stats", _) => Answer::upgrade_required(),
-            _ => not_found(),
-        }
+    fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Answer {
+        let answer = match (self.get(request), request.method()) {
+            (Some(answer), &Method::GET | &Method::HEAD) => answer,
+            (Some(_), _) => method_not_allowed(),
+            (None, _) => not_found(),
+        };
+        log::answered(request, &answer, context);
+        answer
     }
 
     fn open(&mut self, context: &mut Context<'_, Self>) {
@@ -143,7 +125,7 @@ impl Handler for RouteHandler {
     }
 
     fn backpressure(&mut self, context: &mut Context<'_, Self>) {
-        if let Some(broadcast) = self.broadcast() {
+        if let Some(broadcast) = self.subscription() {
             broadcast.fall_behind(context);
         }
     }
@@ -180,47 +162,42 @@ impl Handler for RouteHandler {
     }
 }
 
+impl Subscriber for RouteHandler {
+    fn subscription(&self) -> Option<&Broadcast> {
+        let Self::Shared(route) = self else { return None };
+        match &**route {
+            RouteState::Broadcast { state, .. } => Some(state),
+            RouteState::Unselected { .. } | RouteState::LoggedEcho | RouteState::Stats { .. } => {
+                None
+            }
+        }
+    }
+}
+
 impl RouteHandler {
-    /// Whether this connection receives broadcasts.
-    pub(super) fn subscribes(&self) -> bool {
-        self.broadcast().is_some()
-    }
-
-    /// The time for this subscriber to catch up is over; see [`Broadcast::stop_waiting`].
-    pub(super) fn stop_waiting(&self, context: &mut Context<'_, Self>) {
-        if let Some(broadcast) = self.broadcast() {
-            broadcast.stop_waiting(context.handle().id());
-        }
-    }
-
-    fn broadcast(&self) -> Option<&Broadcast> {
-        match self {
-            Self::Shared(route) => match &**route {
-                RouteState::Broadcast { state, .. } => Some(state),
-                RouteState::Unselected { .. }
-                | RouteState::LoggedEcho
-                | RouteState::Stats { .. } => None,
-            },
-            Self::Echo => None,
-        }
-    }
-
     /// Whether the messages of this connection are logged.
     fn is_logged(&self) -> bool {
         let Self::Shared(route) = self else { return false };
         matches!(&**route, RouteState::LoggedEcho | RouteState::Broadcast { logged: true, .. })
     }
 
-    /// The file that a request asks for. Services come first; the page is in the place of a missing `index.html`.
-    fn file(&self, request: &Request) -> Option<Response<Body>> {
-        let (path, method) = (request.uri().path(), request.method());
-        let is_service = matches!(path, "/echo" | "/broadcast" | "/stats");
-        if is_service || !matches!(*method, Method::GET | Method::HEAD) {
-            return None;
+    /// The answer to GET and HEAD, without regard to the method: services come first, then files, then the page.
+    /// `None` if there is nothing at the path.
+    fn get(&self, request: &Request) -> Option<Answer> {
+        let path = request.uri().path();
+        if matches!(path, "/echo" | "/broadcast" | "/stats") {
+            return Some(Answer::upgrade_required());
         }
+        let file = self.files().and_then(|files| files.respond(path));
+        let response = file.or_else(|| (path == "/").then(|| page::respond(request)));
+        response.map(Answer::Respond)
+    }
+
+    /// The files that are served beside the services.
+    fn files(&self) -> Option<&Files> {
         let Self::Shared(route) = self else { return None };
-        let RouteState::Unselected { files: Some(files), .. } = &**route else { return None };
-        files.respond(path)
+        let RouteState::Unselected { files, .. } = &**route else { return None };
+        files.as_ref()
     }
 }
 
@@ -234,13 +211,11 @@ impl RouteState {
 
     fn message(&self, message: Message<'_>, context: &mut Context<'_, RouteHandler>) {
         match self {
-            Self::Broadcast { server, state, logged } => {
+            Self::Broadcast { state, logged } => {
                 if *logged {
                     log::message('<', message, context);
                 }
-                if let Some(server) = server.upgrade() {
-                    state.publish(message, &server, context);
-                }
+                state.publish(message, context);
             }
             Self::LoggedEcho => {
                 log::message('<', message, context);
@@ -271,11 +246,10 @@ impl RouteState {
 
     /// Sends the counters, now and after each interval.
     fn send_counters(&self, context: &mut Context<'_, RouteHandler>) {
-        let Self::Stats { server, since, traffic } = self else { return };
-        let Some(server) = server.upgrade() else { return };
+        let Self::Stats { since, traffic } = self else { return };
         // A peer that has not read the last counters misses these.
         if context.buffered_amount() == 0 {
-            let stats = Stats::new(&traffic.counters(&server), since.elapsed());
+            let stats = Stats::new(&traffic.counters(&context.endpoint()), since.elapsed());
             let _ = context.send(stats.line().as_str());
         }
         context.set_timer(STATS_INTERVAL, |handler, context| {
@@ -331,6 +305,17 @@ impl Stats {
 
 fn not_found() -> Answer {
     Answer::status(StatusCode::NOT_FOUND, "there is nothing here")
+}
+
+/// 405, as nginx and Caddy answer OPTIONS, too, for a file.
+fn method_not_allowed() -> Answer {
+    let mut answer =
+        Answer::status(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed");
+    if let Answer::Respond(response) = &mut answer {
+        // RFC 9110 §15.5.6.
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    answer
 }
 
 #[cfg(test)]

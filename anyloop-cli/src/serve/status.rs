@@ -2,20 +2,20 @@
 
 use std::io::{self, IsTerminal};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyloop::endpoint::Counters;
+use anyloop::Handler;
+use anyloop::endpoint::{Counters, EndpointHandle};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::route::RouteServer;
 use super::traffic::Traffic;
 
 /// The time between two drawings.
 const STEP: Duration = Duration::from_secs(1);
 
-/// A line below everything else. It is erased when this is dropped. Elsewhere than on a terminal it does nothing.
+/// A line below all other output, which is erased when this is dropped. If standard error is no terminal, it does
+/// nothing.
 pub(super) struct Status {
     bar: ProgressBar,
     /// Dropped, it ends the thread that draws.
@@ -41,17 +41,22 @@ impl Status {
     }
 
     /// Begins to draw.
-    pub(super) fn begin(&mut self, server: &Arc<RouteServer>) {
+    pub(super) fn begin<H: Handler>(&mut self, server: EndpointHandle<H>) {
         if self.bar.is_hidden() {
             return;
         }
         let (sender, end) = mpsc::channel::<()>();
-        let (bar, server) = (self.bar.clone(), Arc::downgrade(server));
+        let bar = self.bar.clone();
         thread::spawn(move || {
-            let (traffic, mut last) = (Traffic::default(), None);
-            while draw(&bar, &server, &traffic, &mut last)
-                && end.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout)
-            {}
+            let traffic = Traffic::default();
+            let mut last = None;
+            loop {
+                let counters = traffic.counters(&server);
+                draw(&bar, counters, &mut last);
+                if end.recv_timeout(STEP) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
         });
         self.end = Some(sender);
     }
@@ -64,16 +69,9 @@ impl Drop for Status {
     }
 }
 
-/// Draws the line. Returns whether there is a server.
-fn draw(
-    bar: &ProgressBar,
-    server: &Weak<RouteServer>,
-    traffic: &Traffic,
-    last: &mut Option<(Instant, Counters)>,
-) -> bool {
-    let Some(server) = server.upgrade() else { return false };
-    let (now, counters) = (Instant::now(), traffic.counters(&server));
-    drop(server);
+/// Draws the line, and keeps the counters for the next time.
+fn draw(bar: &ProgressBar, counters: Counters, last: &mut Option<(Instant, Counters)>) {
+    let now = Instant::now();
     let open = counters.opened.saturating_sub(counters.closed);
     let rate = |counter: fn(&Counters) -> u64| match &*last {
         Some((then, before)) => {
@@ -85,5 +83,4 @@ fn draw(
     let (received, sent) = (rate(|c| c.messages_received), rate(|c| c.messages_sent));
     bar.set_message(format!("{open} connections, {received} messages/s in, {sent} messages/s out"));
     *last = Some((now, counters));
-    true
 }

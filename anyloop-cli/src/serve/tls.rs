@@ -54,7 +54,7 @@ impl Options {
             Some(path) => builder.client_ca_file(path),
             None => builder,
         };
-        Ok(Some(builder.build()?))
+        builder.build().map(Some).map_err(|error| CliError::tls(&error))
     }
 }
 

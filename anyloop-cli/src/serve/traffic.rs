@@ -1,18 +1,17 @@
 //! Messages of all connections. The server's own counters have those of closed connections alone.
 //!
-//! An open connection tells its numbers on its own strand, so they are collected in rounds: a round begins
-//! with the server's counters, adds the numbers of the connections as they come, and counts when the next
+//! An open connection reads its numbers on its own thread, so they are collected in rounds: a round begins
+//! with the server's counters, adds the numbers of the connections as they arrive, and is complete when the next
 //! one begins. Nothing is collected while nobody asks.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyloop::endpoint::Counters;
+use anyloop::Handler;
+use anyloop::endpoint::{Counters, EndpointHandle};
 use anyloop::proto::State;
 
-use super::route::RouteServer;
-
-/// The shortest time between the beginnings of two rounds, which all that ask share.
+/// The shortest time between the beginnings of two rounds, however many ask.
 const ROUND: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
@@ -30,7 +29,7 @@ struct Rounds {
 
 impl Traffic {
     /// The server's counters. Messages and bytes are those of the last round that is complete.
-    pub(super) fn counters(&self, server: &RouteServer) -> Counters {
+    pub(super) fn counters<H: Handler>(&self, server: &EndpointHandle<H>) -> Counters {
         let mut rounds = lock(&self.0);
         let mut counters = server.counters();
         rounds.include(counters);
@@ -49,10 +48,10 @@ impl Rounds {
         messages(&mut self.total, counters, u64::max);
     }
 
-    fn begin(&mut self, counters: Counters, server: &RouteServer) {
+    fn begin<H: Handler>(&mut self, counters: Counters, server: &EndpointHandle<H>) {
         self.begun = Some(Instant::now());
         self.collected = Arc::new(Mutex::new(counters));
-        for connection in server.handle().connections() {
+        for connection in server.connections() {
             if connection.state() == State::Connecting {
                 continue;
             }

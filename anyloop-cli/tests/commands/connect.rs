@@ -108,6 +108,8 @@ fn the_request_has_the_fields_of_the_arguments() {
         "x-empty:",
         "--cookie",
         "a=b",
+        "-H",
+        "Cookie: id=7; lang=en",
         "--cookie",
         "c=d e",
         "--origin",
@@ -123,13 +125,15 @@ fn the_request_has_the_fields_of_the_arguments() {
     for (name, value) in [
         ("x-room", "lobby"),
         ("x-empty", ""),
-        ("cookie", "a=b; c=d e"),
+        ("cookie", "id=7; lang=en; a=b; c=d e"),
         ("authorization", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), // RFC 7617 §2
         ("origin", "http://a.example"),
         ("sec-websocket-protocol", "chat.v2, chat.v1"),
     ] {
         assert_eq!(field(&request, name), Some(value), "{request}");
     }
+    // RFC 6265 §5.4: at most one.
+    assert_eq!(request.to_lowercase().matches("\r\ncookie:").count(), 1, "{request}");
 }
 
 #[test]
@@ -191,7 +195,7 @@ fn it_connects_to_a_unix_socket() {
     let ended = connect(&["--unix", path, "ws://anyone/echo"], b"hello\n");
     assert_eq!((ended.code(), ended.lines()), (Some(0), vec!["hello"]), "{}", ended.stderr);
     let ended = connect(&["--unix", "/no/such/socket", "ws://anyone/"], b"");
-    ended.expect(3, "cannot connect to unix:/no/such/socket: ");
+    ended.expect(3, "cannot connect to unix:/no/such/socket: No such file");
 }
 
 #[test]
@@ -251,7 +255,7 @@ fn the_body_of_a_refusal_is_printed() {
          <p>Welcome\n"
     );
     answer(b"HTTP/1.1 302 Found\r\nLocation: ws://b.example/\r\nContent-Length: 0\r\n\r\n")
-        .expect(4, "the server refused: 302 Found (it points to ws://b.example/: not followed)");
+        .expect(4, "302 Found (it points to ws://b.example/; --location follows it)");
 }
 
 #[test]
@@ -566,7 +570,7 @@ fn it_closes_after_the_messages_that_are_asked_for() {
         peer.expect_close(1000);
         peer.send(CLOSE, b"\x03\xe8");
     });
-    ended.expect(1, "the connection closed after 0 of 1 messages");
+    ended.expect(1, "the connection closed before a message arrived");
 }
 
 #[test]

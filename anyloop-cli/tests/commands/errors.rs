@@ -1,11 +1,13 @@
 //! Whatever goes wrong: one line that says what, and what to do, and the exit status.
 
-use std::io::{BufRead, BufReader, Write};
+use std::fs::{Permissions, read_to_string, set_permissions};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::thread;
 
-use crate::program::{Folder, Running, Server, anyloop};
+use crate::program::{Folder, Running, Server, anyloop, unprivileged};
 
 /// Runs the command without input, and asserts how it fails.
 #[track_caller]
@@ -20,6 +22,7 @@ fn fails(arguments: &[&str], code: i32, words: &[&str]) {
 #[test]
 fn wrong_arguments() {
     let url = "ws://127.0.0.1:9/";
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     for (arguments, words) in [
         (
             &["connect", "http://a.example/"][..],
@@ -27,6 +30,9 @@ fn wrong_arguments() {
         ),
         (&["connect", "https://a.example"], &["did you mean wss://a.example"]),
         (&["connect", "a.example:8080"], &["did you mean ws://a.example:8080"]),
+        (&["connect", "ws//a.example"], &["did you mean ws://a.example?"]),
+        (&["connect", "wss:/a.example/b"], &["did you mean wss://a.example/b?"]),
+        (&["connect", "HTTP//a.example"], &["did you mean ws://a.example?"]),
         (&["connect", "a.example"], &["neither ws nor wss"]),
         (&["connect", "ws://"], &["missing host"]),
         (&["connect", "ws://a.example:0/"], &["invalid port"]),
@@ -44,6 +50,14 @@ fn wrong_arguments() {
         (&["connect", url, "--header", "Upgrade: other"], &["header field upgrade"]),
         (&["connect", url, "--cookie", "a"], &["NAME=VALUE"]),
         (&["connect", url, "--user", "me"], &["USER:PASSWORD"]),
+        (
+            &["connect", url, "--user", "me:x", "-H", "Authorization: Bearer x"],
+            &["--user and --header both set authorization"],
+        ),
+        (
+            &["connect", url, "--origin", "null", "-H", "Origin: https://a.example"],
+            &["--origin and --header both set origin"],
+        ),
         (&["connect", url, "--subprotocol", "a b"], &["\"a b\" is not a token"]),
         (&["connect", url, "--origin", "a.example"], &["https://example.com"]),
         (&["connect", url, "--close-timeout", "soon"], &["seconds"]),
@@ -61,8 +75,46 @@ fn wrong_arguments() {
             &["cannot read /no/such/file: No such file"],
         ),
         (&["connect", url, "--binary", "/"], &["cannot read /: it is a directory"]),
+        (
+            &["connect", url, "-o", "/no/such/file"],
+            &["cannot write to /no/such/file: No such file"],
+        ),
+        (&["connect", url, "-o", "/"], &["--output: cannot write to /: Is a directory"]),
+        (
+            &["connect", url, "--binary", manifest, "--output", manifest],
+            &["--output would overwrite", "which --binary sends"],
+        ),
+        (
+            &["connect", url, "--output", "-", "--json"],
+            &["'--output <FILE>' cannot be used with '--json'"],
+        ),
+        (&["connect", url, "--echo", "-o", "-"], &["'--echo' cannot be used with '--output"]),
+        (
+            &["connect", "wss://a.example/", "--ca", "/no/such/file"],
+            &["cannot read /no/such/file: No such file"],
+        ),
+        (
+            &["connect", "wss://a.example/", "--client-cert", manifest, "--client-key", manifest],
+            &["Cargo.toml: ", "BEGIN"],
+        ),
+        (
+            &["connect", url, "--proxy", "https://b.example", "--proxy-ca", "/no/such/file"],
+            &["cannot read /no/such/file: No such file"],
+        ),
+        (
+            &["bench", "wss://a.example/", "--ca", "/no/such/file"],
+            &["cannot read /no/such/file: No such file"],
+        ),
+        (
+            &["serve", "--tls-cert", "/no/such/file", "--tls-key", "/no/such/file"],
+            &["cannot read /no/such/file: No such file"],
+        ),
         (&["serve", "--listen", "ws://127.0.0.1:9002"], &["this is a URL", "127.0.0.1:9002"]),
         (&["serve", "--listen", "-1"], &["'-1' for '--listen <ADDR:PORT>'"]),
+        (
+            &["serve", "--max-message", "16M"],
+            &["'16M' for '--max-message <BYTES>'", "not a number of bytes"],
+        ),
         (&["serve", "--threads", "-2"], &["'-2' for '--threads <N>'", "1..=1024"]),
         (&["bench", url, "--size", "-5"], &["'-5' for '--size <BYTES>'"]),
         (&["pipe", "--client", "wss://a.example/"], &["wss:// needs TLS", "use ws://"]),
@@ -153,13 +205,40 @@ fn no_listener() {
         &["cannot look up", "is the name right?"],
     );
     fails(&["serve", "--unix", "/no/such/directory/socket"], 1, &["is there such a directory?"]);
+    fails(
+        &["serve", "--unix", &"x".repeat(200)],
+        1,
+        &["cannot listen on unix:x", "a shorter path"],
+    );
     let folder = Folder::new("errors");
     let file = folder.join("certificate.pem");
     std::fs::write(&file, "nonsense").expect("the file can be written");
     let file = file.to_str().expect("the path is UTF-8");
-    fails(&["serve", "--tls-cert", file, "--tls-key", file], 1, &[file]);
+    fails(&["serve", "--tls-cert", file, "--tls-key", file], 2, &[file]);
     let socket = folder.join("socket");
     let _other = std::os::unix::net::UnixListener::bind(&socket).expect("it can listen");
     let socket = socket.to_str().expect("the path is UTF-8");
     fails(&["serve", "--unix", socket], 1, &["in use", "listen elsewhere by --unix"]);
+}
+
+#[test]
+fn no_permission_to_listen() {
+    let folder = Folder::new("no-permission");
+    let unwritable = Permissions::from_mode(0o555);
+    set_permissions(folder.join(""), unwritable).expect("the directory is the test's own");
+    let mut command = unprivileged(["serve", "--unix"]);
+    let ended = Running::start(command.arg(folder.join("socket"))).end();
+    ended.expect(1, "/socket: Permission denied (os error 13)");
+    ended.expect(1, "; may this user write to that directory?");
+
+    let first = read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    if first.is_ok_and(|first| first.trim() != "0") {
+        let ended = Running::start(&mut unprivileged(["serve", "--listen", "127.0.0.1:1"])).end();
+        ended.expect(1, "cannot listen on 127.0.0.1:1: Permission denied (os error 13)");
+        ended.expect(1, "; ports below 1024 are for root: listen elsewhere by --listen");
+    } else {
+        // Not by `eprintln`, whose output a test that passes does not show.
+        let why = "no_permission_to_listen: this system has no port that is for root alone";
+        writeln!(io::stderr(), "NOT TESTED: {why}").expect("standard error can be written");
+    }
 }

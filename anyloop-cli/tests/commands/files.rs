@@ -64,6 +64,58 @@ fn a_download_that_is_given_up_costs_nothing_else() {
 }
 
 #[test]
+fn rfc9110_15_5_6_what_exists_answers_only_get_and_head() {
+    let folder = Folder::new("methods");
+    fs::create_dir_all(folder.join("public/sub")).expect("the directory can be made");
+    for file in ["public/page.txt", "public/sub/index.html"] {
+        fs::write(folder.join(file), file).expect("the file can be written");
+    }
+    let server = serving(&folder, "public");
+    for path in ["/", "/page.txt", "/sub", "/sub/", "/echo", "/broadcast", "/stats"] {
+        for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "SEARCH"] {
+            let (head, body) = ask(&server, &format!("{method} {path} HTTP/1.1"));
+            assert!(head.starts_with("HTTP/1.1 405 "), "{method} {path}: {head}");
+            assert_eq!(field(&head, "allow"), Some("GET, HEAD"), "{method} {path}");
+            assert_eq!(body, b"only GET and HEAD are allowed\n", "{method} {path}");
+        }
+    }
+    let mut client = Peer::dial(server.address());
+    client.write(b"POST /page.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+    assert!(client.head().starts_with("HTTP/1.1 405 "), "it may have a body");
+    for path in ["/none", "/page.txt/", "/public", "/echo/"] {
+        for method in ["POST", "OPTIONS"] {
+            let (head, _) = ask(&server, &format!("{method} {path} HTTP/1.1"));
+            assert!(head.starts_with("HTTP/1.1 404 "), "{method} {path}: {head}");
+            assert_eq!(field(&head, "allow"), None, "{method} {path}");
+        }
+    }
+}
+
+/// Without a validator no client has the present version (RFC 9110 §13.1.2, §13.1.3), and ranges are optional (§14.2).
+#[test]
+fn a_file_is_sent_whole_whatever_part_or_version_the_client_has() {
+    let folder = Folder::new("conditions");
+    fs::write(folder.join("page.txt"), "hello").expect("the file can be written");
+    let server = serving(&folder, "");
+    for fields in [
+        "Range: bytes=1-2",
+        "Range: bytes=0-0\r\nIf-Range: \"a\"",
+        "If-None-Match: \"a\"",
+        "If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT",
+    ] {
+        for method in ["GET", "HEAD"] {
+            let (head, body) = ask(&server, &format!("{method} /page.txt HTTP/1.1\r\n{fields}"));
+            assert!(head.starts_with("HTTP/1.1 200 "), "{fields}: {head}");
+            assert_eq!(field(&head, "content-length"), Some("5"), "{fields}");
+            for name in ["accept-ranges", "content-range", "etag", "last-modified"] {
+                assert_eq!(field(&head, name), None, "{fields}");
+            }
+            assert_eq!(body, if method == "GET" { &b"hello"[..] } else { b"" }, "{fields}");
+        }
+    }
+}
+
+#[test]
 fn what_is_outside_or_hidden_is_not_found() {
     let folder = Folder::new("refused-files");
     for directory in ["public/sub", "public/.git"] {

@@ -41,6 +41,25 @@ fn connections_are_logged_when_asked() {
 }
 
 #[test]
+fn http_requests_are_logged_when_asked() {
+    let server = Server::start(&["-v", "--color", "never"]);
+    get(&server, "GET", "/?theme=dark");
+    get(&server, "POST", "/stats");
+    get(&server, "GET", "/none");
+    let log = log(server);
+    let lines: Vec<_> = log.iter().map(|line| line.split_once(' ').expect(line)).collect();
+    assert!(lines.iter().all(|(level, peer)| *level == "INFO" && peer.starts_with("127.0.0.1:")));
+    let answers: Vec<_> =
+        lines.iter().map(|(_, line)| line.split_once(' ').expect(line).1).collect();
+    let expected = [
+        "/: GET is answered with 200 OK",
+        "/stats: POST is answered with 405 Method Not Allowed",
+        "/none: GET is answered with 404 Not Found",
+    ];
+    assert_eq!(answers, expected);
+}
+
+#[test]
 fn frames_are_logged_when_asked_twice() {
     let server = Server::start(&["-vv", "--color", "never"]);
     talk(&server);
@@ -61,6 +80,47 @@ fn the_environment_selects_what_is_logged() {
     talk(&server);
     server.program.expect_error("closed");
     assert_eq!(log(server).len(), 2);
+}
+
+#[test]
+fn the_environment_shows_what_the_library_logs() {
+    for (directives, own_lines, library_lines) in [
+        ("anyloop=debug", 1, 1),
+        ("anyloop=debug,anyloop::serve=off", 0, 1),
+        ("info", 1, 0),
+        ("warn", 0, 0),
+    ] {
+        let mut command = anyloop(["serve", "--listen", "127.0.0.1:0", "--color", "never"]);
+        let server = Server::listening(command.env("RUST_LOG", directives), 1);
+        let mut peer = Peer::dial(server.address());
+        peer.write(b"nonsense\r\n\r\n");
+        assert!(peer.head().starts_with("HTTP/1.1 400 "));
+        peer.rest();
+        drop(peer);
+        let log = log(server);
+        let (own, library): (Vec<_>, Vec<_>) =
+            log.iter().partition(|line| line.contains(": not opened: "));
+        assert_eq!(own.len(), own_lines, "{directives}: {log:?}");
+        assert_eq!(library.len(), library_lines, "{directives}: {log:?}");
+        for line in library {
+            assert!(line.starts_with("DEBUG connection{slot="), "{directives}: {line}");
+        }
+        for line in log {
+            let (_, failure) = line.split_once("127.0.0.1:").expect("it names the peer");
+            let (port, failure) = failure.split_once(':').expect("there is no path");
+            assert!(port.parse::<u16>().is_ok(), "{line}");
+            assert!(failure.ends_with(" peer: malformed HTTP (connection connecting)"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_variable_that_selects_nothing_is_reported() {
+    let mut command = anyloop(["serve", "--listen", "127.0.0.1:0", "-v", "--color", "never"]);
+    let server = Server::listening(command.env("RUST_LOG", "anyloop=loud"), 1);
+    server.program.expect_error("anyloop: RUST_LOG=anyloop=loud is ignored: ");
+    talk(&server);
+    server.program.expect_error(" /echo: open");
 }
 
 /// The response to a request for this path, and its body.
@@ -131,5 +191,5 @@ fn manual_pages_are_written() {
         assert!(page.contains(".TH anyloop") && page.contains(word), "{page}");
     }
     let ended = Running::start(&mut anyloop(["man", "/no/such/directory"])).end();
-    ended.expect(1, "cannot write to /no/such/directory: ");
+    ended.expect(2, "cannot write to /no/such/directory: it is not a directory");
 }

@@ -8,6 +8,7 @@ mod errors;
 mod files;
 mod listen;
 mod log;
+mod output;
 mod peer;
 mod program;
 mod route;

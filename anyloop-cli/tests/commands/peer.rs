@@ -121,6 +121,12 @@ impl Peer {
         self.0.send(&[anyloop_testkit::frames::frame(opcode, payload)]);
     }
 
+    /// Sends a frame of a message that has several: the opcode is 0 after the first one.
+    pub(crate) fn send_part(&mut self, opcode: u8, payload: &[u8], is_last: bool) {
+        let frame = anyloop_testkit::frames::frame(opcode, payload);
+        self.0.send(&[if is_last { frame } else { frame.more() }]);
+    }
+
     /// Receives the next frame: opcode and payload. `None` at the end of the stream.
     pub(crate) fn receive(&mut self) -> Option<(u8, Vec<u8>)> {
         self.try_receive().expect("a complete frame, or the end of the stream")

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyloop_testkit::wait::ThreadProbe;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, geteuid, kill_process, waitpid};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_anyloop");
 
@@ -19,8 +19,28 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A command that runs `anyloop` with these arguments.
 pub(crate) fn anyloop<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.args(arguments).env_remove("LISTEN_FDS").env_remove("LISTEN_PID");
+    let mut command = without_environment(Command::new(PROGRAM));
+    command.args(arguments);
+    command
+}
+
+/// As `anyloop`, for tests of permissions: if the user is root, the command gives its capabilities up.
+pub(crate) fn unprivileged<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
+    if !geteuid().is_root() {
+        return anyloop(arguments);
+    }
+    // Another user might not be able to run the program where it was built.
+    let mut command = without_environment(Command::new("setpriv"));
+    command.args(["--bounding-set=-all", "--inh-caps=-all", PROGRAM]).args(arguments);
+    let works = Command::new("setpriv").args(["--bounding-set=-all", "true"]).status();
+    let works = works.is_ok_and(|status| status.success());
+    assert!(works, "as root, this test needs setpriv (util-linux) and CAP_SETPCAP");
+    command
+}
+
+/// Removes the variables that the command reads.
+fn without_environment(mut command: Command) -> Command {
+    command.env_remove("LISTEN_FDS").env_remove("LISTEN_PID").env_remove("RUST_LOG");
     for name in ["http_proxy", "https_proxy", "ws_proxy", "wss_proxy", "all_proxy", "no_proxy"] {
         command.env_remove(name).env_remove(name.to_uppercase());
     }
@@ -103,6 +123,13 @@ impl Running {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("the process exists");
+    }
+
+    /// The most memory that it has needed, in bytes (Linux).
+    pub(crate) fn peak_memory(&self) -> Option<usize> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(peak.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
     }
 
     /// Waits for a line of standard error with these words, and returns it.

@@ -170,7 +170,7 @@ fn redirects_are_followed_if_asked() {
     thread.join().unwrap();
     let (address, thread) = redirect(to.clone());
     connect(&[&format!("ws://{address}/")], b"")
-        .expect(4, &format!("it points to {to}: not followed"));
+        .expect(4, &format!("it points to {to}; --location follows it"));
     thread.join().unwrap();
     let (address, thread) = redirect("ftp://chat.example/".to_string());
     connect(&[&format!("ws://{address}/"), "-L"], b"").expect(

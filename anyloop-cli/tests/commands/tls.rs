@@ -273,10 +273,10 @@ fn files_that_cannot_be_used() {
         (&certificate, &other, "the private key does not belong to the certificate"),
     ] {
         let arguments = ["serve", "--tls-cert", certificate, "--tls-key", key];
-        Running::start(&mut anyloop(arguments)).end().expect(1, words);
+        Running::start(&mut anyloop(arguments)).end().expect(2, words);
     }
     let ended = connect(&["wss://localhost/", "--ca", &files.path("missing.pem")], b"");
-    ended.expect(1, "missing.pem: No such file");
+    ended.expect(2, "missing.pem: No such file");
     for arguments in [
         &["serve", "--tls-cert", "a.pem"][..],
         &["serve", "--tls-key", "a.key"],

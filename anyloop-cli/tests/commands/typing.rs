@@ -1,6 +1,7 @@
 //! `anyloop connect` at a terminal.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::thread;
@@ -176,7 +177,7 @@ fn commands_are_executed() {
     screen.type_in(b"/binary /no/such/file\r");
     screen.expect_written("* cannot read /no/such/file: ");
     screen.type_in(b"/stats\r");
-    screen.expect_written("sent 2 messages with 8 bytes, received 0 with 0");
+    screen.expect_written("sent 2 messages with 8 bytes, received 0 messages with 0 bytes");
     screen.type_in(b"/help\r");
     screen.expect_written("* /close [CODE [REASON]] ");
     screen.type_in(b"/close 4000 good bye\r");
@@ -185,6 +186,85 @@ fn commands_are_executed() {
     drop(peer);
     let ended = program.end();
     assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+}
+
+/// The command with `--reconnect`, between two connections: it waits for the answer to its second request.
+fn reconnecting(command: impl FnOnce(&str) -> Command) -> (Screen, Running, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
+    let url = format!("ws://{}/", listener.local_addr().expect("the socket has an address"));
+    let (mut screen, program) = Screen::start(command(&url));
+    let (peer, _) = Host::over(listener.try_clone().expect("there is a descriptor")).open();
+    screen.expect(&[GREETING, "> "]);
+    drop(peer); // without a Close
+    screen.expect_written("* trying again in 0.5 s: ");
+    (screen, program, listener)
+}
+
+#[test]
+fn a_line_without_a_connection_is_not_sent_nor_drawn_as_sent() {
+    let options = ["--no-history", "--reconnect", "--handshake-timeout", "0"];
+    let (mut screen, program, listener) = reconnecting(|url| connect(url, &options));
+    screen.type_in(b"lost\r");
+    let refusal = "* not connected: the line was not sent; type it again after \"connected\"";
+    screen.expect(&["> lost", refusal, "> "]);
+    screen.type_in(b"/ping\r");
+    screen.expect(&["> /ping", "* not connected: nothing was sent", "> "]);
+    let (mut peer, _) = Host::over(listener).open();
+    screen.expect(&[GREETING, "> "]);
+    screen.type_in(b"again\r");
+    peer.expect(TEXT, b"again"); // and not what was typed before
+    screen.expect(&["> text 5 B: again", "> "]);
+    peer.close(1000);
+    assert_eq!(program.end().code(), Some(0));
+}
+
+#[test]
+fn close_without_a_connection_ends_the_command() {
+    let options = ["--no-history", "--reconnect", "--handshake-timeout", "0"];
+    let (mut screen, program, listener) = reconnecting(|url| connect(url, &options));
+    let mut next = Host::over(listener).accept();
+    next.head(); // and no answer
+    screen.type_in(b"/close\r");
+    program.end().expect(1, "the input ended before the connection was open again");
+}
+
+#[test]
+fn a_line_that_is_too_long_is_not_drawn_as_sent() {
+    let server = Host::new();
+    let options = ["--no-history", "--max-message", "4"];
+    let (mut screen, program) = Screen::start(connect(&server.url(), &options));
+    let (mut peer, _) = server.open();
+    screen.expect(&[GREETING, "> "]);
+    screen.type_in(b"five5\r");
+    screen.expect(&["> five5", "* longer than 4 bytes (--max-message): not sent", "> "]);
+    screen.type_in(b"four\r");
+    peer.expect(TEXT, b"four");
+    screen.expect(&["> text 4 B: four", "> "]);
+    peer.close(1000);
+    assert_eq!(program.end().code(), Some(0));
+}
+
+#[test]
+fn messages_that_are_written_to_a_file_are_announced_above_the_line() {
+    let folder = Folder::new("typing-output");
+    let file = folder.join("file");
+    let path = file.to_str().expect("the path is UTF-8");
+    let server = Host::new();
+    let options = ["--no-history", "--output", path];
+    let (mut screen, program) = Screen::start(connect(&server.url(), &options));
+    let (mut peer, _) = server.open();
+    screen.expect(&[GREETING, "> "]);
+    screen.type_in(b"par");
+    screen.expect(&["> par"]);
+    peer.send_part(BINARY, b"\0", false);
+    peer.send_part(0, b"\xff", true);
+    screen.expect(&[&format!("< binary 2 B: written to {path}"), "> par"]);
+    screen.type_in(b"tial\r");
+    peer.expect(TEXT, b"partial");
+    screen.expect(&["> text 7 B: partial", "> "]);
+    peer.close(1000);
+    assert_eq!(program.end().code(), Some(0));
+    assert_eq!(fs::read(&file).expect("the file exists"), b"\0\xff");
 }
 
 #[test]

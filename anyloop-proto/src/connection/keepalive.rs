@@ -1,7 +1,7 @@
-//! Keep-alive pings, each of which must be answered in time.
+//! Keep-alive pings. With a pong timeout, each must be answered in time.
 //!
-//! The state is three fields of [`Sender`], where they fit into the padding of other fields. A
-//! separate struct would make each connection larger.
+//! The state is the fields `keep_alive`, `ping_since` and `ping_number` of [`Sender`], where they fit into the padding
+//! of other fields, and a `PingDelay` while it is needed. A separate struct would make each connection larger.
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -13,7 +13,7 @@ use crate::time::Instant;
 
 /// The state of the keep-alive. `Sender::ping_since` is the time at which it was entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ping {
+pub(super) enum KeepAlive {
     /// No ping is outstanding.
     Idle,
     /// A ping is due but the output is blocked. `ping_since` is updated each time the peer reads.
@@ -26,33 +26,34 @@ pub(super) enum Ping {
     Stalled,
 }
 
-/// The output that a transport has written.
+/// How much of the written output the peer's machine has acknowledged.
 ///
-/// The example of [`Connection::note_send_queue`](crate::Connection::note_send_queue) has some.
+/// The example of [`Connection::note_send_queue`](crate::Connection::note_send_queue) uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "transports make it")]
 pub struct SendQueue {
     /// Bytes that the peer's machine has acknowledged, counted from any point in time.
     pub acknowledged: u64,
-    /// Bytes that it has not acknowledged.
+    /// Bytes that were written and that it has not acknowledged.
     pub waiting: usize,
 }
 
 /// An outstanding ping that waits behind other output.
 #[derive(Clone, Copy)]
 pub(super) struct PingDelay {
-    /// When the ping was sent.
-    since: Instant,
-    /// What was acknowledged when the transport was last asked.
+    /// When the ping was sent: `ping_since` before the pong timeout started anew.
+    sent_at: Instant,
+    /// Bytes acknowledged, as last reported.
     acknowledged: u64,
-    /// When so much is acknowledged, the ping has left.
-    ahead: u64,
+    /// Bytes written, acknowledged or not, as reported first after the ping was sent (last, for a held ping). Once as
+    /// many are acknowledged, the ping has left.
+    written: u64,
 }
 
 /// The largest keep-alive ping: header, masking key and payload.
 const PING_SIZE: usize = 2 + 4 + 4;
 
-/// Keeps an interval of zero from sending pings without end at one instant.
+/// A shorter ping interval counts as this one. An interval of zero would send pings without end at one instant.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The start of the payload of every keep-alive ping, before its number.
@@ -63,101 +64,109 @@ impl Sender {
     /// from when the ping is sent; while the ping is held, from when the peer last read anything.
     ///
     /// While the keep-alive is suspended, it sends no ping, and watches only whether the peer reads.
-    pub(super) fn keepalive_ping(&mut self, now: Instant, out: &mut dyn Output) {
+    pub(super) fn send_or_hold_ping(&mut self, now: Instant, out: &mut dyn Output) {
         self.ping_since = now;
         if self.is_suspended() {
-            self.ping = if out.is_blocked() { Ping::Stalled } else { Ping::Suspended };
+            self.keep_alive =
+                if out.is_blocked() { KeepAlive::Stalled } else { KeepAlive::Suspended };
             return;
         }
         if out.is_blocked() {
-            self.ping = Ping::Held;
+            self.keep_alive = KeepAlive::Held;
             return;
         }
-        self.ping = Ping::Sent;
+        self.keep_alive = KeepAlive::Sent;
         self.forget_ping_delay();
         self.ping_number = self.ping_number.wrapping_add(1);
         let payload = self.ping_payload();
-        self.control(crate::frame::Opcode::Ping, &payload, out);
+        self.send_control(crate::frame::Opcode::Ping, &payload, out);
     }
 
-    /// The pong is late. If output waits in front of the ping, the pong timeout starts anew whenever some of it was
-    /// acknowledged since the last call, and once more after the last of it. The system reports that a socket takes
-    /// more only after a large part of its buffer was acknowledged, so this applies to a held ping as well.
-    pub(super) fn delay_pong(&mut self, queue: SendQueue, now: Instant) {
+    /// Called when the pong is late. If output waits in front of the ping, the pong timeout starts anew, and again at
+    /// each call that finds more of this output acknowledged. This applies to a held ping as well, because the system
+    /// reports that a socket takes more only after a large part of its buffer was acknowledged.
+    pub(super) fn postpone_pong_deadline(&mut self, queue: SendQueue, now: Instant) {
         let SendQueue { acknowledged, waiting } = queue;
-        let held = match self.ping {
-            Ping::Idle | Ping::Suspended => return,
-            Ping::Held | Ping::Stalled => true,
-            Ping::Sent => false,
+        let held = match self.keep_alive {
+            KeepAlive::Idle | KeepAlive::Suspended => return,
+            KeepAlive::Held | KeepAlive::Stalled => true,
+            KeepAlive::Sent => false,
         };
-        let ahead = acknowledged.saturating_add(waiting as u64);
+        let written = acknowledged.saturating_add(waiting as u64);
         let next = match self.ping_delay() {
             None if waiting > PING_SIZE => {
-                PingDelay { since: self.ping_since, acknowledged, ahead }
+                PingDelay { sent_at: self.ping_since, acknowledged, written }
             }
-            // Blocked output becomes less only if the peer takes some of it. It may become more at any time.
-            Some(delay) if held && (acknowledged > delay.acknowledged || ahead < delay.ahead) => {
-                PingDelay { acknowledged, ahead, ..delay }
+            // The sum may grow at any time. While the output is blocked, it shrinks only if the peer takes some.
+            Some(delay)
+                if held && (acknowledged > delay.acknowledged || written < delay.written) =>
+            {
+                PingDelay { acknowledged, written, ..delay }
             }
-            Some(delay) if !held && delay.acknowledged < delay.ahead.min(acknowledged) => {
+            Some(delay) if !held && delay.acknowledged < delay.written.min(acknowledged) => {
                 PingDelay { acknowledged, ..delay }
             }
             _ => return,
         };
-        self.cold().ping_delay = Some(Box::new(next));
+        self.cold_or_insert().ping_delay = Some(Box::new(next));
         self.ping_since = now;
     }
 
-    /// Suspends the keep-alive, or starts it anew.
-    pub(super) fn suspend_ping(&mut self, suspended: bool, now: Instant) {
-        self.ping = if suspended { Ping::Suspended } else { Ping::Idle };
+    /// Suspends the keep-alive, or starts it anew without an outstanding ping.
+    pub(super) fn set_keepalive_suspended(&mut self, suspended: bool, now: Instant) {
+        self.keep_alive = if suspended { KeepAlive::Suspended } else { KeepAlive::Idle };
         self.ping_since = now;
         self.forget_ping_delay();
     }
 
     #[inline]
     pub(super) fn is_suspended(&self) -> bool {
-        matches!(self.ping, Ping::Suspended | Ping::Stalled)
+        matches!(self.keep_alive, KeepAlive::Suspended | KeepAlive::Stalled)
     }
 
     /// Sends the held ping, if the output is no longer blocked. Called when the peer has read
     /// something.
-    pub(super) fn release_ping(&mut self, now: Instant, out: &mut dyn Output) {
-        if matches!(self.ping, Ping::Held | Ping::Stalled) && self.state() == State::Open {
-            self.keepalive_ping(now, out);
+    pub(super) fn send_held_ping(&mut self, now: Instant, out: &mut dyn Output) {
+        if matches!(self.keep_alive, KeepAlive::Held | KeepAlive::Stalled)
+            && self.state() == State::Open
+        {
+            self.send_or_hold_ping(now, out);
         }
     }
 
     /// Handles a pong. Returns the round-trip time if it answers our ping.
-    pub(super) fn pong_received(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
-        if self.ping != Ping::Sent || payload != self.ping_payload() {
+    pub(super) fn handle_pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
+        if self.keep_alive != KeepAlive::Sent || payload != self.ping_payload() {
             return None;
         }
         let delay = self.ping_delay();
-        let round_trip = now - delay.map_or(self.ping_since, |delay| delay.since);
-        (self.ping, self.ping_since) = (Ping::Idle, now);
+        let round_trip = now - delay.map_or(self.ping_since, |delay| delay.sent_at);
+        (self.keep_alive, self.ping_since) = (KeepAlive::Idle, now);
         self.forget_ping_delay();
         Some(round_trip)
     }
 
     /// Whether the ping timer is the only timer that can run now.
     #[inline]
-    pub(super) fn waits_for_ping_only(&self) -> bool {
+    pub(super) fn runs_ping_timer_only(&self) -> bool {
         self.state() == State::Open
-            && self.ping == Ping::Idle
+            && self.keep_alive == KeepAlive::Idle
             && self.config.idle_timeout.is_none()
             && self.config.data_idle_timeout.is_none()
     }
 
-    /// The instant of the next ping; while the keep-alive is suspended, of the next look at the output.
+    /// The instant of the next ping; while the keep-alive is suspended, of the next check whether the output is
+    /// blocked.
     #[inline]
     pub(super) fn ping_due(&self, last_frame: Instant) -> Option<Instant> {
-        let idle_since = match self.ping {
-            Ping::Idle => last_frame.max(self.ping_since),
+        let idle_since = match self.keep_alive {
+            KeepAlive::Idle => last_frame.max(self.ping_since),
             // Without a pong timeout, an unanswered ping does not delay the next one.
-            Ping::Sent if self.config.pong_timeout.is_none() => last_frame.max(self.ping_since),
-            Ping::Suspended => self.ping_since,
-            Ping::Sent | Ping::Held | Ping::Stalled => return None,
+            KeepAlive::Sent if self.config.pong_timeout.is_none() => {
+                last_frame.max(self.ping_since)
+            }
+            KeepAlive::Suspended => self.ping_since,
+            KeepAlive::Sent | KeepAlive::Held | KeepAlive::Stalled => return None,
         };
         let due = idle_since + self.config.ping_interval?;
         Some(due.max(idle_since + SHORTEST_INTERVAL))
@@ -165,10 +174,10 @@ impl Sender {
 
     /// The deadline of the pong. Data frames postpone it: a pong cannot overtake data in transit,
     /// and data also shows that the peer is alive.
-    pub(super) fn pong_due(&self, last_data: Instant) -> Option<Instant> {
-        match self.ping {
-            Ping::Idle | Ping::Suspended => None,
-            Ping::Held | Ping::Sent | Ping::Stalled => {
+    pub(super) fn pong_deadline(&self, last_data: Instant) -> Option<Instant> {
+        match self.keep_alive {
+            KeepAlive::Idle | KeepAlive::Suspended => None,
+            KeepAlive::Held | KeepAlive::Sent | KeepAlive::Stalled => {
                 Some(self.ping_since.max(last_data) + self.config.pong_timeout?)
             }
         }

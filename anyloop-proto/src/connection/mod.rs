@@ -22,8 +22,8 @@ use crate::time::Instant;
 
 /// One end of an open WebSocket connection, without the byte stream below it.
 ///
-/// A connection uses no socket, clock or thread. The code that drives it (the *transport*) passes
-/// in bytes and the time, through four kinds of calls:
+/// A connection uses no socket, clock or thread. The code that reads and writes the byte stream (the *transport*)
+/// passes in bytes and the time, through four kinds of calls:
 ///
 /// - **input**: [`Receiver::next`] takes received bytes and returns events until it returns `None`;
 ///   [`handle_eof`](Self::handle_eof) and [`handle_error`](Self::handle_error) report the end of
@@ -31,13 +31,13 @@ use crate::time::Instant;
 /// - **time**: [`handle_timeout`](Self::handle_timeout), at or after the instant that
 ///   [`poll_timeout`](Self::poll_timeout) returns. Any call on this type or on [`Sender`] can
 ///   change that instant, so poll it again after each call. Instants should not go backwards from
-///   call to call; an instant that does moves deadlines by the same amount and does no other harm;
+///   call to call. If one does, deadlines move by the same amount; there is no other harm;
 /// - **application**: the methods of [`Sender`];
 /// - **getters**, which change nothing.
 ///
 /// Every call that can produce output takes an [`Output`] and appends to it. After any call, a
-/// transport writes what was appended and then does what [`shutdown`](Self::shutdown) says. It has
-/// no other duty: the connection answers pings, completes closing handshakes, fails on protocol
+/// transport writes what was appended and then does what [`shutdown`](Self::shutdown) says. The
+/// transport has no other duty: the connection answers pings, completes closing handshakes, fails on protocol
 /// errors with the right close code, and enforces limits and timeouts.
 ///
 /// The halves are fields so that both can be borrowed at once: an event borrows the receiver while
@@ -97,7 +97,8 @@ pub enum Shutdown {
     /// Nothing: the transport continues to read and write.
     None,
     /// The transport continues to read, because the peer ends the stream first (RFC 6455 §7.1.1: the
-    /// server does). Input is still passed in, or discarded. The close timeout bounds this state.
+    /// server does). Input is still passed in, or discarded. The close timeout bounds this state. The socket option
+    /// `SO_LINGER` is not involved.
     Linger,
     /// The transport shuts down the sending direction, then reads and discards until the peer ends
     /// the stream (RFC 6455 §7.1.1). Closing at once, with input unread or on its way, can make the
@@ -129,8 +130,7 @@ pub enum Shutdown {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ending<'c> {
-    /// The party that ended the connection: it sent the first Close, broke the protocol, or missed
-    /// a deadline.
+    /// The [party](Failure::party) of the failure, if there was one; otherwise the party that sent the first Close.
     pub by: Party,
     /// Whether both Close frames were exchanged and nothing failed (RFC 6455 §7.1.4). The value can
     /// change until the byte stream has ended, because our Close can still be lost
@@ -181,8 +181,8 @@ impl Statistics {
     /// The counters of the connection that has these halves.
     #[must_use]
     pub const fn of(receiver: &Receiver, sender: &Sender) -> Self {
-        let (messages_received, bytes_received) = receiver.received();
-        let (messages_sent, bytes_sent) = sender.sent();
+        let (messages_received, bytes_received) = receiver.received_counts();
+        let (messages_sent, bytes_sent) = sender.sent_counts();
         Self { messages_received, bytes_received, messages_sent, bytes_sent }
     }
 }
@@ -215,16 +215,15 @@ impl Connection {
 
     /// Reports that the byte stream has ended: the peer sends nothing more.
     ///
-    /// After a closing handshake or a failure, our Close may still be unwritten, and
-    /// [`shutdown`](Self::shutdown) returns [`Close`](Shutdown::Close). Otherwise it returns
-    /// [`Abort`](Shutdown::Abort).
+    /// After a closing handshake or a failure, [`shutdown`](Self::shutdown) then returns [`Close`](Shutdown::Close),
+    /// because our Close may still be unwritten. In any other state it returns [`Abort`](Shutdown::Abort).
     ///
     /// # Errors
     ///
-    /// [`Cause::EndOfStream`] if the closing handshake was not complete; reported once.
+    /// [`Cause::EndOfStream`] if the state was [`Open`](State::Open) or [`CloseSent`](State::CloseSent).
     pub fn handle_eof(&mut self) -> Result<(), Failure> {
         if matches!(self.sender.state(), State::Closed | State::Failed) {
-            self.sender.closing_mut().eof = true;
+            self.sender.closing_or_insert().eof = true;
             return Ok(());
         }
         self.end(Cause::EndOfStream)
@@ -234,7 +233,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Cause::Transport`] if the closing handshake was not complete; reported once. A reset after
+    /// [`Cause::Transport`] if the state was [`Open`](State::Open) or [`CloseSent`](State::CloseSent). A reset after
     /// the closing handshake is no failure. If our Close was not written yet, the transport calls
     /// [`handle_lost_output`](Self::handle_lost_output).
     pub fn handle_error(&mut self, error: TransportError) -> Result<(), Failure> {
@@ -246,7 +245,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Cause::Terminated`] if the closing handshake was not complete; reported once.
+    /// [`Cause::Terminated`] if the state was [`Open`](State::Open) or [`CloseSent`](State::CloseSent).
     pub fn terminate(&mut self) -> Result<(), Failure> {
         self.end(Cause::Terminated)
     }
@@ -254,8 +253,8 @@ impl Connection {
     /// Reports that a part of the appended output will never be written, because the byte stream is
     /// closed, has failed, or was aborted. A transport calls this before it reads the
     /// [`ending`](Self::ending), so that a closing handshake with an unwritten Close is not
-    /// reported as clean. [`handle_timeout`](Self::handle_timeout) does the same if the close
-    /// timeout passes while the output [is blocked](Output::is_blocked).
+    /// reported as clean. [`handle_timeout`](Self::handle_timeout) does the same if, after the closing handshake, the
+    /// close timeout passes while the output [is blocked](Output::is_blocked).
     ///
     /// ```
     /// # use anyloop_proto::*;
@@ -281,18 +280,18 @@ impl Connection {
         if matches!(state, State::Open | State::CloseSent) {
             return self.end(Cause::OutputLost);
         }
-        self.receiver.finish();
+        self.receiver.stop();
         self.sender.set_state(State::Ended);
-        let failure = self.receiver.failure(Cause::OutputLost, state);
-        match &mut self.sender.closing_mut().failure {
+        let failure = self.receiver.new_failure(Cause::OutputLost, state);
+        match &mut self.sender.closing_or_insert().failure {
             Some(_) => Ok(()),
             none => Err(*none.insert(failure)),
         }
     }
 
     /// Fails the connection with 1011 because the application cannot go on. Returns the failure;
-    /// does nothing and returns `None` if both Close frames were exchanged or the connection has
-    /// already failed.
+    /// does nothing and returns `None` if both Close frames were exchanged, or the connection has already failed or
+    /// ended.
     pub fn handle_application_failure(
         &mut self,
         now: Instant,
@@ -302,29 +301,30 @@ impl Connection {
         if !matches!(state, State::Open | State::CloseSent) {
             return None;
         }
-        let failure = self.receiver.failure(Cause::Application, state);
-        self.receiver.finish();
+        let failure = self.receiver.new_failure(Cause::Application, state);
+        self.receiver.stop();
         self.sender.fail(failure, now, out);
         Some(failure)
     }
 
     /// Reports that the peer has read some of the waiting output. Sends the pong and the ping that
-    /// were held back, if the output is no longer blocked.
+    /// were held back, if the output is no longer blocked. If it still is, and a ping is held back, the pong timeout
+    /// starts anew.
     pub fn handle_writable(&mut self, now: Instant, out: &mut impl Output) {
-        self.sender.release_pong(out);
-        self.sender.release_ping(now, out);
+        self.sender.send_held_pong(out);
+        self.sender.send_held_ping(now, out);
     }
 
     /// Reports that the transport stops reading, or reads again.
     ///
     /// While it does not read, it cannot see frames that show the peer to be alive. Keep-alive and
     /// idle timeouts therefore stop, and start anew when reading resumes. The close timeout keeps
-    /// running. A peer that itself reads nothing of the output that waits for it, for the ping interval and the pong
-    /// timeout, fails with [`Cause::PongTimeout`].
+    /// running. The connection fails with [`Cause::PongTimeout`] if output waits and the peer reads none of it for the
+    /// ping interval plus the pong timeout.
     pub fn set_reading(&mut self, reading: bool, now: Instant) {
         if reading == self.sender.is_suspended() {
-            self.sender.suspend_ping(!reading, now);
-            self.receiver.renew(now);
+            self.sender.set_keepalive_suspended(!reading, now);
+            self.receiver.restart_idle_timeouts(now);
         }
     }
 
@@ -334,7 +334,7 @@ impl Connection {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         // Transports poll after each read, when usually only the ping timer runs.
-        let due = if self.sender.waits_for_ping_only() {
+        let due = if self.sender.runs_ping_timer_only() {
             self.sender.ping_due(self.receiver.last_frame)
         } else {
             self.first_deadline()
@@ -343,14 +343,14 @@ impl Connection {
         due
     }
 
-    /// The earliest deadline in the table, computed without searching the table.
+    /// The earliest [deadline](Self::deadline) of all timers. This is faster than to compute the minimum of all.
     fn first_deadline(&self) -> Option<Instant> {
         let Self { receiver, sender } = self;
         if sender.state() != State::Open {
             return self.deadline(Timer::Close);
         }
         let ping = sender.ping_due(receiver.last_frame);
-        let pong = sender.pong_due(receiver.last_data);
+        let pong = sender.pong_deadline(receiver.last_data);
         if sender.is_suspended() {
             return earlier(ping, pong);
         }
@@ -359,11 +359,11 @@ impl Connection {
         earlier(earlier(ping, pong), earlier(idle, data_idle))
     }
 
-    /// Reports the output that the transport has written. Call it before [`handle_timeout`](Self::handle_timeout), if
-    /// the transport knows. `queue` is called only if a pong is late at `now`.
+    /// Reports how much of the written output the peer's machine has acknowledged. A transport that knows it calls this
+    /// before [`handle_timeout`](Self::handle_timeout). `queue` is called only if a pong is late at `now`.
     ///
-    /// A ping behind a large message leaves late. So the pong timeout starts anew while what is in front of the ping is
-    /// acknowledged bit by bit, and when the last of it is.
+    /// A ping behind a large message leaves late. The pong timeout therefore starts anew if more output than the ping
+    /// waits, and then at each call that finds more of this output acknowledged, up to its end.
     ///
     /// ```
     /// # use anyloop_proto::*;
@@ -389,7 +389,7 @@ impl Connection {
     pub fn note_send_queue(&mut self, queue: impl FnOnce() -> Option<SendQueue>, now: Instant) {
         if self.deadline(Timer::Pong).is_some_and(|deadline| deadline <= now) {
             if let Some(queue) = queue() {
-                self.sender.delay_pong(queue, now);
+                self.sender.postpone_pong_deadline(queue, now);
             }
         }
     }
@@ -398,8 +398,7 @@ impl Connection {
     /// Call it until it returns `None`.
     ///
     /// After [`Timer::Ping`] a ping was sent, or is held because the output is blocked; while the transport does not
-    /// read, none is sent. After
-    /// [`Timer::Idle`] and [`Timer::DataIdle`] the closing handshake has begun. After
+    /// read, none is sent. After [`Timer::Idle`] and [`Timer::DataIdle`] the closing handshake has begun. After
     /// [`Timer::Close`] the time for ending the byte stream has passed. A call before the first
     /// deadline does nothing.
     ///
@@ -422,26 +421,26 @@ impl Connection {
                 self.handle_lost_output()?;
             }
             Timer::Close => {
-                self.receiver.finish();
+                self.receiver.stop();
                 self.sender.set_state(State::Ended);
             }
             Timer::Pong => {
-                let failure = self.receiver.failure(Cause::PongTimeout, self.sender.state());
-                self.receiver.finish();
+                let failure = self.receiver.new_failure(Cause::PongTimeout, self.sender.state());
+                self.receiver.stop();
                 self.sender.fail(failure, now, out);
                 return Err(failure);
             }
             Timer::Idle | Timer::DataIdle => {
                 let cause =
                     if timer == Timer::Idle { Cause::IdleTimeout } else { Cause::DataIdleTimeout };
-                let failure = self.receiver.failure(cause, self.sender.state());
+                let failure = self.receiver.new_failure(cause, self.sender.state());
                 if let Some(code) = cause.close_code() {
                     // Idle timers run only while the connection is open, so `close` succeeds.
                     let _ = self.sender.close(code, cause.reason(), now, out);
                 }
-                self.sender.closing_mut().failure.get_or_insert(failure);
+                self.sender.closing_or_insert().failure.get_or_insert(failure);
             }
-            _ => self.sender.keepalive_ping(now, out),
+            Timer::Ping => self.sender.send_or_hold_ping(now, out),
         }
         Ok(Some(timer))
     }
@@ -505,7 +504,7 @@ impl Connection {
         Statistics::of(&self.receiver, &self.sender)
     }
 
-    /// The table of timers: the deadline of each timer, `None` if it does not run.
+    /// The deadline of `timer`; `None` if it does not run.
     fn deadline(&self, timer: Timer) -> Option<Instant> {
         let Self { receiver, sender } = self;
         let config = &sender.config;
@@ -517,20 +516,22 @@ impl Connection {
             (Timer::Idle, State::Open) => Some(receiver.last_frame + config.idle_timeout?),
             (Timer::DataIdle, State::Open) => Some(receiver.last_data + config.data_idle_timeout?),
             (Timer::Ping, State::Open) => sender.ping_due(receiver.last_frame),
-            (Timer::Pong, State::Open) => sender.pong_due(receiver.last_data),
+            (Timer::Pong, State::Open) => sender.pong_deadline(receiver.last_data),
             _ => None,
         }
     }
 
+    /// Ends the connection at once. Fails with `cause`, unless both Close frames were exchanged or it has failed
+    /// before.
     fn end(&mut self, cause: Cause) -> Result<(), Failure> {
         let state = self.sender.state();
-        self.receiver.finish();
+        self.receiver.stop();
         self.sender.set_state(State::Ended);
         match state {
             State::Closed | State::Failed | State::Ended => Ok(()),
             State::Connecting | State::Open | State::CloseSent => {
-                let failure = self.receiver.failure(cause, state);
-                self.sender.closing_mut().failure.get_or_insert(failure);
+                let failure = self.receiver.new_failure(cause, state);
+                self.sender.closing_or_insert().failure.get_or_insert(failure);
                 Err(failure)
             }
         }

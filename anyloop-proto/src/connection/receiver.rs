@@ -54,8 +54,9 @@ pub struct Receiver {
     // Not adjacent to `bytes`: the compiler would add to both as one vector, which takes more
     // instructions.
     messages: u64,
-    /// The arrival time of the last frame that postpones the idle timeout.
+    /// The arrival time of the last bytes that postpone the idle timeout.
     pub(super) last_frame: Instant,
+    /// The arrival time of the last bytes of a data frame.
     pub(super) last_data: Instant,
     bytes: u64,
     /// The message or frame that has arrived in part; `None` between messages.
@@ -69,14 +70,15 @@ pub struct Receiver {
 enum Path {
     /// Between two messages, with nothing buffered: the fast path applies.
     Fast,
-    /// The general path.
+    /// Anywhere else, and everywhere in streaming mode: the general path applies.
     General,
     /// Nothing more is received.
     Closed,
 }
 
-/// An event whose payload is not borrowed yet. If the payload is `None`, it is in the assembly.
-enum RawEvent<'b> {
+/// An event that does not borrow the assembly yet. If the payload is `None`, or the variant has none, the payload is in
+/// the assembly.
+enum PendingEvent<'b> {
     None,
     InPlace(Kind, &'b [u8]),
     Assembled(Kind),
@@ -109,8 +111,9 @@ impl Receiver {
     /// can be sent while it is borrowed. Before this returns, it appends the protocol's response (a
     /// pong, the answer to a Close, or the Close that fails the connection) to `out`.
     ///
-    /// `Ok(None)` means that all input was taken, or that the peer's Close was received; input
-    /// after a Close is left in place. Call [`receive_buffer`](Self::receive_buffer) only after `Ok(None)`.
+    /// `Ok(None)` means that all input was taken, or that nothing more is received: the peer's Close has arrived, or
+    /// the connection has failed or ended. Input is then left in place. Call [`receive_buffer`](Self::receive_buffer)
+    /// only after `Ok(None)`.
     ///
     /// # Errors
     ///
@@ -176,7 +179,7 @@ impl Receiver {
         now: Instant,
         out: &mut O,
     ) -> Result<Option<Message<'b>>, Failure> {
-        if !self.is_idle() {
+        if !self.is_on_fast_path() {
             return Ok(None);
         }
         match self.next_fast(sender, input, now) {
@@ -189,20 +192,20 @@ impl Receiver {
         }
     }
 
-    /// Ends the borrow of the last event and returns its memory to the pool of `input`. Call it
-    /// before the connection goes idle; [`next`](Self::next) does the same when it is called. Takes
-    /// no input.
+    /// Ends the borrow of the last event and returns its memory to the pool of `input`. Takes no input. Call it before
+    /// you wait for more input: the memory is otherwise kept until [`next`](Self::next) is called.
     pub fn release(&mut self, input: &mut Input<'_>) {
         self.release_event(input);
     }
 
-    /// Whether the next byte begins a message and nothing is buffered, so that [`receive_buffer`](Self::receive_buffer)
-    /// returns `None`. After a message that arrived in parts this is `false` until
-    /// [`next`](Self::next) or [`release`](Self::release) is called. In streaming mode it is always
-    /// `false`.
+    /// Whether [`next_message`](Self::next_message) can return a message: the next byte begins a frame between two
+    /// messages, and nothing is buffered, so [`receive_buffer`](Self::receive_buffer) returns `None`.
+    ///
+    /// After a message that arrived in parts this is `false` until [`next`](Self::next) or [`release`](Self::release)
+    /// is called. It is always `false` in streaming mode, and after the peer's Close or a failure.
     #[inline]
     #[must_use]
-    pub const fn is_idle(&self) -> bool {
+    pub const fn is_on_fast_path(&self) -> bool {
         matches!(self.path, Path::Fast)
     }
 
@@ -222,23 +225,25 @@ impl Receiver {
             return None;
         }
         let kind = if head[0] == 0x81 { Kind::Text } else { Kind::Binary };
-        let (header, len) = match head[1] & 0x7f {
+        let (header_size, len) = match head[1] & 0x7f {
             len @ ..126 => (2, usize::from(len)),
             126 => (4, usize::from(u16::from_be_bytes([head[2], head[3]]))),
             _ => return None,
         };
-        if (header == 4 && len < 126) || len as u64 > sender.config.max_message_size {
+        if (header_size == 4 && len < 126) || len as u64 > sender.config.max_message_size {
             return None;
         }
         let masked = head[1] & 0x80 != 0;
         let payload = match sender.role {
             Role::Server if masked => {
-                let frame = input.take_whole(header + 4 + len)?;
-                let (key, payload) = frame[header..].split_first_chunk_mut()?;
+                let frame = input.take_whole(header_size + 4 + len)?;
+                let (key, payload) = frame[header_size..].split_first_chunk_mut()?;
                 mask_small(payload, *key);
                 payload
             }
-            Role::Client if !masked => input.take_whole(header + len)?.split_at_mut(header).1,
+            Role::Client if !masked => {
+                input.take_whole(header_size + len)?.split_at_mut(header_size).1
+            }
             _ => return None,
         };
         // A data frame sets both times, so comparing one is enough. Frames of one batch have the same
@@ -261,7 +266,7 @@ impl Receiver {
         out: &mut dyn Output,
     ) -> Failure {
         self.messages -= 1; // undo the count: the message is not valid
-        let at = Utf8::default().check(payload).err().map_or(payload.len(), |error| error.valid);
+        let at = Utf8::default().check(payload).err().map_or(payload.len(), |error| error.at);
         self.fail(Cause::InvalidUtf8 { at: at as u64 }, sender, now, out)
     }
 
@@ -273,26 +278,26 @@ impl Receiver {
         input: &mut Input<'b>,
         now: Instant,
         out: &mut dyn Output,
-    ) -> Result<(RawEvent<'b>, Option<Duration>), Failure> {
+    ) -> Result<(PendingEvent<'b>, Option<Duration>), Failure> {
         let event = match self.read_event(sender, input, now) {
             Ok(event) => event,
             Err(cause) => return Err(self.fail(cause, sender, now, out)),
         };
         // Control frames are handled here, before the event borrows anything.
         let mut round_trip = None;
-        if let RawEvent::Control(opcode, ref in_place) = event {
-            let payload = in_place.unwrap_or_else(|| self.control());
+        if let PendingEvent::Control(opcode, ref in_place) = event {
+            let payload = in_place.unwrap_or_else(|| self.control_payload());
             match opcode {
-                Opcode::Ping if sender.config.auto_pong => sender.pong_or_hold(payload, out),
+                Opcode::Ping if sender.config.auto_pong => sender.send_or_hold_pong(payload, out),
                 Opcode::Pong => {
-                    round_trip = sender.pong_received(payload, now);
+                    round_trip = sender.handle_pong(payload, now);
                     if round_trip.is_none() {
                         self.last_frame = now;
                     }
                 }
                 Opcode::Close => match CloseFrame::parse(payload) {
                     Ok(frame) => {
-                        sender.close_received(&frame, now, out);
+                        sender.handle_close(&frame, now, out);
                         self.path = Path::Closed;
                     }
                     Err(cause) => return Err(self.fail(cause, sender, now, out)),
@@ -301,7 +306,7 @@ impl Receiver {
             }
         }
         if let Some(partial) = &mut self.partial {
-            partial.borrowed = !matches!(event, RawEvent::None);
+            partial.borrowed = !matches!(event, PendingEvent::None);
         }
         Ok((event, round_trip))
     }
@@ -332,35 +337,38 @@ impl Receiver {
         }
     }
 
+    /// Reads frames until one results in an event, or the input is used up.
     fn read_event<'b>(
         &mut self,
         sender: &mut Sender,
         input: &mut Input<'b>,
         now: Instant,
-    ) -> Result<RawEvent<'b>, Cause> {
+    ) -> Result<PendingEvent<'b>, Cause> {
         if self.path == Path::Closed {
-            return Ok(RawEvent::None);
+            return Ok(PendingEvent::None);
         }
-        if let Some(event) = self.absorb_filled(sender, now)? {
+        if let Some(event) = self.process_filled(sender, now)? {
             return Ok(event);
         }
         loop {
             let position = self.partial.as_deref().map(|partial| partial.position);
             let event = if let Some(Position::Payload { remaining, key, opcode, fin }) = position {
                 if input.is_empty() && remaining > 0 {
-                    return Ok(RawEvent::None);
+                    return Ok(PendingEvent::None);
                 }
                 let bytes = take_unmasked(input, remaining, key, sender.role);
                 let rest = remaining - bytes.len() as u64;
-                self.partial(input).position =
+                self.partial_or_insert(input).position =
                     Position::payload(rest, key, bytes.len(), opcode, fin);
                 if opcode.is_control() {
-                    self.control_part(opcode, bytes, rest == 0)
+                    self.handle_control_part(opcode, bytes, rest == 0)
                 } else {
-                    self.data_part(bytes, rest == 0 && fin, sender, input, now)?
+                    self.handle_data_part(bytes, rest == 0 && fin, sender, input, now)?
                 }
             } else {
-                let Some(header) = self.header(sender, input)? else { return Ok(RawEvent::None) };
+                let Some(header) = self.read_header(sender, input)? else {
+                    return Ok(PendingEvent::None);
+                };
                 self.begin_frame(header, sender, input, now)?
             };
             if let Some(event) = event {
@@ -370,7 +378,7 @@ impl Receiver {
     }
 
     /// Reads the header of the next frame; `None` if it is incomplete.
-    fn header(
+    fn read_header(
         &mut self,
         sender: &mut Sender,
         input: &mut Input<'_>,
@@ -400,12 +408,12 @@ impl Receiver {
             if let DecodedHeader::Complete { header, .. } =
                 FrameHeader::decode(&bytes[..len], rules)?
             {
-                self.partial(input).position = Position::BETWEEN;
+                self.partial_or_insert(input).position = Position::BETWEEN;
                 return Ok(Some(header));
             }
         }
         if len > 0 {
-            self.partial(input).position = Position::Header { bytes, len: len as u8 };
+            self.partial_or_insert(input).position = Position::Header { bytes, len: len as u8 };
         }
         Ok(None)
     }
@@ -418,7 +426,7 @@ impl Receiver {
         sender: &mut Sender,
         input: &mut Input<'b>,
         now: Instant,
-    ) -> Result<Option<RawEvent<'b>>, Cause> {
+    ) -> Result<Option<PendingEvent<'b>>, Cause> {
         let FrameHeader { opcode, fin, rsv, mask, len } = header;
         let key = mask.unwrap_or_default();
         let whole = input.len() as u64 >= len;
@@ -429,22 +437,23 @@ impl Receiver {
         if opcode.is_control() {
             if whole {
                 let payload = take_unmasked(input, len, key, sender.role);
-                return Ok(Some(RawEvent::Control(opcode, Some(payload))));
+                return Ok(Some(PendingEvent::Control(opcode, Some(payload))));
             }
         } else {
             self.last_data = now;
             let message = self.begin_data_frame(opcode, rsv, len, sender)?;
             if whole && fin && opcode != Opcode::Continuation && !message.encoded {
                 let payload = take_unmasked(input, len, key, sender.role);
-                return self.whole_message(message, payload).map(Some);
+                return self.handle_whole_message(message, payload).map(Some);
             }
-            self.partial(input).message = Some(message);
+            self.partial_or_insert(input).message = Some(message);
         }
-        self.partial(input).position = Position::Payload { remaining: len, key, opcode, fin };
+        self.partial_or_insert(input).position =
+            Position::Payload { remaining: len, key, opcode, fin };
         Ok(None)
     }
 
-    /// The state of the message that a data frame with `len` bytes of payload begins or continues.
+    /// Begins or continues a message with a data frame of `len` bytes of payload. Returns the new state of the message.
     fn begin_data_frame(
         &self,
         opcode: Opcode,
@@ -466,74 +475,79 @@ impl Receiver {
         Ok(message)
     }
 
-    /// A message in one frame, all of it in the input, outside the fast path.
-    fn whole_message<'b>(
+    /// Handles a message in one frame, all of it in the input, outside the fast path.
+    fn handle_whole_message<'b>(
         &mut self,
         mut message: MessageState,
         payload: &'b [u8],
-    ) -> Result<RawEvent<'b>, Cause> {
+    ) -> Result<PendingEvent<'b>, Cause> {
         self.bytes += payload.len() as u64;
-        message.check_part(payload, true)?;
+        let last = true;
+        message.check_part(payload, last)?;
         self.messages += 1;
         let kind = message.kind;
         Ok(if self.streaming {
-            RawEvent::Chunk { kind, payload: Some(payload), first: true, last: true }
+            PendingEvent::Chunk { kind, payload: Some(payload), first: true, last }
         } else {
-            RawEvent::InPlace(kind, payload)
+            PendingEvent::InPlace(kind, payload)
         })
     }
 
     /// Handles a part of a control frame, or all of it.
-    fn control_part<'b>(
+    fn handle_control_part<'b>(
         &mut self,
         opcode: Opcode,
         bytes: &'b [u8],
-        ends: bool,
-    ) -> Option<RawEvent<'b>> {
+        last: bool,
+    ) -> Option<PendingEvent<'b>> {
         let assembly = &mut self.partial.as_deref_mut()?.assembly;
-        if ends && assembly.control().is_empty() {
-            return Some(RawEvent::Control(opcode, Some(bytes)));
+        if last && assembly.control_payload().is_empty() {
+            return Some(PendingEvent::Control(opcode, Some(bytes)));
         }
         assembly.append_control(bytes);
-        ends.then_some(RawEvent::Control(opcode, None))
+        last.then_some(PendingEvent::Control(opcode, None))
     }
 
     /// Handles an unmasked part of a message.
-    fn data_part<'b>(
+    fn handle_data_part<'b>(
         &mut self,
         bytes: &'b [u8],
         last: bool,
         sender: &mut Sender,
         input: &mut Input<'_>,
         now: Instant,
-    ) -> Result<Option<RawEvent<'b>>, Cause> {
+    ) -> Result<Option<PendingEvent<'b>>, Cause> {
         (self.last_frame, self.last_data) = (now, now);
         self.bytes += bytes.len() as u64;
         let Some(partial) = self.partial.as_deref_mut() else { return Ok(None) };
         let Some(message) = &mut partial.message else { return Ok(None) };
-        let starts = message.size == 0;
+        let is_at_start = message.size == 0;
         let mut payload = None;
         if message.encoded {
-            provide(&mut partial.assembly, input, bytes.len());
-            let mut none = Contexts::new();
-            let contexts = input.pool().map_or(&mut none, BufferPool::contexts_mut);
+            provide_buffer(&mut partial.assembly, input, bytes.len());
+            let mut own = Contexts::new();
+            let contexts = input.pool().map_or(&mut own, BufferPool::contexts_mut);
             decode(bytes, last, message, &mut partial.assembly, sender, contexts)?;
         } else {
             message.check_part(bytes, last)?;
-            if self.streaming || (last && starts) {
+            if self.streaming || (last && is_at_start) {
                 payload = Some(bytes);
             } else if !bytes.is_empty() {
-                provide(&mut partial.assembly, input, bytes.len());
+                provide_buffer(&mut partial.assembly, input, bytes.len());
                 partial.assembly.append(bytes);
             }
         }
         message.size += bytes.len() as u64;
-        Ok(self.message_part(payload, last))
+        Ok(self.advance_message(payload, last))
     }
 
     /// Updates the message after a part, and returns the event that results: none yet, a chunk, or
     /// the whole message.
-    fn message_part<'b>(&mut self, payload: Option<&'b [u8]>, last: bool) -> Option<RawEvent<'b>> {
+    fn advance_message<'b>(
+        &mut self,
+        payload: Option<&'b [u8]>,
+        last: bool,
+    ) -> Option<PendingEvent<'b>> {
         let partial = self.partial.as_deref_mut()?;
         let message = partial.message.as_mut()?;
         let MessageState { kind, first, .. } = *message;
@@ -551,29 +565,29 @@ impl Receiver {
             return None;
         }
         Some(match payload {
-            _ if self.streaming => RawEvent::Chunk { kind, payload, first, last },
-            Some(payload) => RawEvent::InPlace(kind, payload),
-            None => RawEvent::Assembled(kind),
+            _ if self.streaming => PendingEvent::Chunk { kind, payload, first, last },
+            Some(payload) => PendingEvent::InPlace(kind, payload),
+            None => PendingEvent::Assembled(kind),
         })
     }
 
     #[cold]
     fn to_event<'e, 'b: 'e>(
         &'e self,
-        event: RawEvent<'b>,
+        event: PendingEvent<'b>,
         round_trip: Option<Duration>,
     ) -> Option<Event<'e>> {
         let assembled = || self.partial.as_deref().map_or(&[][..], |part| part.assembly.message());
         Some(match event {
-            RawEvent::None => return None,
-            RawEvent::InPlace(kind, payload) => Event::Message(message(kind, payload)),
-            RawEvent::Assembled(kind) => Event::Message(message(kind, assembled())),
-            RawEvent::Chunk { kind, payload, first, last } => {
+            PendingEvent::None => return None,
+            PendingEvent::InPlace(kind, payload) => Event::Message(message(kind, payload)),
+            PendingEvent::Assembled(kind) => Event::Message(message(kind, assembled())),
+            PendingEvent::Chunk { kind, payload, first, last } => {
                 let payload = payload.unwrap_or_else(assembled);
                 Event::Chunk(Chunk { kind, payload, first, last })
             }
-            RawEvent::Control(opcode, payload) => {
-                let payload = payload.unwrap_or_else(|| self.control());
+            PendingEvent::Control(opcode, payload) => {
+                let payload = payload.unwrap_or_else(|| self.control_payload());
                 match opcode {
                     Opcode::Ping => Event::Ping(payload),
                     Opcode::Pong => Event::Pong { payload, round_trip },
@@ -591,40 +605,42 @@ impl Receiver {
         now: Instant,
         out: &mut dyn Output,
     ) -> Failure {
-        let failure = self.failure(cause, sender.state());
-        self.finish();
+        let failure = self.new_failure(cause, sender.state());
+        self.stop();
         sender.fail(failure, now, out);
         failure
     }
 
-    pub(super) const fn failure(&self, cause: Cause, state: State) -> Failure {
+    pub(super) const fn new_failure(&self, cause: Cause, state: State) -> Failure {
         Failure::new(cause, state, self.messages)
     }
 
     /// Restarts the idle timeouts at `now`.
-    pub(super) const fn renew(&mut self, now: Instant) {
+    pub(super) const fn restart_idle_timeouts(&mut self, now: Instant) {
         (self.last_frame, self.last_data) = (now, now);
     }
 
     /// Stops receiving.
-    pub(super) fn finish(&mut self) {
+    pub(super) fn stop(&mut self) {
         (self.path, self.partial) = (Path::Closed, None);
     }
 
-    pub(super) const fn received(&self) -> (u64, u64) {
+    /// The numbers of messages and of payload bytes received.
+    pub(super) const fn received_counts(&self) -> (u64, u64) {
         (self.messages, self.bytes)
     }
 
-    fn control(&self) -> &[u8] {
-        self.partial.as_deref().map_or(&[], |partial| partial.assembly.control())
+    /// The payload of the control frame that has arrived in parts.
+    fn control_payload(&self) -> &[u8] {
+        self.partial.as_deref().map_or(&[], |partial| partial.assembly.control_payload())
     }
 
     /// The state of the partial message or frame; created if there is none.
-    fn partial(&mut self, input: &mut Input<'_>) -> &mut Partial {
+    fn partial_or_insert(&mut self, input: &mut Input<'_>) -> &mut Partial {
         if self.path == Path::Fast {
             self.path = Path::General;
         }
-        let pooled = || input.pool().map_or_else(Box::default, BufferPool::get);
+        let pooled = || input.pool().map_or_else(Box::default, BufferPool::take);
         self.partial.get_or_insert_with(pooled)
     }
 }
@@ -635,9 +651,9 @@ impl Receiver {
     /// are not copied. Report the number of received bytes with [`filled`](Self::filled), then call
     /// [`next`](Self::next) with the bytes that follow, or with none.
     ///
-    /// The size is at most what is outstanding of the frame, and at most what has arrived of the
-    /// message so far, unless earlier messages left more memory ([`BufferPool`]). `None` means to
-    /// receive into the usual buffer.
+    /// The size is at most what is outstanding of the frame. It is also at most what has arrived of the message so far,
+    /// unless the buffer of the message, which may come from a [`BufferPool`], has more room. `None` means to receive
+    /// into the usual buffer.
     #[inline]
     pub fn receive_buffer(&mut self) -> Option<&mut [u8]> {
         match self.path {
@@ -664,17 +680,17 @@ impl Receiver {
     }
 
     /// Unmasks and checks, in place, the bytes reported by `filled`.
-    fn absorb_filled<'b>(
+    fn process_filled<'b>(
         &mut self,
         sender: &Sender,
         now: Instant,
-    ) -> Result<Option<RawEvent<'b>>, Cause> {
+    ) -> Result<Option<PendingEvent<'b>>, Cause> {
         let Some(partial) = self.partial.as_deref_mut() else { return Ok(None) };
         let Position::Payload { remaining, key, opcode, fin } = partial.position else {
             return Ok(None);
         };
         let Some(message) = &mut partial.message else { return Ok(None) };
-        let bytes = partial.assembly.take_raw();
+        let bytes = partial.assembly.take_unprocessed();
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -689,13 +705,18 @@ impl Receiver {
         message.check_part(bytes, last)?;
         message.size += len as u64;
         self.bytes += len as u64;
-        Ok(self.message_part(None, last))
+        Ok(self.advance_message(None, last))
     }
 }
 
-/// Takes the next `most` bytes of a payload, or all if there are fewer, and unmasks them.
-fn take_unmasked<'b>(input: &mut Input<'b>, most: u64, key: [u8; 4], role: Role) -> &'b mut [u8] {
-    let bytes = input.take(usize::try_from(most).unwrap_or(usize::MAX));
+/// Takes the next `max_len` bytes of a payload, or all if there are fewer, and unmasks them.
+fn take_unmasked<'b>(
+    input: &mut Input<'b>,
+    max_len: u64,
+    key: [u8; 4],
+    role: Role,
+) -> &'b mut [u8] {
+    let bytes = input.take(usize::try_from(max_len).unwrap_or(usize::MAX));
     if role == Role::Server {
         mask(bytes, key);
     }
@@ -703,9 +724,9 @@ fn take_unmasked<'b>(input: &mut Input<'b>, most: u64, key: [u8; 4], role: Role)
 }
 
 /// Gives the message a buffer of the caller's pool, if it has none. `arrived` bytes are about to be appended.
-fn provide(assembly: &mut Assembly, input: &mut Input<'_>, arrived: usize) {
+fn provide_buffer(assembly: &mut Assembly, input: &mut Input<'_>, arrived: usize) {
     if let Some(pool) = input.pool() {
-        pool.provide(assembly, arrived);
+        pool.provide_buffer(assembly, arrived);
     }
 }
 
@@ -720,16 +741,17 @@ fn decode(
 ) -> Result<(), Cause> {
     let limit = sender.config.max_message_size;
     let Some(decoding) = sender.decoding() else {
-        return Err(Cause::Extension(ExtensionError::Internal)); // no bit without a decoder
+        return Err(Cause::Extension(ExtensionError::Internal)); // only a decoder allows the bit
     };
     let part = Part::new(bytes, !decoding.begun, last);
     decoding.begun = true;
     let start = assembly.message().len();
     // In streaming mode the assembly restarts with each chunk.
-    let most = (limit - decoding.size).saturating_add(start as u64);
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let result = assembly.append_with(|text| decoding.decoder.decode(part, most, text, contexts));
-    let too_big = assembly.message().len() > most;
+    let max_len = (limit - decoding.size).saturating_add(start as u64);
+    let max_len = usize::try_from(max_len).unwrap_or(usize::MAX);
+    let result =
+        assembly.append_with(|text| decoding.decoder.decode(part, max_len, text, contexts));
+    let too_big = assembly.message().len() > max_len;
     let before = decoding.size;
     let decoded = assembly.message().get(start..).unwrap_or_default();
     decoding.size += decoded.len() as u64;

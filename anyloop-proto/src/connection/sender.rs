@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::keepalive::{Ping, PingDelay};
+use super::keepalive::{KeepAlive, PingDelay};
 use crate::close::{CloseFrame, check_close, truncate_reason};
 use crate::close_code::CloseCode;
 use crate::cold::cold_path;
@@ -17,6 +17,9 @@ use crate::kind::Kind;
 use crate::message::{Message, Prepared};
 use crate::output::{LARGE_PAYLOAD, Output};
 use crate::time::Instant;
+
+/// The FIN bit of a frame that is the last of its message, as every control frame is.
+const FIN: bool = true;
 
 /// The sending half of a [`Connection`](super::Connection).
 ///
@@ -42,15 +45,16 @@ use crate::time::Instant;
 /// ```
 pub struct Sender {
     pub(super) config: Arc<Config>,
-    /// State that most connections do not have at any given time.
+    /// State that an idle connection without extensions does not have.
     pub(super) cold: Option<Box<ColdState>>,
     // Not adjacent to `bytes`: the compiler would add to both as one vector, which takes more
     // instructions.
     messages: u64,
+    /// Part of the keep-alive, as `ping_number` and `keep_alive`: see `keepalive.rs`.
     pub(super) ping_since: Instant,
     bytes: u64,
     pub(super) ping_number: u16,
-    pub(super) ping: Ping,
+    pub(super) keep_alive: KeepAlive,
     pub(super) role: Role,
     state: State,
     fragmentation: Fragmentation,
@@ -70,20 +74,22 @@ enum Fragmentation {
     Next,
 }
 
-/// State that an idle connection without extensions does not have.
+/// State that few connections have at any given time.
 #[derive(Default)]
 pub(super) struct ColdState {
     encoder: Option<Box<dyn Encoder>>,
     /// The reserved bits of the message being sent in pieces, if it is encoded.
-    encoding: Option<Rsv>,
+    piece_rsv: Option<Rsv>,
     pub(super) decoding: Option<Decoding>,
     /// Present from the first Close or failure on.
     closing: Option<Box<Closing>>,
+    /// The payload of a pong that waits until the output is no longer blocked.
     held_pong: Option<Box<[u8]>>,
     /// Boxed, like `closing`, since connections with an extension keep this state while they are idle.
     pub(super) ping_delay: Option<Box<PingDelay>>,
 }
 
+/// The decoder of an extension, and the message that it decodes.
 pub(super) struct Decoding {
     pub(super) decoder: Box<dyn Decoder>,
     /// Decoded bytes of the message so far.
@@ -92,15 +98,19 @@ pub(super) struct Decoding {
     pub(super) begun: bool,
 }
 
+/// The progress of the closing handshake or of a failure.
 #[derive(Default)]
 pub(super) struct Closing {
     pub(super) sent: Option<CloseFrame>,
     pub(super) received: Option<CloseFrame>,
+    /// The peer sent its Close before we sent ours.
     pub(super) received_first: bool,
     /// The peer has ended its direction of the byte stream after the closing handshake or a
     /// failure.
     pub(super) eof: bool,
+    /// When the close timeout expires.
     pub(super) deadline: Option<Instant>,
+    /// The first failure.
     pub(super) failure: Option<Failure>,
 }
 
@@ -120,7 +130,7 @@ impl Sender {
             bytes: 0,
             ping_since: now,
             ping_number: 0,
-            ping: Ping::Idle,
+            keep_alive: KeepAlive::Idle,
             role,
             state: State::Open,
             fragmentation: Fragmentation::None,
@@ -159,14 +169,15 @@ impl Sender {
         let (kind, payload) = (message.kind(), message.as_bytes());
         if payload.len() >= usize::from(self.fast_below) {
             cold_path();
-            return self.send_general(message, true, out);
+            let compress = true;
+            return self.send_general(message, compress, out);
         }
         // The fast path: an unmasked message that is neither large nor encoded.
         self.messages += 1;
         self.bytes += payload.len() as u64;
         let first = 0x80 | kind.opcode() as u8;
         if payload.len() > MAX_CONTROL_PAYLOAD {
-            cold_path(); // a function call
+            cold_path(); // not inlined
             append_medium(out.buffer(), first, payload);
         } else {
             append_small(out.buffer(), [first, payload.len() as u8], payload);
@@ -184,7 +195,8 @@ impl Sender {
         message: impl Into<Message<'m>>,
         out: &mut O,
     ) -> Result<(), Refused> {
-        self.send_general(message.into(), false, out)
+        let compress = false;
+        self.send_general(message.into(), compress, out)
     }
 
     /// Sends a message that was encoded once for many connections.
@@ -204,17 +216,17 @@ impl Sender {
         self.check_can_begin()?;
         let payload = message.as_bytes();
         let frame = match self.begin_encoding(message.kind(), Some(payload.len()), compress) {
-            None => prepared.frame(),
+            None => prepared.plain_frame(),
             Some(rsv) => match self.shared_frame(prepared, rsv, out) {
                 Some(frame) => frame,
                 None => {
-                    self.count(payload);
-                    self.encoded_frame(message.kind().opcode(), true, rsv, payload, out);
+                    self.count_message(payload);
+                    self.append_encoded_frame(message.kind().opcode(), FIN, rsv, payload, out);
                     return Ok(());
                 }
             },
         };
-        self.count(payload);
+        self.count_message(payload);
         if !out.write_shared(frame) {
             out.buffer().extend_from_slice(frame);
         }
@@ -228,7 +240,8 @@ impl Sender {
     ///
     /// As [`send`](Self::send).
     pub fn begin(&mut self, kind: Kind) -> Result<(), Refused> {
-        self.begin_general(kind, true)
+        let compress = true;
+        self.begin_general(kind, compress)
     }
 
     /// Begins a message that is sent in pieces, without the encoder of an extension.
@@ -237,7 +250,8 @@ impl Sender {
     ///
     /// As [`send`](Self::send).
     pub fn begin_uncompressed(&mut self, kind: Kind) -> Result<(), Refused> {
-        self.begin_general(kind, false)
+        let compress = false;
+        self.begin_general(kind, compress)
     }
 
     /// Sends the next piece of the message; `last` ends the message. A piece may be empty.
@@ -261,17 +275,17 @@ impl Sender {
             Fragmentation::First(kind) => kind.opcode(),
             Fragmentation::Next => Opcode::Continuation,
         };
-        let encoding = self.cold.as_deref().and_then(|cold| cold.encoding);
+        let piece_rsv = self.cold.as_deref().and_then(|cold| cold.piece_rsv);
         self.set_fragmentation(if last { Fragmentation::None } else { Fragmentation::Next });
         self.bytes += payload.len() as u64;
         self.messages += u64::from(last);
-        match encoding {
+        match piece_rsv {
             // RFC 7692 §6.1: the bit is on the first frame only.
             Some(rsv) => {
                 let rsv = if opcode == Opcode::Continuation { Rsv::NONE } else { rsv };
-                self.encoded_frame(opcode, last, rsv, payload, out);
+                self.append_encoded_frame(opcode, last, rsv, payload, out);
             }
-            None => self.frame(opcode, last, payload, out),
+            None => self.append_frame(opcode, last, payload, out),
         }
         Ok(())
     }
@@ -285,7 +299,7 @@ impl Sender {
     pub fn ping<O: Output>(&mut self, payload: &[u8], out: &mut O) -> Result<(), Refused> {
         self.check_open()?;
         check_control_size(payload)?;
-        self.frame(Opcode::Ping, true, payload, out);
+        self.append_frame(Opcode::Ping, FIN, payload, out);
         Ok(())
     }
 
@@ -297,9 +311,9 @@ impl Sender {
     /// [`Refused::NotOpen`] after the peer's Close frame; [`Refused::ControlTooLong`] above 125
     /// bytes.
     pub fn pong<O: Output>(&mut self, payload: &[u8], out: &mut O) -> Result<(), Refused> {
-        self.check_pong()?;
+        self.check_can_pong()?;
         check_control_size(payload)?;
-        self.pong_or_hold(payload, out);
+        self.send_or_hold_pong(payload, out);
         Ok(())
     }
 
@@ -348,7 +362,8 @@ impl Sender {
         self.state
     }
 
-    pub(super) const fn sent(&self) -> (u64, u64) {
+    /// The numbers of messages and of payload bytes sent.
+    pub(super) const fn sent_counts(&self) -> (u64, u64) {
         (self.messages, self.bytes)
     }
 
@@ -360,7 +375,7 @@ impl Sender {
     }
 
     pub(super) fn set_extension(&mut self, decoder: Box<dyn Decoder>, encoder: Box<dyn Encoder>) {
-        let cold = self.cold();
+        let cold = self.cold_or_insert();
         cold.decoding = Some(Decoding { decoder, size: 0, begun: false });
         cold.encoder = Some(encoder);
         self.update_fast_path();
@@ -379,7 +394,8 @@ impl Sender {
         self.fast_below = if fast { threshold.min(LARGE_PAYLOAD) as u16 } else { 0 };
     }
 
-    pub(super) fn cold(&mut self) -> &mut ColdState {
+    /// The cold state; created if there is none.
+    pub(super) fn cold_or_insert(&mut self) -> &mut ColdState {
         self.cold.get_or_insert_default()
     }
 
@@ -387,36 +403,37 @@ impl Sender {
         self.cold.as_deref()?.closing.as_deref()
     }
 
-    pub(super) fn closing_mut(&mut self) -> &mut Closing {
-        self.cold().closing.get_or_insert_default()
+    /// The closing state; created if there is none.
+    pub(super) fn closing_or_insert(&mut self) -> &mut Closing {
+        self.cold_or_insert().closing.get_or_insert_default()
     }
 
     pub(super) fn decoding(&mut self) -> Option<&mut Decoding> {
         self.cold.as_deref_mut()?.decoding.as_mut()
     }
 
-    /// Answers a ping, or holds the pong while the output is blocked.
-    pub(super) fn pong_or_hold(&mut self, payload: &[u8], out: &mut dyn Output) {
-        if self.check_pong().is_err() {
+    /// Sends a pong, or holds it while the output is blocked. Does nothing after the peer's Close.
+    pub(super) fn send_or_hold_pong(&mut self, payload: &[u8], out: &mut dyn Output) {
+        if self.check_can_pong().is_err() {
             return;
         }
         if out.is_blocked() {
-            self.cold().held_pong = Some(payload.into());
+            self.cold_or_insert().held_pong = Some(payload.into());
         } else {
             self.drop_held_pong(); // this one is newer
-            self.frame(Opcode::Pong, true, payload, out);
+            self.append_frame(Opcode::Pong, FIN, payload, out);
         }
     }
 
     /// Sends the held pong, if the output is no longer blocked. Called when the peer has read
     /// something.
-    pub(super) fn release_pong(&mut self, out: &mut dyn Output) {
+    pub(super) fn send_held_pong(&mut self, out: &mut dyn Output) {
         let Some(cold) = self.cold.as_deref_mut() else { return };
         if out.is_blocked() {
             return;
         }
         if let Some(payload) = cold.held_pong.take() {
-            self.pong_or_hold(&payload, out);
+            self.send_or_hold_pong(&payload, out);
         }
     }
 
@@ -451,7 +468,7 @@ impl Sender {
 
     /// Handles the peer's Close. Answers with the same code and reason if we have not sent a Close
     /// (RFC 6455 §5.5.1); clients show the echoed reason to their users.
-    pub(super) fn close_received(
+    pub(super) fn handle_close(
         &mut self,
         frame: &CloseFrame<&str>,
         now: Instant,
@@ -461,7 +478,7 @@ impl Sender {
         if first {
             self.send_close(frame.code, frame.reason, now, out);
         }
-        let closing = self.closing_mut();
+        let closing = self.closing_or_insert();
         closing.received = Some(frame.to_owned());
         closing.received_first = first;
         self.set_state(State::Closed);
@@ -477,15 +494,15 @@ impl Sender {
         }
         self.set_state(State::Failed);
         let timeout = self.config.close_timeout;
-        let closing = self.closing_mut();
+        let closing = self.closing_or_insert();
         closing.failure.get_or_insert(failure);
         if closing.deadline.is_none() {
             closing.deadline = timeout.map(|timeout| now + timeout);
         }
     }
 
-    pub(super) fn control(&mut self, opcode: Opcode, payload: &[u8], out: &mut dyn Output) {
-        self.frame(opcode, true, payload, out);
+    pub(super) fn send_control(&mut self, opcode: Opcode, payload: &[u8], out: &mut dyn Output) {
+        self.append_frame(opcode, FIN, payload, out);
     }
 
     // Frames.
@@ -500,25 +517,26 @@ impl Sender {
     ) -> Result<(), Refused> {
         self.check_can_begin()?;
         let (kind, payload) = (message.kind(), message.as_bytes());
-        self.count(payload);
+        self.count_message(payload);
         match self.begin_encoding(kind, Some(payload.len()), compress) {
-            Some(rsv) => self.encoded_frame(kind.opcode(), true, rsv, payload, out),
-            None => self.frame(kind.opcode(), true, payload, out),
+            Some(rsv) => self.append_encoded_frame(kind.opcode(), FIN, rsv, payload, out),
+            None => self.append_frame(kind.opcode(), FIN, payload, out),
         }
         Ok(())
     }
 
     fn begin_general(&mut self, kind: Kind, compress: bool) -> Result<(), Refused> {
         self.check_can_begin()?;
-        let encoding = self.begin_encoding(kind, None, compress);
+        let rsv = self.begin_encoding(kind, None, compress);
         if self.has_encoder() {
-            self.cold().encoding = encoding;
+            self.cold_or_insert().piece_rsv = rsv;
         }
         self.set_fragmentation(Fragmentation::First(kind));
         Ok(())
     }
 
-    /// The reserved bits for a message that the encoder encodes; `None` if the message is sent as it is.
+    /// Begins a message in the encoder, if `compress` allows. Returns the reserved bits; `None` if the message is sent
+    /// as it is.
     fn begin_encoding(&mut self, kind: Kind, len: Option<usize>, compress: bool) -> Option<Rsv> {
         let encoder = self.encoder().filter(|_| compress)?;
         if len.is_some_and(|len| len < encoder.threshold()) {
@@ -528,7 +546,7 @@ impl Sender {
     }
 
     /// The frame of a prepared message, encoded once for all connections with the same share key. `None` if the encoder
-    /// has none.
+    /// has no share key, or the message keeps no further frame.
     #[cfg(feature = "std")]
     fn shared_frame<'p>(
         &mut self,
@@ -540,13 +558,13 @@ impl Sender {
         let key = encoder.share_key()?;
         let message = prepared.message();
         let encode = || {
-            let mut none = Contexts::new();
-            let contexts = out.parts().1.unwrap_or(&mut none);
+            let mut own = Contexts::new();
+            let (_, lent) = out.parts();
+            let contexts = lent.unwrap_or(&mut own);
             let mut payload = Vec::new();
             encoder.encode_shared(message.as_bytes(), &mut payload, contexts);
             let opcode = message.kind().opcode();
-            let header =
-                FrameHeader { rsv, ..FrameHeader::new(opcode, true, payload.len() as u64) };
+            let header = FrameHeader { rsv, ..FrameHeader::new(opcode, FIN, payload.len() as u64) };
             let mut frame = Vec::with_capacity(header.size() + payload.len());
             header.encode(&mut frame);
             frame.extend_from_slice(&payload);
@@ -567,7 +585,8 @@ impl Sender {
         None
     }
 
-    fn frame(&mut self, opcode: Opcode, fin: bool, payload: &[u8], out: &mut dyn Output) {
+    /// Appends a frame, masked if this is a client.
+    fn append_frame(&mut self, opcode: Opcode, fin: bool, payload: &[u8], out: &mut dyn Output) {
         let mut header = FrameHeader::new(opcode, fin, payload.len() as u64);
         header.mask = self.masking_key();
         let (bytes, size) = header.to_bytes();
@@ -590,7 +609,7 @@ impl Sender {
 
     /// Encodes `payload` directly into the output, after space for the longest header. Once the
     /// length is known, it writes the header and moves the payload up to it.
-    fn encoded_frame(
+    fn append_encoded_frame(
         &mut self,
         opcode: Opcode,
         fin: bool,
@@ -600,8 +619,8 @@ impl Sender {
     ) {
         let key = self.masking_key();
         let (buffer, lent) = out.parts();
-        let mut none = Contexts::new();
-        let contexts = lent.unwrap_or(&mut none);
+        let mut own = Contexts::new();
+        let contexts = lent.unwrap_or(&mut own);
         let start = buffer.len();
         let header_size =
             FrameHeader { mask: key, ..FrameHeader::new(opcode, fin, u64::MAX) }.size();
@@ -609,19 +628,20 @@ impl Sender {
         if let Some(encoder) = self.encoder() {
             encoder.encode(payload, fin, buffer, contexts);
         }
-        let body = start + header_size;
-        let len = buffer.len() - body;
+        let payload_start = start + header_size;
+        let len = buffer.len() - payload_start;
         if let Some(key) = key {
-            mask(&mut buffer[body..], key);
+            mask(&mut buffer[payload_start..], key);
         }
         let mut header = FrameHeader::new(opcode, fin, len as u64);
         (header.rsv, header.mask) = (rsv, key);
         let (bytes, size) = header.to_bytes();
         buffer[start..start + size].copy_from_slice(&bytes[..size]);
-        buffer.copy_within(body.., start + size);
+        buffer.copy_within(payload_start.., start + size);
         buffer.truncate(start + size + len);
     }
 
+    /// Appends our Close, with the reason cut to fit, and starts the close timeout.
     fn send_close(
         &mut self,
         code: Option<CloseCode>,
@@ -637,9 +657,9 @@ impl Sender {
             len = 2 + reason.len();
             payload[2..len].copy_from_slice(reason.as_bytes());
         }
-        self.frame(Opcode::Close, true, &payload[..len], out);
+        self.append_frame(Opcode::Close, FIN, &payload[..len], out);
         let deadline = self.config.close_timeout.map(|timeout| now + timeout);
-        let closing = self.closing_mut();
+        let closing = self.closing_or_insert();
         closing.sent = Some(CloseFrame { code, reason: reason.into() });
         closing.deadline = deadline;
     }
@@ -660,7 +680,7 @@ impl Sender {
 
     /// RFC 6455 §5.5.2: a ping is answered "unless it already received a Close frame", so pongs are
     /// also sent after our own Close.
-    fn check_pong(&self) -> Result<(), Refused> {
+    fn check_can_pong(&self) -> Result<(), Refused> {
         match self.state {
             State::Open | State::CloseSent => Ok(()),
             state => Err(Refused::NotOpen(state)),
@@ -672,7 +692,7 @@ impl Sender {
         if self.is_message_begun() { Err(Refused::MessageUnfinished) } else { Ok(()) }
     }
 
-    fn count(&mut self, payload: &[u8]) {
+    fn count_message(&mut self, payload: &[u8]) {
         self.messages += 1;
         self.bytes += payload.len() as u64;
     }

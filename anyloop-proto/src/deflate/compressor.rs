@@ -11,10 +11,10 @@ use crate::extension::{Contexts, Encoder, ShareKey};
 use crate::frame::Rsv;
 use crate::kind::Kind;
 
-/// The size of zlib's hash tables, 1 to 9. In a window of 4 KiB more gains nothing.
+/// The size of zlib's hash tables, 1 to 9. More gains nothing in a window of 4 KiB.
 const MEMORY_LEVEL: i32 = 5;
 
-/// A match ends at least this many bytes before the beginning of the window.
+/// zlib refers back this many bytes less than its window holds (`MIN_LOOKAHEAD` in zlib).
 const WINDOW_MARGIN: usize = 262;
 
 /// The parameters of a compressor.
@@ -34,10 +34,10 @@ pub(super) struct Compressor {
 enum State {
     /// Nothing is compressed.
     Never,
-    /// Each call borrows a context, and shows it the history.
+    /// Each call borrows a context, whose dictionary is the history.
     Pooled {
         history: History,
-        /// Whether messages may refer to earlier ones.
+        /// Whether messages may refer to earlier ones (RFC 7692 §7.1.1: context takeover).
         takeover: bool,
     },
     /// The connection owns its context, created for the first message.
@@ -62,8 +62,8 @@ impl Compressor {
         let reach = settings.reach();
         let takeover = history > 0;
         // Without takeover the history is used within a message that is sent in pieces.
-        let most = if takeover { history.min(reach) } else { reach };
-        Self { settings, state: State::Pooled { history: History::new(most), takeover } }
+        let max_len = if takeover { history.min(reach) } else { reach };
+        Self { settings, state: State::Pooled { history: History::new(max_len), takeover } }
     }
 
     pub(super) const fn dedicated(settings: Settings, takeover: bool) -> Self {
@@ -87,17 +87,18 @@ impl Encoder for Compressor {
         match &mut self.state {
             State::Never => {}
             State::Pooled { history, takeover } => {
-                let mut context = self.settings.borrow(contexts);
-                context.refer_to(history.bytes());
+                let mut context = self.settings.take_context(contexts);
+                context.set_dictionary(history.bytes());
                 context.compress(payload, last, out);
-                self.settings.give_back(context, contexts);
+                self.settings.put_context(context, contexts);
                 match (last, takeover) {
                     (true, false) => history.clear(),
-                    _ => history.push(payload),
+                    _ => history.append(payload),
                 }
             }
             State::Dedicated { context, takeover } => {
-                let context = context.get_or_insert_with(|| Box::new(self.settings.create()));
+                let context =
+                    context.get_or_insert_with(|| Box::new(self.settings.create_context()));
                 context.compress(payload, last, out);
                 if last && !*takeover {
                     context.deflate.reset();
@@ -112,20 +113,21 @@ impl Encoder for Compressor {
                 let Settings { level, window_bits, .. } = self.settings;
                 Some(ShareKey::new::<Self>(u64::from(level) << 8 | u64::from(window_bits)))
             }
-            // The context of a dedicated compressor cannot be shown a message that it has not compressed.
+            // A dedicated compressor cannot add a message that it has not compressed to its window.
             State::Never | State::Dedicated { .. } => None,
         }
     }
 
     fn encode_shared(&self, payload: &[u8], out: &mut Vec<u8>, contexts: &mut Contexts) {
-        let mut context = self.settings.borrow(contexts);
-        context.compress(payload, true, out);
-        self.settings.give_back(context, contexts);
+        let mut context = self.settings.take_context(contexts);
+        let last = true;
+        context.compress(payload, last, out);
+        self.settings.put_context(context, contexts);
     }
 
     fn shared_sent(&mut self, payload: &[u8]) {
         if let State::Pooled { history, takeover: true } = &mut self.state {
-            history.push(payload);
+            history.append(payload);
         }
     }
 }
@@ -136,7 +138,7 @@ impl Settings {
         (1 << self.window_bits) - WINDOW_MARGIN
     }
 
-    fn create(self) -> Context {
+    fn create_context(self) -> Context {
         let config = DeflateConfig {
             level: self.level.into(),
             window_bits: -i32::from(self.window_bits), // negative: without zlib's header
@@ -147,8 +149,8 @@ impl Settings {
         Context { deflate, level: self.level, window_bits: self.window_bits }
     }
 
-    /// A context at the beginning of a stream.
-    fn borrow(self, contexts: &mut Contexts) -> Box<Context> {
+    /// Takes a context of these settings, reset to the beginning of a stream, or creates one.
+    fn take_context(self, contexts: &mut Contexts) -> Box<Context> {
         let fits = |context: &Context| {
             (context.level, context.window_bits) == (self.level, self.window_bits)
         };
@@ -157,22 +159,22 @@ impl Settings {
                 context.deflate.reset();
                 context
             }
-            None => Box::new(self.create()),
+            None => Box::new(self.create_context()),
         }
     }
 
-    /// zlib-rs allocates four times the window, 128 KiB for the hash heads, and its buffers.
-    fn give_back(self, context: Box<Context>, contexts: &mut Contexts) {
+    /// Puts a context back. zlib-rs allocates four times the window, 128 KiB for the hash heads, and its buffers.
+    fn put_context(self, context: Box<Context>, contexts: &mut Contexts) {
         contexts.put(context, (128 << 10) + (1 << (self.window_bits + 3)));
     }
 }
 
 impl Context {
-    /// Lets what follows refer to `bytes`, at the beginning of a stream.
-    fn refer_to(&mut self, bytes: &[u8]) {
+    /// Sets the bytes that the following message may refer to. Call it at the beginning of a stream.
+    fn set_dictionary(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             let set = self.deflate.set_dictionary(bytes);
-            debug_assert!(set.is_ok(), "the stream has begun");
+            debug_assert!(set.is_ok(), "a dictionary was set after the beginning of a stream");
         }
     }
 
@@ -190,7 +192,7 @@ impl Context {
             let written = (self.deflate.total_out() - written) as usize;
             out.truncate(end + written);
             payload = &payload[(self.deflate.total_in() - read) as usize..];
-            // Room that is used up exactly may hide more output.
+            // If the output fills the room exactly, zlib may have more of it.
             if result.is_err() || (written < room && payload.is_empty()) {
                 break;
             }

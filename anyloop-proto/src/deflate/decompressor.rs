@@ -12,20 +12,21 @@ use crate::error::ExtensionError;
 use crate::extension::{Contexts, Decoder, Part};
 use crate::frame::Rsv;
 
-/// A message that arrives in parts waits compressed up to this many bytes. So peers that send it slowly occupy no
+/// A message that arrives in parts waits compressed up to this many bytes. A peer that sends slowly thus occupies no
 /// decompressor.
 const GATHER_LIMIT: usize = 64 * 1024;
 
-/// An empty final block. It is valid only behind a message that did not end inside of a block.
+/// An empty final block: one that ends the stream (BFINAL in RFC 1951 §3.2.3). It is valid only after a message that
+/// did not end inside a block.
 const FINAL_BLOCK: [u8; 5] = [1, 0, 0, 0xff, 0xff];
 
-/// Each final block lets zlib start anew, and costs as much as about this many bytes of input.
+/// zlib starts anew after each final block. This costs about as much as this many bytes of input.
 const FINAL_BLOCK_COST: u64 = 1024;
 
 /// The number of final blocks that is allowed in a message of any size.
 const MIN_FINAL_BLOCKS: u64 = 16;
 
-/// The least and the most memory, in bytes, that zlib is given at once. In pieces of 4 KiB it is 5 % slower.
+/// The least and the most memory, in bytes, that zlib is given at once. With at most 4 KiB it is 5 % slower.
 const MIN_ROOM: usize = 256;
 const MAX_ROOM: usize = 64 * 1024;
 
@@ -34,21 +35,22 @@ const CONTEXT_SIZE: usize = 48 * 1024;
 
 /// The decoder of one connection.
 pub(super) struct Decompressor {
-    /// What messages may refer to. Empty without context takeover.
+    /// The bytes that messages may refer to. Empty without context takeover.
     history: History,
     /// The message of which some parts have arrived.
-    partial: Option<Box<Message>>,
+    partial: Option<Box<CompressedMessage>>,
 }
 
-/// A message that is being received. Its memory is lent by the thread.
+/// A message that is being received. The thread lends its memory.
 #[derive(Default)]
-struct Message {
+struct CompressedMessage {
     /// Compressed bytes that wait for the end of the message.
     gathered: Vec<u8>,
-    /// The context, once more than that has arrived.
+    /// The context, once more than [`GATHER_LIMIT`] has arrived.
     context: Option<Box<Context>>,
     /// The number of compressed bytes that were decompressed.
     size: u64,
+    /// The number of final blocks so far.
     final_blocks: u64,
 }
 
@@ -78,20 +80,22 @@ impl Decoder for Decompressor {
     ) -> Result<(), ExtensionError> {
         let Self { history, partial } = self;
         if part.first && part.last {
-            return Message::default().inflate(part.payload, true, history, limit, out, contexts);
+            let mut message = CompressedMessage::default();
+            return message.inflate(part.payload, part.last, history, limit, out, contexts);
         }
-        let borrow = || contexts.take(|_: &Message| true).unwrap_or_default();
-        let mut message = partial.take().unwrap_or_else(borrow);
+        let take = || contexts.take(|_: &CompressedMessage| true).unwrap_or_default();
+        let mut message = partial.take().unwrap_or_else(take);
         if !part.last && message.gather(part.payload) {
             *partial = Some(message);
             return Ok(());
         }
         let mut gathered = mem::take(&mut message.gathered);
-        message.inflate(&gathered, false, history, limit, out, contexts)?;
+        let last = false; // `part` follows
+        message.inflate(&gathered, last, history, limit, out, contexts)?;
         message.inflate(part.payload, part.last, history, limit, out, contexts)?;
         gathered.clear();
         if part.last {
-            *message = Message { gathered, ..Message::default() };
+            *message = CompressedMessage { gathered, ..CompressedMessage::default() };
             let size = message.gathered.capacity();
             contexts.put(message, size);
         } else {
@@ -101,7 +105,7 @@ impl Decoder for Decompressor {
     }
 }
 
-impl Message {
+impl CompressedMessage {
     /// Keeps a part for later, if it and the parts before it are not too large. Returns whether it was kept.
     fn gather(&mut self, part: &[u8]) -> bool {
         let gathers = self.context.is_none() && self.gathered.len() + part.len() <= GATHER_LIMIT;
@@ -123,12 +127,12 @@ impl Message {
     ) -> Result<(), ExtensionError> {
         let mut context = match self.context.take() {
             Some(context) => context,
-            None => Context::borrow(contexts, history.bytes())?,
+            None => Context::take(contexts, history.bytes())?,
         };
         while !input.is_empty() {
             let (start, before) = (out.len(), input.len());
             let stream_ended = context.inflate(&mut input, limit, out)?;
-            history.push(&out[start..]);
+            history.append(&out[start..]);
             self.size += (before - input.len()) as u64;
             if stream_ended {
                 self.count_final_block()?;
@@ -139,16 +143,17 @@ impl Message {
             self.context = Some(context);
             return Ok(());
         }
-        // Some peers end a message with a final block, or send an empty message as nothing.
+        // Some peers end a message with a final block, or send an empty message as an empty payload.
         if !context.is_fresh() {
             let start = out.len();
             context.finish(limit, out)?;
-            history.push(&out[start..]);
+            history.append(&out[start..]);
         }
         contexts.put(context, CONTEXT_SIZE);
         Ok(())
     }
 
+    /// Counts a final block. Fails if the message has too many for its size.
     fn count_final_block(&mut self) -> Result<(), ExtensionError> {
         self.final_blocks += 1;
         match self.final_blocks <= MIN_FINAL_BLOCKS + self.size / FINAL_BLOCK_COST {
@@ -159,8 +164,8 @@ impl Message {
 }
 
 impl Context {
-    /// A context at the beginning of a stream that may refer to `dictionary`.
-    fn borrow(contexts: &mut Contexts, dictionary: &[u8]) -> Result<Box<Self>, ExtensionError> {
+    /// Takes a context, at the beginning of a stream that may refer to `dictionary`, or creates one.
+    fn take(contexts: &mut Contexts, dictionary: &[u8]) -> Result<Box<Self>, ExtensionError> {
         let mut context = contexts
             .take(|_: &Self| true)
             .unwrap_or_else(|| Box::new(Self { inflate: Inflate::new(false, MAX_WINDOW_BITS) }));
@@ -181,8 +186,8 @@ impl Context {
         self.inflate.total_in() == 0
     }
 
-    /// Decompresses the end that the sender has removed (RFC 7692 §7.2.2), and checks that no block is unfinished. The
-    /// marker may be data: that of a stored block.
+    /// Decompresses the marker that the sender has removed (RFC 7692 §7.2.2), and checks that no block is unfinished.
+    /// The marker alone does not show this: an unfinished stored block takes it as data.
     fn finish(&mut self, limit: usize, out: &mut Vec<u8>) -> Result<(), ExtensionError> {
         let mut end = &FLUSH_MARKER[..];
         let mut ended = self.inflate(&mut end, limit, out)?;

@@ -1,4 +1,4 @@
-//! The end of what was sent or received so far.
+//! The last bytes that were sent or received.
 
 use alloc::vec::Vec;
 
@@ -6,27 +6,27 @@ use alloc::vec::Vec;
 #[derive(Default)]
 pub(super) struct History {
     bytes: Vec<u8>,
-    most: usize,
+    max_len: usize,
 }
 
 impl History {
-    /// A history of at most `most` bytes. It allocates memory as bytes are added.
-    pub(super) const fn new(most: usize) -> Self {
-        Self { bytes: Vec::new(), most }
+    /// A history of at most `max_len` bytes. It allocates memory as bytes are added.
+    pub(super) const fn new(max_len: usize) -> Self {
+        Self { bytes: Vec::new(), max_len }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        let bytes = &bytes[bytes.len() - bytes.len().min(self.most)..];
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[bytes.len() - bytes.len().min(self.max_len)..];
         let len = self.bytes.len() + bytes.len();
-        if len > self.most {
-            self.bytes.drain(..len - self.most);
+        if len > self.max_len {
+            self.bytes.drain(..len - self.max_len);
         }
         if self.bytes.capacity() < self.bytes.len() + bytes.len() {
-            let capacity = (2 * self.bytes.len()).max(len).min(self.most);
+            let capacity = (2 * self.bytes.len()).max(len).min(self.max_len);
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
         self.bytes.extend_from_slice(bytes);
@@ -54,14 +54,14 @@ mod tests {
             (b"0123456789", b"0123456789"),
             (b"abcdefghijklmn", b"efghijklmn"),
         ] {
-            history.push(pushed);
+            history.append(pushed);
             assert_eq!(history.bytes(), expected);
             assert!(history.bytes.capacity() <= 10);
         }
         history.clear();
         assert_eq!((history.bytes().len(), history.bytes.capacity()), (0, 0));
         let mut none = History::new(0);
-        none.push(b"abc");
+        none.append(b"abc");
         assert_eq!(none.bytes(), b"");
     }
 }

@@ -5,25 +5,26 @@
 //! # Memory
 //!
 //! A compressor needs 165 KB or more. In the default [mode](Deflate::pooled), connections do not own one: each call
-//! borrows a compressor from its thread ([`Contexts`](crate::extension::Contexts)), and shows it the last bytes that
-//! the connection has sent (its *history*, 1 KiB by default). The peer sees an ordinary stream with context takeover.
-//! So 10,000 connections hold 10 MB of history, and each thread one compressor.
+//! borrows a compressor from its thread ([`Contexts`](crate::extension::Contexts)). Its dictionary is the last bytes
+//! that the connection has sent (the *history* of the connection, 1 KiB by default). The peer sees an ordinary stream
+//! with context takeover. Thus 10,000 connections hold 10 MB of history, and each thread has one compressor.
 //!
-//! Who lends no contexts (a `Vec<u8>` as the output, [`Input::new`](crate::Input::new), the [owned](crate::owned)
-//! connection) has one made for each message. [Dedicated](Deflate::dedicated) compressors are better there.
+//! Without contexts (the output is a `Vec<u8>`, the input is made by [`Input::new`](crate::Input::new), or the
+//! [owned](crate::owned) connection is used), a compressor or a decompressor is created for each message.
+//! [Dedicated](Deflate::dedicated) compressors are better there.
 //!
-//! Received messages are handled likewise. There the peer decides how far back it refers, up to the window that was
-//! agreed: a server asks clients for 1 KiB, and otherwise for none; a client asks for 1 KiB, and has to accept 32 KiB
-//! from a server that does not grant it.
+//! Received messages are decompressed in the same way. The peer decides how far back they refer, up to the agreed
+//! window. A server asks its clients for a window of 1 KiB, and those that cannot limit their window for no context
+//! takeover. A client asks for 1 KiB as well, but must accept 32 KiB from a server that does not grant it.
 //!
 //! A message that arrives in parts waits compressed until it is whole, or until more than 64 KiB of it have arrived. In
-//! [streaming](crate::Config::streaming) mode, too, its chunks come only then. A chunk can be a thousand times as large
-//! as what has arrived: [`max_message_size`](crate::Config::max_message_size) bounds it.
+//! [streaming](crate::Config::streaming) mode, its chunks are returned only then, too. A chunk can be a thousand times
+//! as large as what has arrived; [`max_message_size`](crate::Config::max_message_size) limits it.
 //!
 //! # Secrets
 //!
-//! Whoever can see the size of messages, and have text of his choice sent in them, can guess a secret in the same
-//! message or in the history (the attacks CRIME and BREACH). Send secrets as
+//! An attacker who sees the size of messages, and can have text of his choice sent in them, can guess a secret in the
+//! same message or in the history (the attacks CRIME and BREACH). Send secrets as
 //! [`Uncompressed`](crate::Uncompressed) messages, or do not compress.
 
 mod compressor;
@@ -46,7 +47,7 @@ const NAME: &str = "permessage-deflate";
 /// The largest window of DEFLATE, as a power of two.
 const MAX_WINDOW_BITS: u8 = 15;
 
-/// What ends a flushed block. Senders remove it, receivers append it (RFC 7692 §7.2).
+/// The end of a flushed block. Senders remove it, receivers append it (RFC 7692 §7.2).
 const FLUSH_MARKER: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// The configuration of permessage-deflate, for either role.
@@ -101,7 +102,7 @@ pub struct Deflate {
     receive_window_bits: u8,
 }
 
-/// Where a compressor comes from, and what it knows of earlier messages.
+/// Where a compressor comes from, and how far back in earlier messages it refers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     /// Lent by the thread, with this many bytes of earlier messages.
@@ -125,22 +126,22 @@ impl Deflate {
     }
 
     /// Compressors of the thread, and no history: each message is compressed by itself, and a connection holds no
-    /// memory for it. The peer is asked for the same.
+    /// memory between messages. The peer is asked to do the same.
     #[must_use]
     pub const fn no_takeover() -> Self {
         Self { mode: Mode::Pooled { history: 0 }, ..Self::pooled() }
     }
 
-    /// A compressor for each connection, created for its first message: 165 KB or more. It knows its whole window. The
-    /// peer's window is not limited, so a connection may hold another 32 KiB for received messages.
+    /// A compressor for each connection, created for its first message: 165 KB or more. It refers back as far as its
+    /// whole window. The peer's window is not limited, so a connection may hold another 32 KiB for received messages.
     #[must_use]
     pub const fn dedicated() -> Self {
         Self { mode: Mode::Dedicated, receive_window_bits: MAX_WINDOW_BITS, ..Self::pooled() }
     }
 
     /// The number of bytes of earlier messages that a [pooled](Self::pooled) compressor refers to: 0 (no takeover) to
-    /// 32,506, and no more than 262 less than the window. Each connection holds as many. A dedicated compressor has its
-    /// window instead.
+    /// 32,506, and at most 262 less than the window has. Each connection holds that many. A dedicated compressor has
+    /// its window instead, and ignores this setting.
     #[must_use]
     pub const fn history(mut self, bytes: usize) -> Self {
         if let Mode::Pooled { history } = &mut self.mode {
@@ -153,7 +154,7 @@ impl Deflate {
     /// larger.
     #[must_use]
     pub const fn level(mut self, level: u8) -> Self {
-        self.level = within(level, 1, 9);
+        self.level = clamp(level, 1, 9);
         self
     }
 
@@ -169,15 +170,15 @@ impl Deflate {
     /// within a message. The peer may request less.
     #[must_use]
     pub const fn window_bits(mut self, bits: u8) -> Self {
-        self.window_bits = within(bits, 9, MAX_WINDOW_BITS);
+        self.window_bits = clamp(bits, 9, MAX_WINDOW_BITS);
         self
     }
 
     /// The window that the peer is asked to use, as a power of two: 8 (256 bytes) to 15 (32 KiB). A connection may hold
-    /// that much for received messages, unless the peer does without context takeover.
+    /// that much for received messages, unless the peer compresses without context takeover.
     #[must_use]
     pub const fn receive_window_bits(mut self, bits: u8) -> Self {
-        self.receive_window_bits = within(bits, 8, MAX_WINDOW_BITS);
+        self.receive_window_bits = clamp(bits, 8, MAX_WINDOW_BITS);
         self
     }
 
@@ -185,7 +186,7 @@ impl Deflate {
         matches!(self.mode, Mode::Pooled { history: 0 })
     }
 
-    /// The codec of a connection: what it sends and what it receives is compressed under these terms.
+    /// The codec of a connection that sends and receives under these terms.
     fn codec(&self, send: Terms, receive: Terms) -> Codec {
         let window_bits = self.window_bits.min(send.window_bits);
         let settings = Settings { level: self.level, window_bits, threshold: self.threshold };
@@ -226,7 +227,7 @@ impl Negotiator for Deflate {
         NAME
     }
 
-    /// Offers a small window first, since that is what a server's messages cost the client; then any.
+    /// Offers a small window first, because the client holds a window for the server's messages; then any window.
     fn offer(&self) -> Vec<Params> {
         let any = DeflateParams {
             client_window_bits: Some(None),
@@ -243,12 +244,12 @@ impl Negotiator for Deflate {
 
     fn accept(&self, offer: &Params) -> Option<(Params, Codec)> {
         let offer = DeflateParams::parse(offer)?;
-        // A window of 256 bytes cannot be kept: zlib's smallest has 512 (RFC 7692 §7.1.2.1).
+        // We cannot send within a window of 256 bytes: zlib's smallest has 512 (RFC 7692 §7.1.2.1).
         if offer.server_window_bits.is_some_and(|bits| bits < 9) {
             return None;
         }
         let server_window_bits = offer.server_window_bits.map(|bits| bits.min(self.window_bits));
-        // RFC 7692 §7.1.2.2: the window of a client can be limited only if it offers that.
+        // RFC 7692 §7.1.2.2: a server can limit the window of a client only if the client offers the parameter.
         let client_window_bits = offer
             .client_window_bits
             .map(|bits| bits.unwrap_or(MAX_WINDOW_BITS).min(self.receive_window_bits));
@@ -272,8 +273,8 @@ impl Negotiator for Deflate {
             Some(bits) => bits,
             None => None,
         };
-        // RFC 7692 §7.1.1.1: who accepts an offer with this parameter includes it in the answer, and all offers have
-        // it.
+        // RFC 7692 §7.1.1.1: a server that accepts an offer with this parameter includes it in the answer. All our
+        // offers have it in this mode.
         if self.is_without_takeover() && !answer.server_no_takeover {
             return Err(invalid);
         }
@@ -283,10 +284,11 @@ impl Negotiator for Deflate {
     }
 }
 
-const fn within(value: u8, least: u8, most: u8) -> u8 {
+/// `Ord::clamp` for constant functions.
+const fn clamp(value: u8, min: u8, max: u8) -> u8 {
     match value {
-        value if value < least => least,
-        value if value > most => most,
+        value if value < min => min,
+        value if value > max => max,
         value => value,
     }
 }

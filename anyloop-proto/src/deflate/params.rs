@@ -14,7 +14,7 @@ pub(super) struct DeflateParams {
     pub(super) server_no_takeover: bool,
     pub(super) client_no_takeover: bool,
     pub(super) server_window_bits: Option<u8>,
-    /// Present without a value: any window is accepted. Only in an offer.
+    /// `Some(None)` without a value, in offers only: the server may ask for any window.
     pub(super) client_window_bits: Option<Option<u8>>,
 }
 
@@ -32,13 +32,13 @@ impl DeflateParams {
                     parsed.client_no_takeover = true;
                 }
                 (SERVER_WINDOW_BITS, Some(bits)) if parsed.server_window_bits.is_none() => {
-                    parsed.server_window_bits = Some(window_bits(bits)?);
+                    parsed.server_window_bits = Some(parse_window_bits(bits)?);
                 }
                 (CLIENT_WINDOW_BITS, None) if parsed.client_window_bits.is_none() => {
                     parsed.client_window_bits = Some(None);
                 }
                 (CLIENT_WINDOW_BITS, Some(bits)) if parsed.client_window_bits.is_none() => {
-                    parsed.client_window_bits = Some(Some(window_bits(bits)?));
+                    parsed.client_window_bits = Some(Some(parse_window_bits(bits)?));
                 }
                 _ => return None,
             }
@@ -66,7 +66,7 @@ impl DeflateParams {
 }
 
 /// RFC 7692 §7.1.2.1: a decimal integer from 8 to 15 without leading zeros.
-fn window_bits(value: &str) -> Option<u8> {
+fn parse_window_bits(value: &str) -> Option<u8> {
     let digits = value.bytes().all(|byte| byte.is_ascii_digit()) && !value.starts_with('0');
     let bits = value.parse().ok().filter(|_| digits)?;
     (8..=MAX_WINDOW_BITS).contains(&bits).then_some(bits)

@@ -3,7 +3,7 @@
 use core::fmt;
 
 /// Why a response could not be sent whole. The byte stream is aborted, so that the client does not take a part for the
-/// whole; only for [`Invalid`](Self::Invalid) it gets another response.
+/// whole. Only in the case of [`Invalid`](Self::Invalid), the client gets another response.
 ///
 /// ```
 /// use anyloop_proto::{Cause, Party, ResponseError};

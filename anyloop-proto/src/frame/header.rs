@@ -95,7 +95,7 @@ impl Rsv {
         Self(self.0 | other.0)
     }
 
-    /// The bits that are not in `other`.
+    /// The bits of this value that are not in `other`.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
@@ -226,11 +226,11 @@ impl FrameHeader {
             (true, false) => return Err(Cause::MaskedFrame),
             _ => {}
         }
-        let short = second & LENGTH;
-        if opcode.is_control() && usize::from(short) > MAX_CONTROL_PAYLOAD {
+        let length_7 = second & LENGTH;
+        if opcode.is_control() && usize::from(length_7) > MAX_CONTROL_PAYLOAD {
             return Err(Cause::ControlTooLong);
         }
-        let (len, end) = match short {
+        let (len, end) = match length_7 {
             LENGTH_16 => match bytes.get(2..4) {
                 Some(length) => (u64::from(u16::from_be_bytes([length[0], length[1]])), 4),
                 None => return Ok(DecodedHeader::Incomplete),
@@ -239,11 +239,11 @@ impl FrameHeader {
                 Some(length) => (u64::from_be_bytes(length), 10),
                 None => return Ok(DecodedHeader::Incomplete),
             },
-            _ => (u64::from(short), 2),
+            _ => (u64::from(length_7), 2),
         };
         // RFC 6455 §5.2: "the minimal number of bytes MUST be used to encode the length", and "the
         // most significant bit MUST be 0".
-        if (short == LENGTH_16 && len < 126) || (short == LENGTH_64 && len <= 0xffff) {
+        if (length_7 == LENGTH_16 && len < 126) || (length_7 == LENGTH_64 && len <= 0xffff) {
             return Err(Cause::NonMinimalLength);
         }
         if len > i64::MAX as u64 {

@@ -102,7 +102,7 @@ mod tests {
 
     const KEY: [u8; 4] = [0x11, 0x22, 0x44, 0x88];
 
-    fn by_the_book(payload: &[u8]) -> Vec<u8> {
+    fn masked_by_definition(payload: &[u8]) -> Vec<u8> {
         payload.iter().enumerate().map(|(i, byte)| byte ^ KEY[i % 4]).collect()
     }
 
@@ -113,7 +113,7 @@ mod tests {
             for end in start..payload.len() {
                 let mut masked = payload[start..end].to_vec();
                 mask(&mut masked, KEY);
-                assert_eq!(masked, by_the_book(&payload[start..end]), "{start}..{end}");
+                assert_eq!(masked, masked_by_definition(&payload[start..end]), "{start}..{end}");
                 mask_small(&mut masked, KEY);
                 assert_eq!(masked, payload[start..end], "{start}..{end}");
             }
@@ -128,7 +128,7 @@ mod tests {
             let (first, second) = masked.split_at_mut(cut);
             mask(first, KEY);
             mask(second, rotate_key(KEY, cut));
-            assert_eq!(masked, by_the_book(&payload), "cut at {cut}");
+            assert_eq!(masked, masked_by_definition(&payload), "cut at {cut}");
         }
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn open(
 
     let mut response = http::Response::new(());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    // Fails only if the map is full; then the fields of the handshake are left out of it.
+    // These calls fail only if the map is full. The fields of the handshake are then left out of `Opened::response`.
     let _ = headers.try_reserve(3);
     let _ = headers.try_insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let _ = headers.try_insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -101,7 +101,7 @@ pub(super) fn open(
         (header::SEC_WEBSOCKET_PROTOCOL, subprotocol.as_ref().map(String::as_bytes)),
         (header::SEC_WEBSOCKET_EXTENSIONS, extension.as_ref().map(String::as_bytes)),
     ] {
-        // Tokens and base64 are values.
+        // Tokens and base64 are valid field values, so this does not fail.
         if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value).ok()) {
             let _ = headers.try_insert(name, value);
         }

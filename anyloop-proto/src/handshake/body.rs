@@ -8,11 +8,14 @@ use super::fields::Fields;
 use crate::error::{Field, HandshakeError};
 use crate::input::Input;
 
-/// The bytes of chunk extensions and trailer fields that are allowed: for any body, and in addition
-/// for each byte of it. They are skipped, and the limit keeps a small body from being endless.
-const MAX_OVERHEAD: (usize, usize) = (16 * 1024, 4);
+/// The bytes of overhead that any body may have: the digits of a chunk size after the first, chunk extensions and
+/// trailer fields. They are skipped, and the limit keeps a small body from being endless.
+const BASE_OVERHEAD: usize = 16 * 1024;
 
-/// How the end of a body is found (RFC 9112 §6.3).
+/// The bytes of overhead that are allowed in addition for each byte of the body.
+const OVERHEAD_PER_BYTE: usize = 4;
+
+/// How the end of a received body is found (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     /// After this many bytes.
@@ -44,8 +47,8 @@ impl Framing {
         Ok(Self::Chunked)
     }
 
-    /// The framing of a response to a GET. An ambiguous body extends to the end of the byte stream,
-    /// which is closed in any case.
+    /// The framing of a response to GET, or of a refusal of CONNECT. An ambiguous body extends to the end of the byte
+    /// stream, which is closed in any case.
     pub(super) fn of_response(headers: &HeaderMap, status: StatusCode) -> Self {
         let fields = Fields::of(headers);
         if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
@@ -80,7 +83,7 @@ enum Step {
     Size,
     /// More digits, or their end.
     Digits(u64),
-    /// A chunk extension, up to its line end.
+    /// A chunk extension after a chunk size, up to its line end.
     Extension(u64),
     /// The LF after a chunk size.
     SizeEnd(u64),
@@ -92,7 +95,7 @@ enum Step {
     ChunkLf,
     /// A line of the trailer section, and whether it has any bytes so far.
     Trailer(bool),
-    /// The LF of such a line.
+    /// The LF of a line of the trailer section, and whether the line has any bytes.
     TrailerLf(bool),
     /// Nothing.
     Whole,
@@ -155,7 +158,7 @@ impl Body {
         matches!(self.step, Step::Whole)
     }
 
-    /// The collected bytes.
+    /// Takes the collected bytes.
     pub(super) fn take(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.bytes)
     }
@@ -181,8 +184,8 @@ impl Body {
             (Step::Digits(size), b';' | b' ' | b'\t') => Step::Extension(size),
             (Step::Digits(size), _) => {
                 let digit = digit(byte).ok_or(MALFORMED)?;
-                self.count_overhead()?; // leading zeros can be endless, too
-                // A size can overflow; sums of sizes of received bytes cannot.
+                self.count_overhead()?; // leading zeros could go on without end
+                // Only a declared size can overflow: no sum of received bytes can.
                 Step::Digits(size.checked_mul(16).ok_or(HandshakeError::BodyTooBig)? | digit)
             }
             (Step::SizeEnd(0), b'\n') => Step::Trailer(false),
@@ -202,8 +205,9 @@ impl Body {
 
     fn count_overhead(&mut self) -> Result<(), HandshakeError> {
         self.overhead += 1;
-        let (any, each) = MAX_OVERHEAD;
-        if self.overhead > self.bytes.len().saturating_mul(each).saturating_add(any) {
+        let allowed =
+            self.bytes.len().saturating_mul(OVERHEAD_PER_BYTE).saturating_add(BASE_OVERHEAD);
+        if self.overhead > allowed {
             return Err(HandshakeError::BodyTooBig);
         }
         Ok(())

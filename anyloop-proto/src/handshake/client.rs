@@ -54,14 +54,14 @@ const MAX_INTERIM: u8 = 16;
 pub struct ClientHandshake {
     options: Arc<ClientOptions>,
     /// The expected value of Sec-WebSocket-Accept.
-    accept: key::Accept,
+    accept: key::AcceptValue,
     step: Step,
     /// Bytes of heads so far, including those of interim responses.
     head_size: usize,
-    interim: u8,
+    interim_count: u8,
     response: Option<http::Response<Vec<u8>>>,
     deadline: Option<Instant>,
-    /// Set by [`expire_by`](Self::expire_by).
+    /// The latest instant for the response, set by [`expire_by`](Self::expire_by).
     latest: Option<Instant>,
     failure: Option<Failure>,
 }
@@ -102,14 +102,14 @@ impl ClientHandshake {
         let key = key::generate(&*options.connection.random);
         client_request::write(target, &options, &key, out.buffer())?;
         Ok(Self {
-            accept: key::accept(key.as_bytes()),
+            accept: key::accept_value(key.as_bytes()),
             step: Step::Head(Head::new(
                 HeadKind::Response,
                 options.max_head_size,
                 options.max_fields,
             )),
             head_size: 0,
-            interim: 0,
+            interim_count: 0,
             response: None,
             deadline: options.open_timeout.map(|timeout| now + timeout),
             latest: None,
@@ -120,7 +120,7 @@ impl ClientHandshake {
 
     /// Restarts [`open_timeout`](ClientOptions::open_timeout) at `now`, for a byte stream that was
     /// established after the request was written.
-    pub fn begin(&mut self, now: Instant) {
+    pub fn restart_open_timeout(&mut self, now: Instant) {
         if matches!(self.step, Step::Head(_) | Step::Body(..)) {
             let timeout = self.options.open_timeout.map(|timeout| now + timeout);
             self.deadline = [timeout, self.latest].into_iter().flatten().min();
@@ -192,7 +192,8 @@ impl ClientHandshake {
         self.deadline
     }
 
-    /// Handles a timeout that is due at `now`. A call before that does nothing.
+    /// Handles a timeout that is due at `now`. A call before the deadline does nothing. It never returns a timer,
+    /// because each timeout ends the handshake.
     ///
     /// # Errors
     ///
@@ -306,8 +307,8 @@ impl ClientHandshake {
 
     /// Prepares for the response after an interim one.
     fn skip_interim(&mut self) -> Result<(), HandshakeError> {
-        self.interim += 1;
-        if self.interim > MAX_INTERIM {
+        self.interim_count += 1;
+        if self.interim_count > MAX_INTERIM {
             return Err(HandshakeError::TooManyInterim);
         }
         let rest = self.options.max_head_size.saturating_sub(self.head_size);
@@ -315,6 +316,7 @@ impl ClientHandshake {
         Ok(())
     }
 
+    /// Verifies a 101 response, and creates the connection.
     fn open(
         &mut self,
         response: http::Response<Vec<u8>>,
@@ -334,6 +336,8 @@ impl ClientHandshake {
         Ok(Opened { connection, response, subprotocol, extension: agreed })
     }
 
+    /// Ends the handshake at once. Fails with `cause`, or with the refusal whose body was being received; not if the
+    /// handshake was over.
     fn end(&mut self, cause: Cause) -> Result<(), Failure> {
         let failure = match self.step {
             Step::Opened => return Ok(()),
@@ -345,10 +349,12 @@ impl ClientHandshake {
         failure
     }
 
+    /// Fails because of a response with this status.
     fn rejected(&mut self, status: StatusCode) -> Failure {
         self.fail(Cause::Handshake(HandshakeError::Rejected(status.as_u16())))
     }
 
+    /// Fails, and keeps the part of the body that has arrived.
     fn fail(&mut self, cause: Cause) -> Failure {
         if let (Step::Body(body, _), Some(response)) = (&mut self.step, &mut self.response) {
             *response.body_mut() = body.take();

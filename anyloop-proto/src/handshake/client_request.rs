@@ -50,7 +50,9 @@ impl fmt::Display for RequestError {
             Self::InvalidExtension(name) => {
                 write!(f, "the offer of extension {name:?} is not made of tokens")
             }
-            Self::InvalidHost => f.write_str("invalid Host"),
+            Self::InvalidHost => {
+                f.write_str("the Host field must be one host, with an optional port")
+            }
             Self::InvalidSubprotocol(name) => write!(f, "subprotocol {name:?} is not a token"),
             Self::ReservedHeader(name) => match name.as_str() {
                 "origin" | "sec-websocket-protocol" => {
@@ -72,9 +74,9 @@ pub(super) fn write(
     out: &mut Vec<u8>,
 ) -> Result<(), RequestError> {
     check_headers(&options.headers)?;
-    let host = host(target, &options.headers)?;
+    let host = host_value(target, &options.headers)?;
     check_subprotocols(&options.subprotocols)?;
-    let offers = offers(options)?;
+    let offers = format_offers(options)?;
 
     let mut head = HeadWriter::request(target.path_and_query(), out)
         .field("Host", host)
@@ -113,7 +115,8 @@ fn check_headers(headers: &HeaderMap) -> Result<(), RequestError> {
     }
 }
 
-fn host<'a>(target: &'a Target, headers: &'a HeaderMap) -> Result<&'a str, RequestError> {
+/// The value of the Host field: that of the application, if there is one, or that of the target.
+fn host_value<'a>(target: &'a Target, headers: &'a HeaderMap) -> Result<&'a str, RequestError> {
     let host =
         Fields::of(headers).at_most_one(Field::Host).map_err(|_| RequestError::InvalidHost)?;
     let Some(host) = host else { return Ok(target.host_header()) };
@@ -132,7 +135,8 @@ fn check_subprotocols(subprotocols: &[String]) -> Result<(), RequestError> {
     }
 }
 
-fn offers(options: &ClientOptions) -> Result<Vec<String>, RequestError> {
+/// The elements of Sec-WebSocket-Extensions.
+fn format_offers(options: &ClientOptions) -> Result<Vec<String>, RequestError> {
     let mut offers = Vec::new();
     for negotiator in &options.extensions {
         let name = negotiator.name();

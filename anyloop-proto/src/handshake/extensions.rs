@@ -126,7 +126,10 @@ pub trait Negotiator: Send + Sync {
 /// A negotiated extension of one connection.
 ///
 /// The example of [`Negotiator`] creates one.
-#[expect(clippy::exhaustive_structs, reason = "made by extensions; a connection has two ways")]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "made by extensions; a connection has two directions"
+)]
 pub struct Codec {
     /// Decodes received messages.
     pub decoder: Box<dyn Decoder>,
@@ -233,8 +236,9 @@ pub(super) fn choose(
     offers: &[Extension],
 ) -> Option<(Extension, Codec)> {
     offers.iter().find_map(|offer| {
-        let mut able = negotiators.iter().filter(|negotiator| negotiator.name() == offer.name);
-        able.find_map(|negotiator| negotiator.accept(&offer.params))
+        let mut named = negotiators.iter().filter(|negotiator| negotiator.name() == offer.name);
+        named
+            .find_map(|negotiator| negotiator.accept(&offer.params))
             .map(|(params, codec)| (Extension { name: offer.name.clone(), params }, codec))
     })
 }
@@ -244,7 +248,8 @@ pub(super) fn confirm(
     negotiators: &[Arc<dyn Negotiator>],
     fields: &Fields<'_>,
 ) -> Result<Option<(Extension, Codec)>, HandshakeError> {
-    let mut answers = parse(fields, true)?.into_iter();
+    let keep = true;
+    let mut answers = parse(fields, keep)?.into_iter();
     let Some(answer) = answers.next() else { return Ok(None) };
     if let Some(second) = answers.next() {
         let again = second.name == answer.name;
@@ -268,14 +273,14 @@ pub(super) fn confirm(
 /// ```
 struct Parser<'l> {
     rest: &'l [u8],
-    /// Whether results are kept. If not, parsing allocates nothing.
+    /// Whether results are kept. If not, parsing only checks, and allocates nothing.
     keep: bool,
 }
 
 impl Parser<'_> {
     fn list(&mut self, extensions: &mut Vec<Extension>) -> Option<()> {
         loop {
-            self.space();
+            self.skip_space();
             match self.rest.first() {
                 None => return Some(()),
                 Some(b',') => {} // an empty element (RFC 9110 §5.6.1.2)
@@ -295,13 +300,13 @@ impl Parser<'_> {
     fn extension(&mut self) -> Option<Extension> {
         let name = self.token()?;
         let mut params = Params::new();
-        self.space();
+        self.skip_space();
         while self.eat(b';') {
-            self.space();
+            self.skip_space();
             let name = self.token()?;
-            self.space();
+            self.skip_space();
             let value = if self.eat(b'=') {
-                self.space();
+                self.skip_space();
                 Some(self.value()?)
             } else {
                 None
@@ -309,7 +314,7 @@ impl Parser<'_> {
             if self.keep {
                 params.0.push((name, value));
             }
-            self.space();
+            self.skip_space();
         }
         Some(Extension { name, params })
     }
@@ -353,7 +358,7 @@ impl Parser<'_> {
         }
     }
 
-    fn space(&mut self) {
+    fn skip_space(&mut self) {
         self.rest = self.rest.trim_ascii_start();
     }
 

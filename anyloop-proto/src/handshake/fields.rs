@@ -23,7 +23,7 @@ impl<'h> Fields<'h> {
     pub(super) fn of(headers: &'h HeaderMap) -> Self {
         let (mut first, mut repeated) = ([None; COUNT], 0);
         for (name, value) in headers {
-            let Some(field) = known(name) else { continue };
+            let Some(field) = field_of(name) else { continue };
             match &mut first[field as usize] {
                 Some(_) => repeated |= 1 << field as u16,
                 none => *none = Some(value),
@@ -43,7 +43,7 @@ impl<'h> Fields<'h> {
 
     /// The values of a field, one for each line.
     pub(super) fn lines(&self, field: Field) -> impl Iterator<Item = &'h HeaderValue> + use<'h> {
-        let all = self.is_repeated(field).then(|| self.headers.get_all(name(field)));
+        let all = self.is_repeated(field).then(|| self.headers.get_all(name_of(field)));
         let more = all.map(|all| all.into_iter().skip(1));
         self.first[field as usize].into_iter().chain(more.into_iter().flatten())
     }
@@ -116,7 +116,7 @@ impl<'h> Fields<'h> {
 }
 
 /// The field of this name; `None` if handshakes do not depend on it.
-fn known(name: &HeaderName) -> Option<Field> {
+fn field_of(name: &HeaderName) -> Option<Field> {
     Some(match name.as_str() {
         "connection" => Field::Connection,
         "content-length" => Field::ContentLength,
@@ -135,7 +135,7 @@ fn known(name: &HeaderName) -> Option<Field> {
 }
 
 /// The name of a field in a header map.
-const fn name(field: Field) -> HeaderName {
+const fn name_of(field: Field) -> HeaderName {
     match field {
         Field::Connection => header::CONNECTION,
         Field::ContentLength => header::CONTENT_LENGTH,
@@ -209,8 +209,7 @@ pub(super) fn is_reserved(name: &HeaderName) -> bool {
     is_framing(name) || *name == header::UPGRADE || name.as_str().starts_with("sec-websocket-")
 }
 
-/// Whether the field determines the end of a message or of the connection; the handshake writes
-/// these itself.
+/// Whether the field determines the end of a message or of the connection. The handshake writes these fields itself.
 pub(super) fn is_framing(name: &HeaderName) -> bool {
     [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name)
 }

@@ -15,7 +15,7 @@ const MAX_EMPTY_LINES: u8 = 4;
 /// The start of the first line of a response (RFC 9112 §4).
 const STATUS_LINE: &[u8] = b"HTTP/1.";
 
-/// The start of a request whose response has no body.
+/// The start of a request with the method HEAD, whose response has no body.
 const HEAD_METHOD: &[u8] = b"HEAD ";
 
 /// A head that is being received. Owns no memory before the first byte.
@@ -64,7 +64,7 @@ impl Head {
     }
 
     /// Takes the bytes of the head from `input`. Returns whether the head is complete. After an
-    /// error the head must not be used again, and it is unspecified what was taken.
+    /// error the head must not be used again, and the bytes taken are unspecified.
     pub(super) fn read(&mut self, input: &mut Input<'_>) -> Result<bool, HandshakeError> {
         if self.kind == HeadKind::Request && self.bytes.is_empty() {
             self.skip_empty_lines(input)?;
@@ -99,7 +99,7 @@ impl Head {
     }
 
     /// The number of header fields of a complete head.
-    pub(super) const fn fields(&self) -> usize {
+    pub(super) const fn field_count(&self) -> usize {
         self.lines.saturating_sub(1)
     }
 
@@ -135,7 +135,7 @@ impl Head {
         let mut at = self.searched;
         loop {
             if at == self.line_start {
-                self.check_fold();
+                self.join_fold();
             }
             at += before_control(&self.bytes[at..]);
             match self.bytes[at..] {
@@ -172,9 +172,9 @@ impl Head {
         }
     }
 
-    /// RFC 9112 §5.2: a client accepts a field value that is folded over lines, as old servers send
-    /// it. A server and the parser refuse it.
-    fn check_fold(&mut self) {
+    /// Counts a line that continues a folded field value as a part of the line before it. RFC 9112 §5.2: a client
+    /// accepts folded values, because old servers send them. A server and the parser refuse them.
+    fn join_fold(&mut self) {
         let starts_with_space = matches!(self.bytes.get(self.line_start), Some(b' ' | b'\t'));
         if starts_with_space && self.kind == HeadKind::Response && self.lines > 1 {
             self.lines -= 1;

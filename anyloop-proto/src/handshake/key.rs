@@ -1,4 +1,4 @@
-//! The key of a handshake and the value that proves its receipt (RFC 6455 §4.1, §4.2.2).
+//! The key of a handshake, and the value with which the server proves its receipt (RFC 6455 §4.1, §4.2.2).
 
 use alloc::string::String;
 
@@ -23,22 +23,22 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 pub(super) fn generate(random: &dyn Random) -> String {
     let mut nonce = [0; 16];
     random.fill(&mut nonce);
-    encode(&nonce)
+    base64(&nonce)
 }
 
 /// Whether the key is the base64 of sixteen bytes.
 pub(super) fn is_valid(key: &[u8]) -> bool {
-    // The key has 24 characters including padding; the decoder needs space for all bytes that
-    // they could encode.
+    // The key has 24 characters including padding. The decoder needs space for the bytes that 24 characters without
+    // padding encode.
     let mut nonce = [0; 18];
     LENIENT.decode_slice(key, &mut nonce) == Ok(16)
 }
 
 /// A value of Sec-WebSocket-Accept: the base64 of 20 bytes.
-pub(super) type Accept = [u8; 28];
+pub(super) type AcceptValue = [u8; 28];
 
 /// The value of Sec-WebSocket-Accept for this key.
-pub(super) fn accept(key: &[u8]) -> Accept {
+pub(super) fn accept_value(key: &[u8]) -> AcceptValue {
     let hash = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     let mut accept = [0; 28];
     // The buffer has the size of the result.
@@ -47,6 +47,6 @@ pub(super) fn accept(key: &[u8]) -> Accept {
 }
 
 /// Base64, padded.
-pub(super) fn encode(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     general_purpose::STANDARD.encode(bytes)
 }

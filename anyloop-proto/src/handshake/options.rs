@@ -118,8 +118,8 @@ pub struct ServerOptions {
     pub open_timeout: Option<Duration>,
     /// Time for the application's answer, counted from when the request was returned.
     pub answer_timeout: Option<Duration>,
-    /// Time for the client to read some more of a response other than 101 while a part of it waits, counted from when
-    /// it last did: see [`handle_written`](super::ServerHandshake::handle_written).
+    /// Time for the client to read some more of a response other than 101, while a part of the response waits. It
+    /// begins anew each time the client reads: see [`handle_written`](super::ServerHandshake::handle_written).
     pub response_timeout: Option<Duration>,
     /// The extensions that clients may use.
     pub extensions: Vec<Arc<dyn Negotiator>>,
@@ -192,7 +192,8 @@ pub struct ClientOptions {
     /// How much of the body of a response other than 101 is kept, in bytes. The rest is cut off
     /// without an error.
     pub max_body_size: usize,
-    /// Time for the handshake, counted from its creation.
+    /// Time for the handshake, counted from its creation, or from a call of
+    /// [`restart_open_timeout`](super::ClientHandshake::restart_open_timeout).
     pub open_timeout: Option<Duration>,
     /// Subprotocols to request, in order of preference: distinct tokens. The server chooses one or
     /// none.

@@ -20,9 +20,9 @@ const FEW_FIELDS: usize = 32;
 /// A parsed field, or space for one.
 type Slot<'h> = MaybeUninit<httparse::Header<'h>>;
 
-/// Parses the complete head of a request (RFC 9112 §3). The request shares its bytes.
+/// Parses the complete head of a request (RFC 9112 §3). The request shares the bytes of the head.
 pub(super) fn request(head: &mut Head) -> Result<http::Request<Vec<u8>>, HandshakeError> {
-    let (count, head) = (head.fields(), Bytes::from(head.take()));
+    let (count, head) = (head.field_count(), Bytes::from(head.take()));
     let (mut few, mut many) = slots(count);
     let mut parsed = httparse::Request::new(&mut []);
     let slots = if many.is_empty() { &mut few[..count] } else { &mut many };
@@ -41,9 +41,9 @@ pub(super) fn request(head: &mut Head) -> Result<http::Request<Vec<u8>>, Handsha
     Ok(request)
 }
 
-/// Parses the complete head of a response (RFC 9112 §4). The response shares its bytes.
+/// Parses the complete head of a response (RFC 9112 §4). The response shares the bytes of the head.
 pub(super) fn response(head: &mut Head) -> Result<http::Response<Vec<u8>>, HandshakeError> {
-    let (count, head) = (head.fields(), Bytes::from(head.take()));
+    let (count, head) = (head.field_count(), Bytes::from(head.take()));
     let (mut few, mut many) = slots(count);
     let mut parsed = httparse::Response::new(&mut []);
     let slots = if many.is_empty() { &mut few[..count] } else { &mut many };

@@ -1,4 +1,5 @@
-//! Where a redirect leads: a reference in the field Location (RFC 9110 §10.2.2), relative to the target of the request.
+//! The target that a redirect leads to: its field Location is a reference relative to the target of the request (RFC
+//! 9110 §10.2.2).
 
 use alloc::format;
 use alloc::string::String;
@@ -7,9 +8,9 @@ use alloc::vec::Vec;
 use super::uri::{Target, UriError};
 
 impl Target {
-    /// The target that a reference leads to from this one (RFC 3986 §5.2): the value of `Location` in the response to a
-    /// redirect. `http` and `https` mean `ws` and `wss`, and a fragment is ignored. User and password are kept on the
-    /// same [origin](Self::has_same_origin) only.
+    /// Resolves a reference, such as the value of `Location` in a redirect, relative to this target (RFC 3986 §5.2).
+    /// `http` and `https` mean `ws` and `wss`, and a fragment is ignored. User and password are kept only if the
+    /// [origin](Self::has_same_origin) is the same.
     ///
     /// ```
     /// use anyloop_proto::handshake::Target;
@@ -24,18 +25,18 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// It leads to no WebSocket URI: [`UriError::Scheme`] for another scheme, for example.
+    /// The result is not a WebSocket URI: [`UriError::Scheme`] for another scheme, for example.
     pub fn join(&self, reference: &str) -> Result<Self, UriError> {
         let reference = reference.split('#').next().unwrap_or_default();
         if let Some(other) = reference.chars().find(|c| !c.is_ascii_graphic()) {
             return Err(UriError::Character(other));
         }
-        let mut target = match (scheme(reference), reference.strip_prefix("//")) {
-            (Some((scheme, rest)), _) => format!("{}{rest}", websocket(scheme)).parse()?,
+        let mut target = match (split_scheme(reference), reference.strip_prefix("//")) {
+            (Some((scheme, rest)), _) => format!("{}{rest}", websocket_scheme(scheme)).parse()?,
             (None, Some(rest)) => {
                 format!("{}://{rest}", if self.secure() { "wss" } else { "ws" }).parse()?
             }
-            (None, None) => self.with_path(self.merged(reference)),
+            (None, None) => self.with_path(self.resolve_path(reference)),
         };
         if self.has_same_origin(&target) {
             target.inherit_authorization(self);
@@ -53,7 +54,7 @@ impl Target {
     }
 
     /// The path and the query of a reference that has neither a scheme nor a host.
-    fn merged(&self, reference: &str) -> String {
+    fn resolve_path(&self, reference: &str) -> String {
         let (own, own_query) = split_query(self.path_and_query());
         let (path, query) = split_query(reference);
         if path.is_empty() {
@@ -61,21 +62,22 @@ impl Target {
         }
         let directory = own.rfind('/').map_or("/", |end| &own[..=end]);
         let path = match path.starts_with('/') {
-            true => without_dots(path),
-            false => without_dots(&format!("{directory}{path}")),
+            true => remove_dot_segments(path),
+            false => remove_dot_segments(&format!("{directory}{path}")),
         };
         format!("{path}{query}")
     }
 }
 
 /// The scheme with its colon, and the rest; `None` for a relative reference.
-fn scheme(reference: &str) -> Option<(&str, &str)> {
+fn split_scheme(reference: &str) -> Option<(&str, &str)> {
     let end = reference.find([':', '/', '?'])?;
     let (scheme, rest) = reference.split_at_checked(end + 1)?;
     scheme.ends_with(':').then_some((scheme, rest))
 }
 
-fn websocket(scheme: &str) -> &str {
+/// The WebSocket scheme for an HTTP scheme; any other scheme is unchanged.
+fn websocket_scheme(scheme: &str) -> &str {
     match scheme {
         _ if scheme.eq_ignore_ascii_case("http:") => "ws:",
         _ if scheme.eq_ignore_ascii_case("https:") => "wss:",
@@ -83,13 +85,13 @@ fn websocket(scheme: &str) -> &str {
     }
 }
 
-/// The path, and the query with its question mark.
+/// Splits a path from its query, which begins with the question mark and may be empty.
 fn split_query(text: &str) -> (&str, &str) {
     text.split_at(text.find('?').unwrap_or(text.len()))
 }
 
-/// RFC 3986 §5.2.4, for a path that begins with a slash.
-fn without_dots(path: &str) -> String {
+/// Resolves `.` and `..` (RFC 3986 §5.2.4) in a path that begins with a slash.
+fn remove_dot_segments(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {

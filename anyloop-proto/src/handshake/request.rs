@@ -47,7 +47,7 @@ pub struct Request {
 #[derive(Debug)]
 pub(super) struct Upgrade {
     /// The value of Sec-WebSocket-Accept for its key.
-    pub(super) accept: key::Accept,
+    pub(super) accept: key::AcceptValue,
     pub(super) subprotocols: Vec<String>,
     pub(super) offers: Vec<Extension>,
 }
@@ -128,7 +128,7 @@ pub(super) fn check(
         .then(|| check_upgrade(http.method(), &fields, framing, options))
         .transpose()?;
 
-    let expects_continue = check_expect(&fields)? && version == Version::HTTP_11;
+    let expects_continue = expects_continue(&fields)? && version == Version::HTTP_11;
     Ok(Checked { request: Request { http, upgrade }, framing, expects_continue })
 }
 
@@ -153,8 +153,8 @@ fn check_host(fields: &Fields<'_>, version: Version) -> Result<(), HandshakeErro
     authority.map(|_| ()).ok_or(HandshakeError::Invalid(Field::Host))
 }
 
-/// Whether 100 (Continue) is expected. No other expectation is defined (RFC 9110 §10.1.1).
-fn check_expect(fields: &Fields<'_>) -> Result<bool, HandshakeError> {
+/// Whether the client expects 100 (Continue). Refuses any other expectation, since none is defined (RFC 9110 §10.1.1).
+fn expects_continue(fields: &Fields<'_>) -> Result<bool, HandshakeError> {
     let mut expects = false;
     for expectation in fields.elements(Field::Expect) {
         if !expectation.eq_ignore_ascii_case(b"100-continue") {
@@ -197,13 +197,13 @@ fn check_upgrade(
     }
     check_origin(fields, options)?;
     Ok(Upgrade {
-        accept: key::accept(key),
+        accept: key::accept_value(key),
         subprotocols: fields.unique_tokens(Field::SecWebSocketProtocol)?,
         offers: extensions::parse(fields, !options.extensions.is_empty())?,
     })
 }
 
-/// RFC 6455 §4.2.2 /4/ and §10.2.
+/// Checks the Origin field, if there is one (RFC 6455 §4.2.2, step 4, and §10.2).
 fn check_origin(fields: &Fields<'_>, options: &ServerOptions) -> Result<(), HandshakeError> {
     let Some(origin) = fields.at_most_one(Field::Origin)? else { return Ok(()) };
     let origin = origin.to_str().map_err(|_| HandshakeError::Invalid(Field::Origin))?;

@@ -9,16 +9,16 @@ use crate::error::{Cause, Failure, HandshakeError, ResponseError};
 use crate::output::{LARGE_PAYLOAD, Output};
 use crate::time::Instant;
 
-/// How far a response has come. It counts all that was appended, framing included.
+/// The progress of a response, in bytes of output: the head and the framing of the body are included.
 #[derive(Default)]
 pub(super) struct Sending {
-    /// Bytes that were appended since the transport has reported what waits.
+    /// Bytes that were appended since the last report of the transport.
     appended: usize,
     /// Bytes that the transport has not taken, as of its last report.
     waiting: usize,
     /// The peer's machine has not acknowledged everything, although the transport has taken it.
     in_flight: bool,
-    /// What was acknowledged when the transport was last asked.
+    /// Bytes acknowledged, as last reported. `None` before the first such report, and after the transport took output.
     acknowledged: Option<u64>,
 }
 
@@ -28,7 +28,7 @@ impl Sending {
         self.waiting > 0 || self.in_flight
     }
 
-    /// Whether a failure of the stream loses some of it.
+    /// Whether a failure of the stream can lose a part of the response.
     const fn is_unwritten(&self) -> bool {
         self.appended > 0 || self.is_unread()
     }
@@ -36,12 +36,14 @@ impl Sending {
 
 impl ServerHandshake {
     /// Answers the request with a response of any status from 200 to 599, and ends the byte stream.
-    /// This serves a plain request or refuses a WebSocket request; then
+    /// This serves a plain request or refuses a WebSocket request. After a refusal,
     /// [`HandshakeError::Refused`] is the [`failure`](Self::failure).
     ///
     /// Connection and Transfer-Encoding are written by the handshake. Content-Length is too, unless the response has
     /// its own, which must be right. The body is omitted where HTTP allows none: after HEAD, and for 204, 205 and 304.
-    /// There is no Date, because the state machine has no clock.
+    /// A response to HEAD, or with status 304, may have an empty body and the Content-Length that the response to GET
+    /// would have (RFC 9110 §8.6); one with status 204 or 205 has none of its own. There is no Date, because the state
+    /// machine has no clock.
     ///
     /// # Errors
     ///
@@ -61,11 +63,12 @@ impl ServerHandshake {
         Ok(())
     }
 
-    /// As [`respond`](Self::respond), with a body that follows in [pieces](Self::body_piece). The body in the response
-    /// is not looked at. Returns whether to send one; if not, the response is complete.
+    /// As [`respond`](Self::respond), with a body that follows in [pieces](Self::body_piece). The body in `response` is
+    /// ignored. Returns whether a body has to follow; if not, the response is complete.
     ///
-    /// The body has `length` bytes, or the Content-Length of the response. If neither is known, it is chunked for a
-    /// client of HTTP/1.1 (RFC 9112 §7.1), and ends with the byte stream for one of HTTP/1.0.
+    /// The body has `length` bytes, or as many as the Content-Length of the response says. If neither is given, the
+    /// body is chunked for a client of HTTP/1.1 (RFC 9112 §7.1), and ends with the byte stream for a client of
+    /// HTTP/1.0.
     ///
     /// ```
     /// # use anyloop_proto::*;
@@ -146,7 +149,7 @@ impl ServerHandshake {
         matches!(self.step, Step::Responding(_))
     }
 
-    /// Appends a piece of the body, of any size. An empty one does nothing, and so does any while
+    /// Appends a piece of the body, of any size. Does nothing if the piece is empty, or while
     /// [no body is being sent](Self::is_responding).
     ///
     /// # Errors
@@ -173,7 +176,7 @@ impl ServerHandshake {
         };
         let mut header = ChunkHeader::default();
         if is_chunked {
-            // It has room for any length.
+            // The header has room for any length.
             let _ = write!(&mut header, "{:x}\r\n", piece.len());
         }
         let taken = piece.len() >= LARGE_PAYLOAD && out.write_vectored(header.bytes(), piece);
@@ -210,7 +213,7 @@ impl ServerHandshake {
         Ok(())
     }
 
-    /// Gives the body up: the byte stream is aborted, so the client does not take a part for the whole. Returns the
+    /// Abandons the body: the byte stream is aborted, so the client does not take a part for the whole. Returns the
     /// failure; `None` while [no body is being sent](Self::is_responding).
     pub fn fail_body(&mut self, error: ResponseError) -> Option<Failure> {
         if !self.is_responding() {
@@ -222,7 +225,7 @@ impl ServerHandshake {
     /// Reports that the output was written, except for `waiting` bytes. Call it after each write of a response, and
     /// when the byte stream has taken more of it.
     ///
-    /// While something waits, the client must read some of it in each
+    /// While output waits, the client must read some of it within each
     /// [`response_timeout`](super::ServerOptions::response_timeout). When a complete response is written, the close
     /// timeout begins. Without these reports, output counts as written when it is appended.
     pub fn handle_written(&mut self, waiting: usize, now: Instant) {
@@ -244,10 +247,13 @@ impl ServerHandshake {
         };
     }
 
-    /// Before [`handle_timeout`](Self::handle_timeout): if the time to read a response has passed, `queue` tells what
-    /// the client's machine has acknowledged, where the transport knows it. If that has become more since it was called
-    /// last, or it was not called before, the time begins anew: the system reports that a socket takes more only after
-    /// a large part of its buffer was read.
+    /// Reports how much of the written output the client's machine has acknowledged. A transport that knows it calls
+    /// this before [`handle_timeout`](Self::handle_timeout). `queue` is called only if the time to read a response has
+    /// passed.
+    ///
+    /// If output waits, the time begins anew at the first such report, and at each one with more bytes acknowledged
+    /// than the last. The reason is that the system reports that a socket takes more only after a large part of its
+    /// buffer was read.
     pub fn note_send_queue(&mut self, queue: impl FnOnce() -> Option<SendQueue>, now: Instant) {
         let Some(sending) = &mut self.sending else { return };
         if self.deadline.is_none_or(|deadline| now < deadline) {
@@ -266,7 +272,7 @@ impl ServerHandshake {
         self.sending.as_ref().is_some_and(Sending::is_unread)
     }
 
-    /// Whether a failure of the stream loses a part of a response.
+    /// Whether a failure of the stream can lose a part of a response.
     pub(super) fn is_unwritten(&self) -> bool {
         self.sending.as_ref().is_some_and(Sending::is_unwritten)
     }
@@ -290,7 +296,7 @@ impl ServerHandshake {
     }
 }
 
-/// The size of a chunk, and its line end: at most 16 hexadecimal digits.
+/// The size of a chunk in at most 16 hexadecimal digits, and a line end.
 #[derive(Default)]
 struct ChunkHeader {
     bytes: [u8; 18],

@@ -12,8 +12,8 @@ use super::request::Request;
 use super::write::HeadWriter;
 use crate::error::{Field, HandshakeError};
 
-/// Why a response was not sent. Nothing was appended to the output, and another response can be
-/// sent.
+/// Why a response was not sent. Nothing was appended to the output. Another response can be sent, except after
+/// [`NotAwaiting`](Self::NotAwaiting).
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -53,7 +53,8 @@ pub enum AnswerError {
     ReservedHeader(HeaderName),
     /// The client did not request this subprotocol (RFC 6455 §4.2.2).
     SubprotocolNotOffered,
-    /// The response has a Content-Length that is not the length of its body, in bytes. It need not have one.
+    /// The response has a Content-Length that is not the length of its body, in bytes. It need not have one. An empty
+    /// body agrees with any Content-Length of a response to HEAD, or with status 304.
     WrongContentLength {
         /// The length of the body.
         body: u64,
@@ -67,7 +68,7 @@ impl fmt::Display for AnswerError {
                 write!(f, "the answer of extension {name:?} is not made of tokens")
             }
             Self::InvalidContentLength => f.write_str("the Content-Length is not one number"),
-            Self::InvalidStatus(status) => write!(f, "status {status} does not answer the request"),
+            Self::InvalidStatus(status) => write!(f, "status {status} cannot answer the request"),
             Self::NotAnUpgrade => f.write_str("the request is not for a WebSocket"),
             Self::NotAwaiting => f.write_str("no request waits for an answer"),
             Self::ReservedHeader(name) => {
@@ -83,7 +84,7 @@ impl fmt::Display for AnswerError {
 
 impl core::error::Error for AnswerError {}
 
-/// How the body of a response is delimited (RFC 9112 §6.3).
+/// How the body of a response that we send is delimited (RFC 9112 §6.3).
 #[derive(Clone, Copy)]
 pub(super) enum Framing {
     /// There is no body.
@@ -98,17 +99,20 @@ pub(super) enum Framing {
     UntilClose,
 }
 
-/// Checks what can be known of a response before its request and its body are: the status, the fields, and that its
-/// Content-Length is the `length` of the body, in bytes, if that is known.
+/// Checks what can be known of the response to a request of this method before its body is sent: the status, the
+/// fields, and that its Content-Length is the `length` of the body, in bytes, if that is known.
+///
+/// A response to HEAD, and one with status 304, may have a Content-Length and an empty body (RFC 9110 §8.6).
 ///
 /// ```
-/// use anyloop_proto::handshake::http::{Response, header};
+/// use anyloop_proto::handshake::http::{Method, Response, header};
 /// use anyloop_proto::handshake::{AnswerError, check_response};
 ///
 /// let response = Response::builder().header(header::CONTENT_LENGTH, 5).body(())?;
-/// assert_eq!(check_response(&response, Some(5)), Ok(()));
-/// let error = AnswerError::WrongContentLength { body: 6 };
-/// assert_eq!(check_response(&response, Some(6)), Err(error));
+/// assert_eq!(check_response(&Method::GET, &response, Some(5)), Ok(()));
+/// let error = AnswerError::WrongContentLength { body: 0 };
+/// assert_eq!(check_response(&Method::GET, &response, Some(0)), Err(error));
+/// assert_eq!(check_response(&Method::HEAD, &response, Some(0)), Ok(()));
 /// # Ok::<(), anyloop_proto::handshake::http::Error>(())
 /// ```
 ///
@@ -116,19 +120,30 @@ pub(super) enum Framing {
 ///
 /// The response cannot be sent.
 pub fn check_response<B>(
+    method: &Method,
     response: &http::Response<B>,
     length: Option<u64>,
 ) -> Result<(), AnswerError> {
-    check(response, length).map(drop)
+    check(method, response, length).map(drop)
 }
 
 /// Checks a response. Returns its own Content-Length, if it has one.
-fn check<B>(response: &http::Response<B>, length: Option<u64>) -> Result<Option<u64>, AnswerError> {
+fn check<B>(
+    method: &Method,
+    response: &http::Response<B>,
+    length: Option<u64>,
+) -> Result<Option<u64>, AnswerError> {
     let status = response.status();
     if !(200..=599).contains(&status.as_u16()) {
         return Err(AnswerError::InvalidStatus(status));
     }
-    let own_length = if has_body(status) { own_length(response, length)? } else { None };
+    // RFC 9110 §8.6: their Content-Length is that of the response to GET, so an empty body need not agree with it.
+    let may_be_omitted = *method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
+    let length = length.filter(|length| *length > 0 || !may_be_omitted);
+    let own_length = match status {
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => None,
+        _ => own_length(response, length)?,
+    };
     let is_reserved = |name: &&HeaderName| {
         is_framing(name) && !(own_length.is_some() && **name == header::CONTENT_LENGTH)
     };
@@ -155,14 +170,14 @@ pub(super) fn write_head<B>(
     if *method == Method::CONNECT && status.is_success() {
         return Err(AnswerError::InvalidStatus(status)); // it would begin a tunnel
     }
-    let own_length = check(response, length)?;
+    let own_length = check(method, response, length)?;
 
     // RFC 9110 §7.8: a sender of Upgrade lists it in Connection.
     let upgrade = response.headers().contains_key(header::UPGRADE);
     let connection = if upgrade { "upgrade, close" } else { "close" };
     let head = HeadWriter::response(status, out).field("Connection", connection);
     let head = head.fields(response.headers());
-    // RFC 9110 §8.6: no Content-Length for 204; for 304 it would be that of another response. §15.3.6: 0 for 205.
+    // RFC 9110 §8.6: no Content-Length for 204; for 304 only the application knows it. §15.3.6: 0 for 205.
     if !has_body(status) {
         let is_reset = status == StatusCode::RESET_CONTENT;
         if is_reset { head.content_length(0) } else { head }.end();
@@ -182,7 +197,7 @@ pub(super) fn write_head<B>(
     Ok(if *method == Method::HEAD { Framing::Bodiless } else { framing })
 }
 
-/// The response's own Content-Length, which must be the `length` of its body.
+/// The response's own Content-Length, which must be the `length` of its body, if that is given.
 fn own_length<B>(
     response: &http::Response<B>,
     length: Option<u64>,
@@ -209,7 +224,7 @@ pub(super) fn write_internal_error(with_body: bool, out: &mut Vec<u8>) {
 /// Appends the response to an invalid request, with the error in plain text. `with_body` is false
 /// for a HEAD request.
 pub(super) fn refuse(error: HandshakeError, with_body: bool, out: &mut Vec<u8>) {
-    let status = status(error);
+    let status = status_for(error);
     let head = HeadWriter::response(status, out);
     let head = match error {
         // RFC 6455 §4.4, RFC 9110 §15.5.22.
@@ -242,7 +257,7 @@ fn write_body(head: HeadWriter<'_>, body: &[u8], with_body: bool) {
 }
 
 /// The status for an invalid request.
-const fn status(error: HandshakeError) -> StatusCode {
+const fn status_for(error: HandshakeError) -> StatusCode {
     match error {
         HandshakeError::BodyTooBig => StatusCode::PAYLOAD_TOO_LARGE,
         HandshakeError::HeadTooBig | HandshakeError::TooManyFields => {

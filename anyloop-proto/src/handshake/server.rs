@@ -30,7 +30,7 @@ use crate::time::Instant;
 ///    WebSocket request; [`respond`](Self::respond) sends another response and ends the exchange, or
 ///    [`respond_head`](Self::respond_head) begins one whose body follows in pieces.
 ///
-/// Between the two, no input is taken. The bytes after a WebSocket request are frames. The bytes
+/// Between these two steps, no input is taken. The bytes after a WebSocket request are frames. The bytes
 /// after a plain request are ignored, because each byte stream serves one request. Every response
 /// other than 101 has `Connection: close`.
 ///
@@ -69,7 +69,7 @@ pub struct ServerHandshake {
     failure: Option<Failure>,
     /// The application's response, once it has begun.
     pub(super) sending: Option<Sending>,
-    /// The method of the request is HEAD, so no response has a body.
+    /// The method of the request is HEAD.
     pub(super) is_head_request: bool,
     /// The peer has shut down its sending direction.
     pub(super) eof: bool,
@@ -98,7 +98,8 @@ pub(super) enum Step {
     Opened,
     /// The head of the response is appended, and its body is to follow.
     Responding(Framing),
-    /// The response is appended and the peer must read it. `unread`: whether more input may arrive.
+    /// The response is appended, and the peer has to read it. `unread`: the peer may send more input, which must be
+    /// read and discarded.
     Closing {
         unread: bool,
     },
@@ -232,6 +233,7 @@ impl ServerHandshake {
         self.stop(Cause::Terminated)
     }
 
+    /// Ends the handshake at once. Fails with `cause`, unless the handshake was over and its response written.
     fn stop(&mut self, cause: Cause) -> Result<(), Failure> {
         match self.step {
             Step::Head(_) | Step::Body(..) | Step::Awaiting | Step::Responding(_) => {
@@ -255,8 +257,8 @@ impl ServerHandshake {
         self.deadline
     }
 
-    /// Handles a timeout that is due at `now` and returns its timer. After [`Timer::Close`] the
-    /// time for the peer to read the response has passed. A call before the deadline does nothing.
+    /// Handles a timeout that is due at `now` and returns its timer. After [`Timer::Close`] the time for the client to
+    /// end the byte stream after the response has passed. A call before the deadline does nothing.
     ///
     /// # Errors
     ///
@@ -299,7 +301,7 @@ impl ServerHandshake {
         }
     }
 
-    /// Reports that the application cannot go on: [abandons](Self::abandon) the handshake, or gives up the body of a
+    /// Reports that the application cannot go on: [abandons](Self::abandon) the handshake, or ends the body of a
     /// response with [`Cause::Application`].
     pub fn handle_application_failure(
         &mut self,
@@ -330,6 +332,12 @@ impl ServerHandshake {
     #[must_use]
     pub const fn awaits_answer(&self) -> bool {
         matches!(self.step, Step::Awaiting)
+    }
+
+    /// Whether the method of the request is HEAD, so that no response has a body (RFC 9110 §9.3.2).
+    #[must_use]
+    pub const fn is_head_request(&self) -> bool {
+        self.is_head_request
     }
 
     /// Whether input is ignored: the request was answered, or the handshake has failed. Read on only to see the end of
@@ -413,6 +421,7 @@ impl ServerHandshake {
         Ok(true)
     }
 
+    /// Returns the request to the application, and starts the answer timeout.
     fn deliver_request(&mut self, now: Instant) -> Option<Incoming<'_>> {
         self.step = Step::Awaiting;
         self.deadline = self.options.answer_timeout.map(|timeout| now + timeout);
@@ -423,6 +432,7 @@ impl ServerHandshake {
         })
     }
 
+    /// The request, if it waits for the application's answer.
     pub(super) fn awaiting(&self) -> Result<&Request, AnswerError> {
         match (&self.step, &self.request) {
             (Step::Awaiting, Some(request)) => Ok(request),
@@ -449,18 +459,20 @@ impl ServerHandshake {
         self.fail(cause)
     }
 
-    /// Waits until the peer has read a response of the handshake itself. Closing with unread input can destroy the
-    /// response.
+    /// Begins to wait until the peer has read a response of the handshake itself. Closing with unread input can destroy
+    /// the response.
     fn close(&mut self, now: Instant) {
         self.step = Step::Closing { unread: !self.eof };
         self.deadline = self.close_deadline(now);
     }
 
+    /// Fails, and ends the byte stream at once. Always returns the failure.
     pub(super) fn end(&mut self, cause: Cause) -> Result<(), Failure> {
         (self.step, self.deadline) = (Step::Ended, None);
         Err(self.fail(cause))
     }
 
+    /// Records the failure, and returns it. The step does not change.
     pub(super) fn fail(&mut self, cause: Cause) -> Failure {
         *self.failure.insert(Failure::new(cause, State::Connecting, 0))
     }

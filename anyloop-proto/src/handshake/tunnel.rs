@@ -16,7 +16,7 @@ use crate::error::HandshakeError;
 use crate::input::Input;
 use crate::output::Output;
 
-/// The largest head of all responses together, in bytes.
+/// The largest size of the heads of all responses together, in bytes.
 const MAX_HEAD_SIZE: usize = 16 * 1024;
 
 /// The most header fields of a response.
@@ -28,11 +28,12 @@ const MAX_INTERIM: u8 = 16;
 /// Asks an HTTP proxy for a tunnel to a server (RFC 9110 §9.3.6).
 ///
 /// [`new`](Self::new) writes the request, and [`next`](Self::next) takes received bytes until the response is complete.
-/// After a response with a status of 2xx, the byte stream leads to the server: then begins TLS for a `wss` target, or
-/// a [`ClientHandshake`](super::ClientHandshake). Any other response is a refusal, and [`response`](Self::response)
-/// returns it.
+/// After a response with a status of 2xx, the byte stream leads to the server: the caller begins TLS for a `wss`
+/// target, or else a [`ClientHandshake`](super::ClientHandshake). Any other response is a refusal, and
+/// [`response`](Self::response) returns it.
 ///
-/// A head has at most 16 KiB and 100 fields. It has no timeout: that is the caller's.
+/// The heads of the responses have at most 16 KiB together, and at most 100 fields each. There is no timeout: the
+/// caller sets one, and calls [`end`](Self::end) when it expires.
 ///
 /// ```
 /// use anyloop_proto::Input;
@@ -57,7 +58,7 @@ pub struct TunnelHandshake {
     step: Step,
     /// Bytes of heads so far, including those of interim responses.
     head_size: usize,
-    interim: u8,
+    interim_count: u8,
     max_body_size: usize,
     response: Option<http::Response<Vec<u8>>>,
 }
@@ -95,20 +96,20 @@ impl TunnelHandshake {
         };
         let mut head = HeadWriter::connect(&authority, out.buffer()).field("Host", &authority);
         if let Some((user, password)) = credentials {
-            head = head.field("Proxy-Authorization", basic(user, password));
+            head = head.field("Proxy-Authorization", basic_credentials(user, password));
         }
         head.end();
         Self {
             step: Step::Head(Head::new(HeadKind::Response, MAX_HEAD_SIZE, MAX_FIELDS)),
             head_size: 0,
-            interim: 0,
+            interim_count: 0,
             max_body_size,
             response: None,
         }
     }
 
-    /// Takes received bytes. Returns true once the tunnel is open; bytes after the response are the server's, and stay
-    /// in the input. Interim responses are skipped.
+    /// Takes received bytes. Returns true when the tunnel opens. The bytes after the response are the server's, and
+    /// stay in the input. Interim responses are skipped.
     ///
     /// # Errors
     ///
@@ -122,7 +123,8 @@ impl TunnelHandshake {
     }
 
     /// Reports that nothing more arrives: the byte stream has ended or failed, or a timeout has expired. Returns
-    /// [`HandshakeError::Rejected`] within the body of a refusal, which keeps the part that arrived; otherwise `None`.
+    /// [`HandshakeError::Rejected`] within the body of a refusal, of which the part that arrived is kept; otherwise
+    /// `None`.
     pub fn end(&mut self) -> Option<HandshakeError> {
         match core::mem::replace(&mut self.step, Step::Over) {
             Step::Body(mut body, status) => {
@@ -178,10 +180,10 @@ impl TunnelHandshake {
     /// Prepares for the response after an interim one.
     fn skip_interim(&mut self, status: StatusCode) -> Result<(), HandshakeError> {
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(HandshakeError::Rejected(status.as_u16())); // nothing was asked for that it could be
+            return Err(HandshakeError::Rejected(status.as_u16())); // the request asked for no upgrade
         }
-        self.interim += 1;
-        if self.interim > MAX_INTERIM {
+        self.interim_count += 1;
+        if self.interim_count > MAX_INTERIM {
             return Err(HandshakeError::TooManyInterim);
         }
         let rest = MAX_HEAD_SIZE.saturating_sub(self.head_size);
@@ -190,6 +192,7 @@ impl TunnelHandshake {
     }
 }
 
-fn basic(user: &[u8], password: &[u8]) -> String {
-    format!("Basic {}", key::encode(&[user, b":", password].concat()))
+/// The value of Proxy-Authorization (RFC 7617).
+fn basic_credentials(user: &[u8], password: &[u8]) -> String {
+    format!("Basic {}", key::base64(&[user, b":", password].concat()))
 }

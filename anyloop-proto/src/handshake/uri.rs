@@ -87,9 +87,13 @@ impl Target {
     }
 }
 
+/// Schemes of pages, and those that they are mistaken for.
+const MISTAKEN: [(&str, &str); 2] = [("http", "ws"), ("https", "wss")];
+const PROPER: [(&str, &str); 2] = [("ws", "ws"), ("wss", "wss")];
+
 impl Target {
-    /// What somebody who wrote this text may have meant, for an error message: `ws://` for `http://`, or where there is
-    /// no scheme.
+    /// What somebody who wrote this text may have meant, for an error message: `ws://` for `http://`, for `ws//` or
+    /// `ws:/`, or where there is no scheme.
     ///
     /// ```
     /// use anyloop_proto::handshake::Target;
@@ -97,15 +101,26 @@ impl Target {
     /// let suggestion = Target::suggestion("https://example.com/chat");
     /// assert_eq!(suggestion.as_deref(), Some("wss://example.com/chat"));
     /// assert_eq!(Target::suggestion("localhost:9002").as_deref(), Some("ws://localhost:9002"));
+    /// assert_eq!(Target::suggestion("ws//localhost:9002").as_deref(), Some("ws://localhost:9002"));
     /// assert_eq!(Target::suggestion("ftp://example.com/"), None);
     /// ```
     #[must_use]
     pub fn suggestion(text: &str) -> Option<String> {
+        let meant = |written: &str, schemes: &[(&str, &'static str)]| {
+            schemes
+                .iter()
+                .find(|(scheme, _)| written.eq_ignore_ascii_case(scheme))
+                .map(|pair| pair.1)
+        };
         let (scheme, rest) = match text.split_once("://") {
-            None => ("ws", text),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => ("ws", rest),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => ("wss", rest),
-            Some(_) => return None,
+            Some((scheme, rest)) => (meant(scheme, &MISTAKEN)?, rest),
+            None => ["//", ":/"]
+                .into_iter()
+                .find_map(|separator| {
+                    let (scheme, rest) = text.split_once(separator)?;
+                    Some((meant(scheme, &MISTAKEN).or_else(|| meant(scheme, &PROPER))?, rest))
+                })
+                .unwrap_or(("ws", text)),
         };
         let suggestion = alloc::format!("{scheme}://{rest}");
         suggestion.parse::<Self>().is_ok().then_some(suggestion)
@@ -113,12 +128,12 @@ impl Target {
 }
 
 impl Target {
-    /// The same host with another path and query, which begin with a slash.
+    /// The same target with another path and query, which must begin with a slash.
     pub(super) fn with_path(&self, path_and_query: String) -> Self {
         Self { path_and_query, ..self.clone() }
     }
 
-    /// Takes over user and password, unless there are others.
+    /// Takes over the user and the password of `other`, unless this target has its own.
     pub(super) fn inherit_authorization(&mut self, other: &Self) {
         if self.authorization.is_none() {
             self.authorization.clone_from(&other.authorization);
@@ -144,8 +159,8 @@ impl FromStr for Target {
             _ if scheme.eq_ignore_ascii_case("wss") => true,
             _ => return Err(UriError::Scheme),
         };
-        let path = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path_and_query) = rest.split_at(path);
+        let path_start = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path_and_query) = rest.split_at(path_start);
         let (userinfo, host_and_port) = match authority.rsplit_once('@') {
             Some((userinfo, _)) if !userinfo.bytes().all(is_userinfo_char) => {
                 return Err(UriError::UserInfo);
@@ -156,10 +171,10 @@ impl FromStr for Target {
 
         let (zone, without_zone) = split_zone(host_and_port)?;
         let Authority { host, port } = Authority::parse(&without_zone)?;
-        let default = if secure { 443 } else { 80 };
+        let default_port = if secure { 443 } else { 80 };
         let port = match port {
             Some(0) => return Err(UriError::Port),
-            port => port.unwrap_or(default),
+            port => port.unwrap_or(default_port),
         };
         let bracketed = match host {
             Host::V6(address) => format!("[{address}]"),
@@ -174,12 +189,16 @@ impl FromStr for Target {
             },
             zone,
             port,
-            host_header: if port == default { bracketed } else { format!("{bracketed}:{port}") },
+            host_header: if port == default_port {
+                bracketed
+            } else {
+                format!("{bracketed}:{port}")
+            },
             path_and_query: match path_and_query.strip_prefix('/') {
                 Some(_) => path_and_query.into(),
                 None => format!("/{path_and_query}"),
             },
-            authorization: userinfo.map(basic).transpose()?.flatten(),
+            authorization: userinfo.map(basic_authorization).transpose()?.flatten(),
         })
     }
 }
@@ -265,8 +284,8 @@ pub enum UriError {
     Character(char),
     /// A fragment (`#`), which RFC 6455 §3 forbids.
     Fragment,
-    /// A host that is neither a name nor an IP address, or an IPv6 address with an invalid zone: it
-    /// follows `%25`, in percent-encoding (RFC 6874).
+    /// A host that is neither a name nor an IP address, or an IPv6 address with an invalid zone. A zone follows `%25`,
+    /// and is percent-encoded (RFC 6874).
     Host,
     /// There is no host.
     MissingHost,
@@ -274,8 +293,8 @@ pub enum UriError {
     Port,
     /// A scheme that is neither `ws` nor `wss`, or none.
     Scheme,
-    /// A user or password with characters that a URI does not have there (RFC 3986 §3.2.1), or that do
-    /// not go into a Basic authorization (RFC 7617 §2).
+    /// A user or password with characters that a URI cannot have there (RFC 3986 §3.2.1), or that a Basic authorization
+    /// cannot carry (RFC 7617 §2).
     UserInfo,
 }
 
@@ -289,7 +308,7 @@ impl From<core::convert::Infallible> for UriError {
 impl fmt::Display for UriError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Character(c) => write!(f, "character {c:?} in a URI"),
+            Self::Character(c) => write!(f, "a URI cannot contain the character {c:?}"),
             Self::Fragment => f.write_str("a WebSocket URI has no fragment"),
             Self::Host => f.write_str("invalid host"),
             Self::MissingHost => f.write_str("missing host"),
@@ -385,7 +404,7 @@ fn is_name(mut bytes: &[u8]) -> bool {
 }
 
 /// The value of the Authorization field for a percent-encoded `user:password` (RFC 7617 §2).
-fn basic(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
+fn basic_authorization(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
     if userinfo.is_empty() {
         return Ok(None);
     }
@@ -396,7 +415,7 @@ fn basic(userinfo: &str) -> Result<Option<HeaderValue>, UriError> {
     if user.contains(&b':') || user.iter().chain(&password).any(u8::is_ascii_control) {
         return Err(UriError::UserInfo);
     }
-    let credentials = key::encode(&[&user[..], b":", &password].concat());
+    let credentials = key::base64(&[&user[..], b":", &password].concat());
     let mut value =
         HeaderValue::try_from(format!("Basic {credentials}")).map_err(|_| UriError::UserInfo)?;
     value.set_sensitive(true);

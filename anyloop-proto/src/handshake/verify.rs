@@ -16,12 +16,12 @@ pub(super) struct Verified {
     pub(super) extension: Option<(Extension, Codec)>,
 }
 
-/// Verifies every field of a 101 response to a request with this key.
+/// Verifies every field of a 101 response. `accept` is the expected value of Sec-WebSocket-Accept.
 ///
 /// A 101 ends with its head, whatever its Content-Length or Transfer-Encoding says (RFC 9112 §6.3).
 pub(super) fn verify<B>(
     response: &http::Response<B>,
-    accept: &key::Accept,
+    accept: &key::AcceptValue,
     options: &ClientOptions,
 ) -> Result<Verified, HandshakeError> {
     let fields = Fields::of(response.headers());
@@ -39,7 +39,7 @@ pub(super) fn verify<B>(
     Ok(Verified { subprotocol, extension })
 }
 
-/// /2./ An Upgrade field with the value `websocket`, in any case.
+/// Rule 2 of RFC 6455 §4.1: an Upgrade field with the value `websocket`, in any case.
 fn verify_upgrade(fields: &Fields<'_>) -> Result<(), HandshakeError> {
     fields.exactly_one(Field::Upgrade)?;
     let mut protocols = fields.elements(Field::Upgrade);
@@ -49,7 +49,7 @@ fn verify_upgrade(fields: &Fields<'_>) -> Result<(), HandshakeError> {
     }
 }
 
-/// /3./ A Connection field with the token `upgrade`, in any case.
+/// Rule 3 of RFC 6455 §4.1: a Connection field with the token `upgrade`, in any case.
 fn verify_connection(fields: &Fields<'_>) -> Result<(), HandshakeError> {
     if fields.has_token(Field::Connection, "Upgrade") {
         Ok(())
@@ -60,7 +60,7 @@ fn verify_connection(fields: &Fields<'_>) -> Result<(), HandshakeError> {
     }
 }
 
-/// /6./ One of the requested subprotocols, compared byte by byte, or none.
+/// Rule 6 of RFC 6455 §4.1: one of the requested subprotocols, compared byte by byte, or none.
 fn verify_subprotocol(
     fields: &Fields<'_>,
     options: &ClientOptions,

@@ -30,7 +30,7 @@ impl<'o> HeadWriter<'o> {
     }
 
     /// The beginning of a 101 response, with the fields that all of them have (RFC 6455 §4.2.2).
-    pub(super) fn switching_protocols(accept: &key::Accept, out: &'o mut Vec<u8>) -> Self {
+    pub(super) fn switching_protocols(accept: &key::AcceptValue, out: &'o mut Vec<u8>) -> Self {
         const FIRST: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
             Connection: Upgrade\r\nSec-WebSocket-Accept: ";
         Self(out).put(&[FIRST, accept, b"\r\n"])

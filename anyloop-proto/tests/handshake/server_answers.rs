@@ -133,6 +133,50 @@ fn rfc9110_8_6_a_content_length_of_the_applications_own_is_written_once() {
     }
 }
 
+/// A response to HEAD or to a conditional request tells the length of what it omits (RFC 9110 §9.3.2, §15.4.5).
+#[test]
+fn rfc9110_8_6_a_response_without_its_body_may_have_the_length_of_it() {
+    let announcing = |status, length: &str, body| {
+        let mut response = response(status, body);
+        let length = HeaderValue::from_str(length).unwrap();
+        response.headers_mut().insert(header::CONTENT_LENGTH, length);
+        response
+    };
+    for (method, status) in [("HEAD", 200), ("HEAD", 404), ("HEAD", 304), ("GET", 304)] {
+        for (length, body) in [("0", ""), ("5", ""), ("18446744073709551615", ""), ("5", "hello")] {
+            let (mut server, mut out) = (plain(method), Vec::new());
+            for (wrong, body, error) in [
+                ("5", "hello!", AnswerError::WrongContentLength { body: 6 }),
+                ("five", "", AnswerError::InvalidContentLength),
+                ("18446744073709551616", "", AnswerError::InvalidContentLength),
+            ] {
+                let response = announcing(status, wrong, body);
+                assert_eq!(server.respond(&response, at(0), &mut out), Err(error));
+            }
+            let mut twice = announcing(status, length, body);
+            twice.headers_mut().append(header::CONTENT_LENGTH, HeaderValue::from_static("5"));
+            assert!(server.respond(&twice, at(0), &mut out).is_err());
+            assert_eq!(out, b"", "nothing is appended for a response that is refused");
+
+            server.respond(&announcing(status, length, body), at(0), &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap().to_ascii_lowercase();
+            let (head, after) = text.split_once("\r\n\r\n").unwrap();
+            assert_eq!(after, "", "{method} {status}");
+            let fields: Vec<_> = head.lines().filter(|line| line.starts_with("content-")).collect();
+            assert_eq!(fields, [format!("content-length: {length}")], "{method} {status}");
+        }
+    }
+    for method in ["GET", "HEAD"] {
+        let (mut server, mut out) = (plain(method), Vec::new());
+        for (status, length) in [(204, "0"), (204, "5"), (205, "0"), (205, "5")] {
+            let error = AnswerError::ReservedHeader(header::CONTENT_LENGTH);
+            let response = announcing(status, length, "");
+            assert_eq!(server.respond(&response, at(0), &mut out), Err(error));
+        }
+        assert_eq!(out, b"");
+    }
+}
+
 #[test]
 fn there_is_one_answer_and_only_to_a_request() {
     let mut out = Vec::new();

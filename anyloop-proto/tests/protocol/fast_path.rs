@@ -84,19 +84,22 @@ fn the_fast_path_gives_the_same_outcome_at_any_chunking() {
 }
 
 #[test]
-fn a_receiver_is_idle_between_messages_only() {
+fn a_receiver_is_on_the_fast_path_between_messages_only() {
     let mut connection = Connection::new(Role::Server, Arc::default(), NOW);
     let Connection { receiver, sender } = &mut connection;
     let mut out = Vec::new();
     let mut frame = masked(2, b"1234");
-    assert!(receiver.is_idle());
+    assert!(receiver.is_on_fast_path());
     let (first, second) = frame.split_at_mut(8);
     let next = receiver.next(sender, &mut Input::new(first), NOW, &mut out);
-    assert!(matches!(next, Ok(None)) && !receiver.is_idle());
+    assert!(matches!(next, Ok(None)) && !receiver.is_on_fast_path());
     let mut input = Input::new(second);
     let next = receiver.next(sender, &mut input, NOW, &mut out);
     assert!(matches!(next, Ok(Some(Event::Message(Message::Binary(b"1234"))))));
-    assert!(!receiver.is_idle(), "a receiver that keeps a lent message is not idle");
+    assert!(
+        !receiver.is_on_fast_path(),
+        "a receiver that keeps a lent message is not on the fast path"
+    );
     assert!(matches!(receiver.next(sender, &mut input, NOW, &mut out), Ok(None)));
-    assert!(receiver.is_idle());
+    assert!(receiver.is_on_fast_path());
 }

@@ -80,9 +80,9 @@ fn a_message_that_was_read_may_be_released_before_the_next() {
     let mut input = Input::with_pool(second, &mut pool);
     let event = receiver.next(sender, &mut input, *now, out).unwrap();
     assert!(matches!(event, Some(Event::Message(message)) if message.as_bytes().len() == 503));
-    assert!(!receiver.is_idle());
+    assert!(!receiver.is_on_fast_path());
     receiver.release(&mut input);
-    assert!(receiver.is_idle());
+    assert!(receiver.is_on_fast_path());
     assert!(pool.held() >= 503);
     feed(&mut server, &mut text("next").bytes(Role::Client), &mut pool);
     assert_eq!(server.seen(), [Seen::text("next")]);

@@ -28,7 +28,7 @@ pub(crate) fn carry<H: Handler>(stream: &TcpStream, connection: &Connection<H>) 
         // The socket is closed when this function returns.
     });
     let mut result = connection.start();
-    while !connection.is_over() {
+    while !connection.has_ended() {
         match result {
             Ok(()) => {}
             // An error of the socket ends the connection, which reports it to the handler.

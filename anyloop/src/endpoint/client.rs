@@ -1,120 +1,168 @@
-//! The client's endpoint.
+//! What clients have in common.
 
-use std::sync::Arc;
 use std::task::Waker;
 
 use anyloop_proto::Instant;
 use anyloop_proto::handshake::{RequestError, Target};
 
 use super::config::ClientConfig;
-use super::core::{ClientCore, endpoint};
-use crate::session::{HandlerFactory, Handlers, Session};
+use super::sealed::Sealed;
+use crate::session::{EndpointHandle, HandlerFactory, Session};
 use crate::stream::Driver;
 
-/// A client: it creates connections, each with a handler from `F`.
+/// Any client, for code that is generic over what carries the bytes.
 ///
-/// `B` is what carries the bytes: `net::Net`, [`IoStream`](crate::iostream::IoStream), or `()` if the
-/// application drives a [`Transport`](crate::transport::Transport) itself.
+/// The clients are those of `net`, [`iostream`](crate::iostream), [`transport`](crate::transport) and
+/// [`stepping`](crate::transport::stepping), and the trait is sealed. They have these methods as their own. What else
+/// they have in common is in the [handle](Self::handle): broadcasts, the connections, the counters, shutting down.
 ///
 /// ```
-/// use anyloop::transport::Client;
+/// use anyloop::endpoint::Client;
 /// use anyloop::prelude::*;
+/// use anyloop::{iostream, transport};
 ///
-/// let mut client = Client::new(ClientConfig::new());
-/// client.on_open(|context| _ = context.send("hello"));
+/// fn shut_down_all(clients: &[&dyn Client<Factory = Handlers>]) {
+///     clients.iter().for_each(|client| client.handle().shut_down());
+/// }
+///
+/// let by_hand = iostream::Client::new(ClientConfig::new());
+/// let own_transport = transport::Client::new(ClientConfig::new());
+/// shut_down_all(&[&by_hand, &own_transport]);
+/// assert!(by_hand.is_shutting_down() && own_transport.is_shutting_down());
 /// ```
-pub struct Client<B, F: HandlerFactory = Handlers> {
-    core: Arc<ClientCore<F>>,
-    pub(crate) backend: B,
-}
+pub trait Client: Sealed {
+    /// What makes the handlers of the connections.
+    type Factory: HandlerFactory;
 
-endpoint!(Client, ClientCore, ClientConfig, "Client");
+    /// The configuration.
+    fn config(&self) -> &ClientConfig;
 
-impl<B: Default> Client<B> {
-    /// A client whose handlers are closures, which are set afterwards.
+    /// Sets the factory of the handlers of connections that are created afterwards.
+    fn set_factory(&mut self, factory: Self::Factory);
+
+    /// A handle of the client. It does not keep the client alive.
     #[must_use]
-    pub fn new(config: ClientConfig) -> Self {
-        Self::with_factory(config, Handlers::new())
-    }
-}
+    fn handle(&self) -> EndpointHandle<<Self::Factory as HandlerFactory>::Handler>;
 
-impl<B: Default, F: HandlerFactory> Client<B, F> {
-    /// A client whose connections get their handlers from `factory`.
-    #[must_use]
-    pub fn with_factory(config: ClientConfig, factory: F) -> Self {
-        Self::with_backend(B::default(), config, factory)
-    }
-}
-
-impl<B, F: HandlerFactory> Client<B, F> {
-    /// A client over this backend. Its connections get their handlers from `factory`.
-    pub(crate) fn with_backend(backend: B, config: ClientConfig, factory: F) -> Self {
-        Self { core: ClientCore::new(config, factory), backend }
-    }
-
-    /// Creates the client side of a connection to `target` whose byte stream began at `now`. The [`Driver`] is the
-    /// state machine of one connection, which the caller drives. `waker` is woken, from any thread, when a
-    /// [handle](super::Handle) queues a command; then call [`Driver::handle_wake`]. If the client is shutting down, the
-    /// handshake fails when the driver is [started](Driver::start).
+    /// Creates the client side of a connection, as [`transport::Client::driver`](crate::transport::Client::driver).
     ///
     /// # Errors
     ///
     /// The options make an invalid request.
-    pub fn driver(
+    fn driver(
         &self,
         target: &Target,
         waker: &Waker,
         now: Instant,
-    ) -> Result<Driver<Session<F::Handler>>, RequestError> {
-        self.driver_with(self.core.make_handler(), target, waker, now)
-    }
-
-    /// Like [`driver`](Self::driver), with another configuration for this connection: `change` gets that of the client.
-    /// [`keep_handshake`](ClientConfig::keep_handshake) remains that of the client.
-    ///
-    /// # Errors
-    ///
-    /// As [`driver`](Self::driver).
-    pub fn driver_configured(
-        &self,
-        change: impl FnOnce(ClientConfig) -> ClientConfig,
-        target: &Target,
-        waker: &Waker,
-        now: Instant,
-    ) -> Result<Driver<Session<F::Handler>>, RequestError> {
-        let config = change(self.core.config.clone());
-        let handler = self.core.make_handler();
-        let session = self.core.session_with(handler, target, &config, now)?;
-        Ok(self.register(session, waker, now))
-    }
-
-    /// Like [`driver`](Self::driver), with this handler.
-    ///
-    /// # Errors
-    ///
-    /// As [`driver`](Self::driver).
-    pub fn driver_with(
-        &self,
-        handler: F::Handler,
-        target: &Target,
-        waker: &Waker,
-        now: Instant,
-    ) -> Result<Driver<Session<F::Handler>>, RequestError> {
-        let session = self.core.session(handler, target, now)?;
-        Ok(self.register(session, waker, now))
-    }
-
-    /// Registers a session, and makes its driver.
-    fn register(
-        &self,
-        mut session: Session<F::Handler>,
-        waker: &Waker,
-        now: Instant,
-    ) -> Driver<Session<F::Handler>> {
-        session.register_with_waker(waker);
-        if self.core.state.is_shutting_down() {
-            session.abandon(now); // the shutdown may have begun after the session was made
-        }
-        Driver::new(session)
-    }
+    ) -> Result<Driver<Session<<Self::Factory as HandlerFactory>::Handler>>, RequestError>;
 }
+
+/// The methods of one client that all have, as `endpoint_methods` gives them.
+macro_rules! client_methods {
+    ($client:ident $(, $kind:ident: $kinds:ident)?) => {
+        crate::endpoint::endpoint_methods!($client, ClientConfig $(, $kind: $kinds)?);
+
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $client<F $(, $kind)?> {
+            /// Creates the client side of a connection to `target` whose byte stream began at `now`. The
+            /// [`Driver`](crate::transport::Driver) is the state machine of one connection, which the caller drives.
+            /// `waker` is woken, from any thread, when a [handle](crate::Handle) queues a command; then call
+            /// [`Driver::handle_wake`](crate::transport::Driver::handle_wake). If the client is shutting down, the
+            /// handshake fails when the driver is [started](crate::transport::Driver::start).
+            ///
+            /// # Errors
+            ///
+            /// The options make an invalid request.
+            pub fn driver(
+                &self,
+                target: &anyloop_proto::handshake::Target,
+                waker: &std::task::Waker,
+                now: anyloop_proto::Instant,
+            ) -> Result<
+                crate::stream::Driver<crate::endpoint::Session<F::Handler>>,
+                anyloop_proto::handshake::RequestError,
+            > {
+                self.driver_with(self.core.make_handler(), target, waker, now)
+            }
+
+            /// Like [`driver`](Self::driver), with another configuration for this connection: `change` gets that of
+            /// the client. [`keep_handshake`](crate::ClientConfig::keep_handshake) remains that of the client.
+            ///
+            /// # Errors
+            ///
+            /// As [`driver`](Self::driver).
+            pub fn driver_configured(
+                &self,
+                change: impl FnOnce(crate::ClientConfig) -> crate::ClientConfig,
+                target: &anyloop_proto::handshake::Target,
+                waker: &std::task::Waker,
+                now: anyloop_proto::Instant,
+            ) -> Result<
+                crate::stream::Driver<crate::endpoint::Session<F::Handler>>,
+                anyloop_proto::handshake::RequestError,
+            > {
+                self.core.driver_configured(change, target, waker, now)
+            }
+
+            /// Like [`driver`](Self::driver), with this handler.
+            ///
+            /// # Errors
+            ///
+            /// As [`driver`](Self::driver).
+            pub fn driver_with(
+                &self,
+                handler: F::Handler,
+                target: &anyloop_proto::handshake::Target,
+                waker: &std::task::Waker,
+                now: anyloop_proto::Instant,
+            ) -> Result<
+                crate::stream::Driver<crate::endpoint::Session<F::Handler>>,
+                anyloop_proto::handshake::RequestError,
+            > {
+                self.core.driver(handler, target, waker, now)
+            }
+        }
+
+        crate::session::with_closures!(crate::endpoint::closure_setters!(
+            Handlers; $client, [$($kind: $kinds)?], Handlers, [Send + Sync + 'static];
+        ));
+        crate::session::with_closures!(crate::endpoint::closure_setters!(
+            LocalHandlers; $client, [$($kind: $kinds)?], LocalHandlers, ['static];
+        ));
+
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> crate::endpoint::sealed::Sealed
+            for $client<F $(, $kind)?>
+        {
+        }
+
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> crate::endpoint::Client
+            for $client<F $(, $kind)?>
+        {
+            type Factory = F;
+
+            fn config(&self) -> &crate::ClientConfig {
+                self.config()
+            }
+
+            fn set_factory(&mut self, factory: F) {
+                self.set_factory(factory);
+            }
+
+            fn handle(&self) -> crate::endpoint::EndpointHandle<F::Handler> {
+                self.handle()
+            }
+
+            fn driver(
+                &self,
+                target: &anyloop_proto::handshake::Target,
+                waker: &std::task::Waker,
+                now: anyloop_proto::Instant,
+            ) -> Result<
+                crate::stream::Driver<crate::endpoint::Session<F::Handler>>,
+                anyloop_proto::handshake::RequestError,
+            > {
+                self.driver(target, waker, now)
+            }
+        }
+    };
+}
+pub(crate) use client_methods;

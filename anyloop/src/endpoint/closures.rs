@@ -1,42 +1,32 @@
 //! Closures that are set on an endpoint.
 
-use std::time::Duration;
-
-use anyloop_proto::handshake::Request;
-use anyloop_proto::{Chunk, Ending, Failure, Message};
-
-use super::{Client, Server};
-use crate::session::{Answer, Context, Handlers, LocalHandlers, with_closures};
-
 /// The setter of one closure, on an endpoint.
-macro_rules! endpoint_setter {
+macro_rules! closure_setter {
     ([$($bound:tt)*] $handlers:ident $setter:ident ($($argument:ty),*) ($($result:ty)?)) => {
-        #[doc = concat!("As [`", stringify!($handlers), "::", stringify!($setter), "`].")]
+        #[doc = concat!(
+            "As [`", stringify!($handlers), "::", stringify!($setter), "`](crate::endpoint::",
+            stringify!($handlers), "::", stringify!($setter), ").",
+        )]
         pub fn $setter(
             &mut self,
             f: impl Fn($($argument),*) $(-> $result)? + $($bound)*,
         ) -> &mut Self {
-            self.core().change_factory(|handlers| _ = handlers.$setter(f));
+            self.core.change_factory(|handlers| _ = handlers.$setter(f));
             self
         }
     };
 }
+pub(crate) use closure_setter;
 
 /// One setter for each closure on an endpoint.
-macro_rules! endpoint_setters {
+macro_rules! closure_setters {
     (
-        $endpoint:ident, $handlers:ident, $bounds:tt;
+        $endpoint:ident, [$($kind:ident: $kinds:ident)?], $handlers:ident, $bounds:tt;
         $($field:ident $setter:ident: fn $arguments:tt $(-> $result:ty)?;)*
     ) => {
-        impl<B> $endpoint<B, $handlers> {
-            $(endpoint_setter! { $bounds $handlers $setter $arguments ($($result)?) })*
+        impl $(<$kind: $kinds>)? $endpoint<crate::session::$handlers $(, $kind)?> {
+            $(crate::endpoint::closure_setter! { $bounds $handlers $setter $arguments ($($result)?) })*
         }
     };
 }
-
-with_closures!(endpoint_setters! for servers (
-    Handlers; Server, Handlers, [Send + Sync + 'static];
-));
-with_closures!(endpoint_setters! for servers (LocalHandlers; Server, LocalHandlers, ['static];));
-with_closures!(endpoint_setters!(Handlers; Client, Handlers, [Send + Sync + 'static];));
-with_closures!(endpoint_setters!(LocalHandlers; Client, LocalHandlers, ['static];));
+pub(crate) use closure_setters;

@@ -465,14 +465,14 @@ macro_rules! common {
             /// [`Sent::Backpressure`](crate::endpoint::Sent::Backpressure), and
             /// [`backpressure`](crate::Handler::backpressure) is called.
             pub fn high_water_mark(mut self, bytes: usize) -> Self {
-                self.send_buffer.high = bytes;
+                self.send_buffer.high_water_mark = bytes;
                 self
             }
 
             /// The low-water mark. When the send buffer falls to it after it was above the high-water mark,
             /// [`drained`](crate::Handler::drained) is called. A mark above the high-water mark counts as equal to it.
             pub fn low_water_mark(mut self, bytes: usize) -> Self {
-                self.send_buffer.low = bytes;
+                self.send_buffer.low_water_mark = bytes;
                 self
             }
 
@@ -485,7 +485,7 @@ macro_rules! common {
             /// sent to a connection is written before another connection's next read, which is about 600 KB at most. So
             /// leave room for that much, and for one message more.
             pub fn max_send_buffer(mut self, bytes: usize) -> Self {
-                self.send_buffer.cap = bytes;
+                self.send_buffer.max_send_buffer = bytes;
                 self
             }
 

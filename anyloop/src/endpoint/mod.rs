@@ -1,12 +1,14 @@
-//! Endpoints: servers and clients, over any transport.
+//! What endpoints, servers and clients, have in common over any transport; and the parts of their connections.
 
 mod client;
 mod closures;
 mod config;
 mod core;
 mod head;
+mod methods;
 #[cfg(feature = "tls-core")]
 mod over_tls;
+pub(crate) mod sealed;
 mod server;
 mod settings;
 #[cfg(feature = "net")]
@@ -29,7 +31,14 @@ pub use crate::threading::{Local, Threads};
 
 // For transports of this crate.
 #[cfg(feature = "net")]
-pub(crate) use self::core::{ClientCore, ServerCore, handler_options};
+pub(crate) use self::core::handler_options;
+pub(crate) use self::core::{ClientCore, ServerCore};
+pub(crate) use client::client_methods;
+pub(crate) use closures::{closure_setter, closure_setters};
 pub(crate) use head::request_head;
+pub(crate) use methods::{constructors, endpoint_methods, local_endpoint};
+#[cfg(feature = "tls-core")]
+pub(crate) use over_tls::over_tls;
+pub(crate) use server::server_methods;
 #[cfg(feature = "net")]
 pub(crate) use sockets::{ConnectOptions, ListenOptions};

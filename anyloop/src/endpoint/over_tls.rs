@@ -12,16 +12,17 @@ use crate::session::{HandlerFactory, Session};
 use crate::stream::Driver;
 use crate::tls::{ClientTls, Records, ServerTls, TlsConfigError, TlsStream};
 
-/// A server whose connections speak TLS: [`Server::over_tls`] returns it. The examples of [`tls`](crate::tls) and of
-/// [`ServerTls`] use one.
-pub struct ServerOverTls<'e, B, F: HandlerFactory> {
-    pub(crate) server: &'e Server<B, F>,
+/// A server whose connections speak TLS: `over_tls` of the server returns it. The examples of [`tls`](crate::tls) and
+/// of [`ServerTls`] use one.
+pub struct ServerOverTls<'e, S> {
+    pub(crate) server: &'e S,
     pub(crate) tls: &'e ServerTls,
 }
 
-/// A client whose connections speak TLS: [`Client::over_tls`] returns it. The example of [`tls`](crate::tls) uses one.
-pub struct ClientOverTls<'e, B, F: HandlerFactory> {
-    pub(crate) client: &'e Client<B, F>,
+/// A client whose connections speak TLS: `over_tls` of the client returns it. The example of [`tls`](crate::tls) uses
+/// one.
+pub struct ClientOverTls<'e, C> {
+    pub(crate) client: &'e C,
     pub(crate) tls: &'e ClientTls,
 }
 
@@ -37,24 +38,36 @@ pub enum OverTlsError {
     Tls(#[from] TlsConfigError),
 }
 
-impl<B, F: HandlerFactory> Server<B, F> {
-    /// The same server for connections that speak TLS, beside those that do not.
-    #[must_use]
-    pub const fn over_tls<'e>(&'e self, tls: &'e ServerTls) -> ServerOverTls<'e, B, F> {
-        ServerOverTls { server: self, tls }
-    }
-}
+/// The method of a server and of a client that adds TLS.
+macro_rules! over_tls {
+    ($server:ident, $client:ident $(, $kind:ident: $kinds:ident)?) => {
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $server<F $(, $kind)?> {
+            /// The same server for connections that speak TLS, beside those that do not.
+            #[must_use]
+            pub const fn over_tls<'e>(
+                &'e self,
+                tls: &'e crate::tls::ServerTls,
+            ) -> crate::endpoint::ServerOverTls<'e, Self> {
+                crate::endpoint::ServerOverTls { server: self, tls }
+            }
+        }
 
-impl<B, F: HandlerFactory> Client<B, F> {
-    /// The same client for connections that speak TLS over bytes that the program carries. The client of `net` needs
-    /// none of this: it connects to a `wss` URI over TLS.
-    #[must_use]
-    pub const fn over_tls<'e>(&'e self, tls: &'e ClientTls) -> ClientOverTls<'e, B, F> {
-        ClientOverTls { client: self, tls }
-    }
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $client<F $(, $kind)?> {
+            /// The same client for connections that speak TLS over bytes that the program carries. The client of `net`
+            /// needs none of this: it connects to a `wss` URI over TLS.
+            #[must_use]
+            pub const fn over_tls<'e>(
+                &'e self,
+                tls: &'e crate::tls::ClientTls,
+            ) -> crate::endpoint::ClientOverTls<'e, Self> {
+                crate::endpoint::ClientOverTls { client: self, tls }
+            }
+        }
+    };
 }
+pub(crate) use over_tls;
 
-impl<B, F: HandlerFactory> ServerOverTls<'_, B, F> {
+impl<F: HandlerFactory, S: Server<Factory = F>> ServerOverTls<'_, S> {
     /// As [`Server::driver`], over TLS.
     ///
     /// # Errors
@@ -65,12 +78,12 @@ impl<B, F: HandlerFactory> ServerOverTls<'_, B, F> {
         waker: &Waker,
         now: Instant,
     ) -> Result<Driver<TlsStream<Session<F::Handler>>>, TlsConfigError> {
-        let records = self.tls.records()?;
+        let records = self.tls.new_records()?;
         Ok(over(self.server.driver(waker, now), records))
     }
 }
 
-impl<B, F: HandlerFactory> ClientOverTls<'_, B, F> {
+impl<F: HandlerFactory, C: Client<Factory = F>> ClientOverTls<'_, C> {
     /// As [`Client::driver`], over TLS. The server's certificate must be valid for the host of `target`.
     ///
     /// # Errors
@@ -82,7 +95,7 @@ impl<B, F: HandlerFactory> ClientOverTls<'_, B, F> {
         waker: &Waker,
         now: Instant,
     ) -> Result<Driver<TlsStream<Session<F::Handler>>>, OverTlsError> {
-        let records = self.tls.records(target.host())?;
+        let records = self.tls.new_records(target.host())?;
         Ok(over(self.client.driver(target, waker, now)?, records))
     }
 }
@@ -94,13 +107,13 @@ fn over<S: crate::stream::StreamProtocol>(
     driver.map(|session| TlsStream::new(session, records))
 }
 
-impl<B, F: HandlerFactory> fmt::Debug for ServerOverTls<'_, B, F> {
+impl<S> fmt::Debug for ServerOverTls<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerOverTls").field("tls", self.tls).finish_non_exhaustive()
     }
 }
 
-impl<B, F: HandlerFactory> fmt::Debug for ClientOverTls<'_, B, F> {
+impl<C> fmt::Debug for ClientOverTls<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientOverTls").field("tls", self.tls).finish_non_exhaustive()
     }

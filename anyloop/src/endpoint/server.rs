@@ -1,93 +1,128 @@
-//! The server's endpoint.
+//! What servers have in common.
 
-use std::sync::Arc;
 use std::task::Waker;
 
 use anyloop_proto::Instant;
 
 use super::config::ServerConfig;
-use super::core::{ServerCore, endpoint};
-use crate::session::{HandlerFactory, Handlers, Session};
+use super::sealed::Sealed;
+use crate::session::{EndpointHandle, HandlerFactory, Session};
 use crate::stream::Driver;
 
-/// A server: it creates connections, each with a handler from `F`.
+/// Any server, for code that is generic over what carries the bytes.
 ///
-/// `B` is what carries the bytes: `net::Net`, [`IoStream`](crate::iostream::IoStream), or `()` if the
-/// application drives a [`Transport`](crate::transport::Transport) itself.
+/// The servers are those of `net`, [`iostream`](crate::iostream), [`transport`](crate::transport) and
+/// [`stepping`](crate::transport::stepping), and the trait is sealed. They have these methods as their own. What else
+/// they have in common is in the [handle](Self::handle): broadcasts, the connections, the counters, shutting down.
 ///
 /// ```
-/// use anyloop::transport::Server;
+/// use anyloop::endpoint::Server;
 /// use anyloop::prelude::*;
+/// use anyloop::{iostream, transport};
 ///
-/// struct Counter(u64);
-///
-/// impl Handler for Counter {
-///     fn message(
-///         &mut self,
-///         _: anyloop::proto::Message<'_>,
-///         context: &mut anyloop::endpoint::Context<'_, Self>,
-///     ) {
-///         self.0 += 1;
-///         let _ = context.send(format!("message {}", self.0).as_str());
-///     }
+/// fn report(server: &impl Server) -> String {
+///     let (open, streams) = (server.handle().connections().len(), server.config().get_streaming());
+///     format!("{open} connections, streaming: {streams}")
 /// }
 ///
 /// let config = ServerConfig::new(OriginPolicy::Any);
-/// let server: Server<_> = Server::with_factory(config, || Counter(0));
+/// assert_eq!(report(&iostream::Server::new(config.clone())), "0 connections, streaming: false");
+/// assert_eq!(report(&transport::Server::new(config)), "0 connections, streaming: false");
 /// ```
-pub struct Server<B, F: HandlerFactory = Handlers> {
-    core: Arc<ServerCore<F>>,
-    pub(crate) backend: B,
-}
+pub trait Server: Sealed {
+    /// What makes the handlers of the connections.
+    type Factory: HandlerFactory;
 
-endpoint!(Server, ServerCore, ServerConfig, "Server");
+    /// The configuration.
+    fn config(&self) -> &ServerConfig;
 
-impl<B: Default> Server<B> {
-    /// A server whose handlers are closures, which are set afterwards.
+    /// Sets the factory of the handlers of connections that are created afterwards.
+    fn set_factory(&mut self, factory: Self::Factory);
+
+    /// A handle of the server. It does not keep the server alive.
     #[must_use]
-    pub fn new(config: ServerConfig) -> Self {
-        Self::with_factory(config, Handlers::new())
-    }
-}
+    fn handle(&self) -> EndpointHandle<<Self::Factory as HandlerFactory>::Handler>;
 
-impl<B: Default, F: HandlerFactory> Server<B, F> {
-    /// A server whose connections get their handlers from `factory`.
+    /// Creates the server side of a connection, as [`transport::Server::driver`](crate::transport::Server::driver).
     #[must_use]
-    pub fn with_factory(config: ServerConfig, factory: F) -> Self {
-        Self::with_backend(B::default(), config, factory)
-    }
-}
-
-impl<B, F: HandlerFactory> Server<B, F> {
-    /// A server over this backend. Its connections get their handlers from `factory`.
-    pub(crate) fn with_backend(backend: B, config: ServerConfig, factory: F) -> Self {
-        Self { core: ServerCore::new(config, factory), backend }
-    }
-
-    /// Creates the server side of a connection whose byte stream began at `now`. The [`Driver`] is the state machine of
-    /// one connection, which the caller drives. `waker` is woken, from any thread, when a [handle](super::Handle)
-    /// queues a command; then call [`Driver::handle_wake`]. If the server is shutting down, the handshake fails when
-    /// the driver is [started](Driver::start).
-    ///
-    /// The example of [`Transport`](crate::transport::Transport) drives one.
-    #[must_use]
-    pub fn driver(&self, waker: &Waker, now: Instant) -> Driver<Session<F::Handler>> {
-        self.driver_with(self.core.make_handler(), waker, now)
-    }
-
-    /// Like [`driver`](Self::driver), with this handler.
-    #[must_use]
-    pub fn driver_with(
+    fn driver(
         &self,
-        handler: F::Handler,
         waker: &Waker,
         now: Instant,
-    ) -> Driver<Session<F::Handler>> {
-        let mut session = self.core.session(handler, now);
-        session.register_with_waker(waker);
-        if self.core.state.is_shutting_down() {
-            session.abandon(now); // the shutdown may have begun after the session was made
-        }
-        Driver::new(session)
-    }
+    ) -> Driver<Session<<Self::Factory as HandlerFactory>::Handler>>;
 }
+
+/// The methods of one server that all have, as `endpoint_methods` gives them.
+macro_rules! server_methods {
+    ($server:ident $(, $kind:ident: $kinds:ident)?) => {
+        crate::endpoint::endpoint_methods!($server, ServerConfig $(, $kind: $kinds)?);
+
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $server<F $(, $kind)?> {
+            /// Creates the server side of a connection whose byte stream began at `now`. The
+            /// [`Driver`](crate::transport::Driver) is the state machine of one connection, which the caller drives.
+            /// `waker` is woken, from any thread, when a [handle](crate::Handle) queues a command; then call
+            /// [`Driver::handle_wake`](crate::transport::Driver::handle_wake). If the server is shutting down, the
+            /// handshake fails when the driver is [started](crate::transport::Driver::start).
+            ///
+            /// The example of [`Transport`](crate::transport::Transport) drives one.
+            #[must_use]
+            pub fn driver(
+                &self,
+                waker: &std::task::Waker,
+                now: anyloop_proto::Instant,
+            ) -> crate::stream::Driver<crate::endpoint::Session<F::Handler>> {
+                self.driver_with(self.core.make_handler(), waker, now)
+            }
+
+            /// Like [`driver`](Self::driver), with this handler.
+            #[must_use]
+            pub fn driver_with(
+                &self,
+                handler: F::Handler,
+                waker: &std::task::Waker,
+                now: anyloop_proto::Instant,
+            ) -> crate::stream::Driver<crate::endpoint::Session<F::Handler>> {
+                self.core.driver(handler, waker, now)
+            }
+        }
+
+        crate::session::with_closures!(crate::endpoint::closure_setters! for servers (
+            Handlers; $server, [$($kind: $kinds)?], Handlers, [Send + Sync + 'static];
+        ));
+        crate::session::with_closures!(crate::endpoint::closure_setters! for servers (
+            LocalHandlers; $server, [$($kind: $kinds)?], LocalHandlers, ['static];
+        ));
+
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> crate::endpoint::sealed::Sealed
+            for $server<F $(, $kind)?>
+        {
+        }
+
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> crate::endpoint::Server
+            for $server<F $(, $kind)?>
+        {
+            type Factory = F;
+
+            fn config(&self) -> &crate::ServerConfig {
+                self.config()
+            }
+
+            fn set_factory(&mut self, factory: F) {
+                self.set_factory(factory);
+            }
+
+            fn handle(&self) -> crate::endpoint::EndpointHandle<F::Handler> {
+                self.handle()
+            }
+
+            fn driver(
+                &self,
+                waker: &std::task::Waker,
+                now: anyloop_proto::Instant,
+            ) -> crate::stream::Driver<crate::endpoint::Session<F::Handler>> {
+                self.driver(waker, now)
+            }
+        }
+    };
+}
+pub(crate) use server_methods;

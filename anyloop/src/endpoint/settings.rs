@@ -41,9 +41,9 @@ macro_rules! common {
             max_head_size, get_max_head_size: usize = this.handshake.max_head_size;
             max_fields, get_max_fields: usize = this.handshake.max_fields;
             max_body_size, get_max_body_size: usize = this.handshake.max_body_size;
-            high_water_mark, get_high_water_mark: usize = this.send_buffer.high;
-            low_water_mark, get_low_water_mark: usize = this.send_buffer.low;
-            max_send_buffer, get_max_send_buffer: usize = this.send_buffer.cap;
+            high_water_mark, get_high_water_mark: usize = this.send_buffer.high_water_mark;
+            low_water_mark, get_low_water_mark: usize = this.send_buffer.low_water_mark;
+            max_send_buffer, get_max_send_buffer: usize = this.send_buffer.max_send_buffer;
             overflow, get_overflow: Overflow = this.send_buffer.overflow;
             keep_handshake, get_keep_handshake: bool = this.keep_handshake;
         }

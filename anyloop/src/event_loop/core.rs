@@ -1,6 +1,7 @@
 //! The state of a loop that its runners share.
 //!
-//! - A *source* is what the loop runs: a connection, a listener, a watch. It is not mio's `Source`.
+//! - A *source* is what the loop runs: a connection, a listener, a watch (a function for a descriptor of the
+//!   application's). It is not mio's `Source`.
 //! - A *runner* is a thread in a run call. One of them, the *leader*, polls the reactor; meanwhile the *followers* wait
 //!   for work or to become the leader, as in the leader/followers pattern.
 //! - The *host* is the outer loop that embeds this one. A loop without runners is *unattended*: only the host, or the
@@ -11,7 +12,7 @@ use std::collections::VecDeque;
 
 use anyloop_proto::Instant;
 
-use super::control::{Command, KEPT, LoopControl};
+use super::control::{Command, KEPT_CAPACITY, LoopControl};
 use super::deadlines::Deadlines;
 use super::events::{Events, Token};
 use super::reactor;
@@ -22,7 +23,7 @@ use super::wakeup::{Action, Remaining, UnattendedState, WakeupState};
 use crate::sync::Condvar;
 use crate::sync::thread;
 
-/// The state of a loop that its runners share. No application code runs under its lock.
+/// The state of a loop that its runners share. No application code runs under its lock, which is `Engine::core`.
 pub(super) struct Core<K: LoopTypes> {
     pub(super) slots: Slots<K>,
     /// The slots of sources that are ready, and a [`CALLBACK_ENTRY`] for each callback. Kept between run calls: the
@@ -46,24 +47,24 @@ pub(super) struct Core<K: LoopTypes> {
     pub(super) timers: Timers<K::TimerFn>,
     /// The deadlines of sources.
     deadlines: Deadlines,
-    /// When to trim the buffers that no runner uses.
+    /// When to trim the buffers that no runner uses (`Engine::buffers`).
     trim_at: Option<Instant>,
     pub(super) wakeups: WakeupState,
-    /// Empty; kept for its memory.
+    /// Empty; kept for its capacity.
     commands: Vec<Command>,
-    /// Empty; kept for its memory.
+    /// Empty; kept for its capacity.
     expired: Vec<u32>,
 }
 
 /// The entry of `ready` that stands for the next callback. No slot has this index.
 pub(super) const CALLBACK_ENTRY: u32 = u32::MAX;
 
-/// A function of the application that is to be called.
+/// A function of the application that is to be called, or dropped, outside the lock.
 pub(super) enum Callback<K: LoopTypes> {
     Posted(Box<K::PostedFn>),
     Due(Box<K::TimerFn>),
     Cancelled(Box<K::TimerFn>),
-    /// It is only dropped, where no lock is held.
+    /// To be dropped without a call.
     Dropped(Box<K::TimerFn>),
 }
 
@@ -118,8 +119,8 @@ impl<K: LoopTypes> Core<K> {
     /// Takes the next entry of the run queue. Returns `None` if it is empty, or if it is time to poll and the caller
     /// may do that.
     ///
-    /// After each entry of `ready`, the entries that `woken` has at that time are served: their output, which waits in
-    /// memory, is sent before more input is received.
+    /// After each entry of `ready`, those that `woken` has at that time are popped: the output of these sources, which
+    /// waits in memory, is sent before more input is received.
     #[inline]
     pub(super) fn pop_entry(&mut self, may_poll: bool) -> Option<u32> {
         if self.entries_before_poll == 0 && may_poll {
@@ -145,16 +146,16 @@ impl<K: LoopTypes> Core<K> {
         Some(entry)
     }
 
-    /// Runs the queued commands.
+    /// Applies the queued commands: most of them add to the run queue.
     #[inline]
-    pub(super) fn run_commands(&mut self, control: &LoopControl) {
+    pub(super) fn apply_commands(&mut self, control: &LoopControl) {
         if control.has_commands() {
-            self.run_queued_commands(control);
+            self.apply_queued_commands(control);
         }
     }
 
     #[cold]
-    fn run_queued_commands(&mut self, control: &LoopControl) {
+    fn apply_queued_commands(&mut self, control: &LoopControl) {
         let mut commands = core::mem::take(&mut self.commands);
         control.take_commands(&mut commands);
         for command in commands.drain(..) {
@@ -174,12 +175,12 @@ impl<K: LoopTypes> Core<K> {
                 }
             }
         }
-        commands.shrink_to(KEPT);
+        commands.shrink_to(KEPT_CAPACITY);
         self.commands = commands;
     }
 
     fn wake(&mut self, token: Token) {
-        if self.slots.notify(token, Events::WOKEN) || self.slots.is_queued(token) {
+        if self.slots.add_events(token, Events::WOKEN) || self.slots.is_queued(token) {
             self.queue_woken(token.index);
         }
     }
@@ -193,13 +194,16 @@ impl<K: LoopTypes> Core<K> {
     /// Adds events to a source, which becomes ready.
     #[inline]
     fn add_events(&mut self, token: Token, events: Events) {
-        if self.slots.notify(token, events) {
+        if self.slots.add_events(token, events) {
             self.queue_ready(token.index);
         }
     }
 
     /// Adds the events of a poll, and ends the calling thread's leadership.
-    pub(super) fn apply_events(&mut self, events: Option<impl Iterator<Item = (Token, Events)>>) {
+    pub(super) fn apply_events_and_resign(
+        &mut self,
+        events: Option<impl Iterator<Item = (Token, Events)>>,
+    ) {
         let mut count = 0;
         if let Some(events) = events {
             for (token, events) in events {
@@ -207,9 +211,9 @@ impl<K: LoopTypes> Core<K> {
                 count += 1;
             }
         }
-        // The wake-up event takes one place in the poller's event buffer and is not in `count`, so the buffer may have
-        // been full with `CAPACITY - 1` events.
-        self.wakeups.resign(count + 1 >= reactor::CAPACITY);
+        // `count` excludes the wake-up event, so `CAPACITY - 1` may mean a full buffer: poll again.
+        let is_full = count + 1 >= reactor::CAPACITY;
+        self.wakeups.resign(is_full);
     }
 
     /// Queues a source to run after the next poll.
@@ -227,16 +231,16 @@ impl<K: LoopTypes> Core<K> {
             self.queue_source(index);
         }
         self.after_poll = after_poll;
-        self.serve_queue_before_poll();
+        self.mark_entries_before_poll();
     }
 
     /// All entries that are in the run queue now are popped before the next poll.
-    pub(super) fn serve_queue_before_poll(&mut self) {
+    pub(super) fn mark_entries_before_poll(&mut self) {
         self.entries_before_poll = self.ready.len() + self.woken.len();
     }
 
     /// Whether there is something to do now.
-    pub(super) fn is_ready(&self, control: &LoopControl) -> bool {
+    pub(super) fn is_anything_ready(&self, control: &LoopControl) -> bool {
         let is_queued = !self.is_queue_empty() || !self.after_poll.is_empty();
         is_queued || self.wakeups.is_poll_needed() || control.has_commands()
     }
@@ -244,11 +248,11 @@ impl<K: LoopTypes> Core<K> {
     /// Frees memory of the queues and the deadlines that is not needed any more.
     pub(super) fn shrink(&mut self) {
         if self.is_queue_empty() {
-            self.ready.shrink_to(KEPT);
-            self.woken.shrink_to(KEPT);
-            self.callbacks.shrink_to(KEPT);
-            self.after_poll.shrink_to(KEPT);
-            self.expired.shrink_to(KEPT);
+            self.ready.shrink_to(KEPT_CAPACITY);
+            self.woken.shrink_to(KEPT_CAPACITY);
+            self.callbacks.shrink_to(KEPT_CAPACITY);
+            self.after_poll.shrink_to(KEPT_CAPACITY);
+            self.expired.shrink_to(KEPT_CAPACITY);
         }
         self.deadlines.shrink();
     }
@@ -261,14 +265,15 @@ impl<K: LoopTypes> Core<K> {
 
     // What is due.
 
-    /// Sets the deadline of the source in slot `index`: the source is called at this time or before.
+    /// Sets the deadline of the source in slot `index`, unless it has an earlier one: when that has passed, the source
+    /// sets its deadline again.
     pub(super) fn set_deadline(&mut self, index: u32, deadline: Instant, control: &LoopControl) {
         self.deadlines.set(&mut self.slots, index, deadline);
         self.perform(self.wakeups.set_deadline(deadline), control);
     }
 
-    /// Schedules a trim of the buffers that no runner uses.
-    pub(super) fn add_trim(&mut self, at: Instant, control: &LoopControl) {
+    /// Schedules a trim of the buffers that no runner uses, unless an earlier one is scheduled.
+    pub(super) fn schedule_trim(&mut self, at: Instant, control: &LoopControl) {
         self.trim_at = Some(self.trim_at.map_or(at, |other| other.min(at)));
         self.perform(self.wakeups.set_deadline(at), control);
     }
@@ -282,8 +287,8 @@ impl<K: LoopTypes> Core<K> {
         self.trim_at.is_some_and(|at| at <= now)
     }
 
-    /// When the loop must act at the latest, if nothing happens before.
-    pub(super) fn next_action(&self) -> Option<Instant> {
+    /// When the loop must act at the latest, if nothing happens before: the next deadline, timer or trim.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.next_due().into_iter().chain(self.trim_at).min()
     }
 
@@ -298,7 +303,7 @@ impl<K: LoopTypes> Core<K> {
         let mut expired = std::mem::take(&mut self.expired);
         self.deadlines.expire(&mut self.slots, now, &mut expired);
         for index in expired.drain(..) {
-            if self.slots.notify_slot(index, Events::DEADLINE) {
+            if self.slots.add_events_to_slot(index, Events::DEADLINE) {
                 self.queue_ready(index);
             }
         }
@@ -318,13 +323,13 @@ impl<K: LoopTypes> Core<K> {
         }
     }
 
-    /// A run call ends. Wakes another runner, or the host, if it has to continue.
+    /// A run call ends. Wakes another runner, or the host, if work or a stop remains.
     pub(super) fn end_run(&mut self, control: &LoopControl, followers: &Condvar) -> Remaining {
         let remaining = self.wakeups.leave(control.notifier());
-        if remaining == Remaining::Nobody {
+        if remaining == Remaining::NoRunner {
             let state = UnattendedState {
                 should_return: control.should_return(),
-                is_ready: self.is_ready(control),
+                is_anything_ready: self.is_anything_ready(control),
                 next_due: self.next_due(), // the next trim is included when the host calls `next_timeout`
                 thread: thread::current().id(),
             };
@@ -335,21 +340,21 @@ impl<K: LoopTypes> Core<K> {
             control.notify();
         } else {
             self.wake_follower(followers);
-            if self.is_ready(control) {
+            if self.is_anything_ready(control) {
                 control.notify(); // the leader may wait
             }
         }
         remaining
     }
 
-    /// The host asks for the next deadline. It sleeps until then, or the wake-up thread sleeps for it.
+    /// Records the deadline that is reported to the host, unless a wake-up thread waits for it in the host's place.
     pub(super) fn note_reported_deadline(
         &mut self,
         control: &LoopControl,
         has_wakeup_thread: bool,
     ) {
         let is_stopped = control.is_stopped();
-        let deadline = if is_stopped { None } else { self.next_action() };
+        let deadline = if is_stopped { None } else { self.next_deadline() };
         let thread = thread::current().id();
         let action =
             self.wakeups.note_reported_deadline(deadline, thread, is_stopped, has_wakeup_thread);
@@ -389,8 +394,8 @@ mod tests {
         (core, tokens)
     }
 
-    /// Serves the source that is next. Returns `None` if none is queued.
-    fn serve(core: &mut Core<Threads>) -> Option<Token> {
+    /// Runs the next source. Returns `None` if none is queued.
+    fn run_next(core: &mut Core<Threads>) -> Option<Token> {
         loop {
             let index = core.pop_entry(false)?;
             if let Some((token, source, _)) = core.slots.check_out(index) {
@@ -401,18 +406,18 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_woken_while_it_is_ready_is_served_as_one_that_was_woken() {
+    fn a_source_that_is_woken_while_it_is_ready_runs_as_one_that_was_woken() {
         let (mut core, [a, b, c]) = with_sources();
         for token in [a, b, c] {
             core.add_events(token, Events::READABLE);
         }
         core.wake(c);
-        let served: Vec<_> = std::iter::from_fn(|| serve(&mut core)).collect();
-        assert_eq!(served, [a, c, b]);
+        let order: Vec<_> = std::iter::from_fn(|| run_next(&mut core)).collect();
+        assert_eq!(order, [a, c, b]);
     }
 
     #[test]
-    fn a_source_that_was_woken_in_its_turn_is_served_as_one_that_was_woken() {
+    fn a_source_that_was_woken_in_its_turn_runs_as_one_that_was_woken() {
         let (mut core, [a, b, c]) = with_sources();
         for token in [a, b, c] {
             core.add_events(token, Events::READABLE);
@@ -423,8 +428,8 @@ mod tests {
         core.wake(a);
         assert!(core.slots.check_in(index, source, Events::NONE, false));
         core.queue_source(index);
-        let served: Vec<_> = std::iter::from_fn(|| serve(&mut core)).collect();
-        assert_eq!(served, [a, b, c]);
+        let order: Vec<_> = std::iter::from_fn(|| run_next(&mut core)).collect();
+        assert_eq!(order, [a, b, c]);
     }
 
     #[test]
@@ -440,11 +445,11 @@ mod tests {
         core.after_poll.push(index);
         core.add_events(b, Events::READABLE);
         core.wake(a);
-        assert_eq!(serve(&mut core), Some(b));
-        assert_eq!(serve(&mut core), None);
+        assert_eq!(run_next(&mut core), Some(b));
+        assert_eq!(run_next(&mut core), None);
         core.move_after_poll_to_run_queue();
-        assert_eq!(serve(&mut core), Some(a));
-        assert_eq!(serve(&mut core), None);
+        assert_eq!(run_next(&mut core), Some(a));
+        assert_eq!(run_next(&mut core), None);
     }
 
     #[test]
@@ -455,7 +460,7 @@ mod tests {
                 core.add_events(token, Events::READABLE);
                 core.wake(token);
             }
-            serve(&mut core).unwrap();
+            run_next(&mut core).unwrap();
         }
         assert!(core.ready.len() <= 2 && core.woken.len() <= 2);
     }
@@ -463,19 +468,19 @@ mod tests {
     #[test]
     fn a_burst_of_commands_leaves_no_large_queue() {
         let (mut core, [a]) = with_sources();
-        let (_reactor, _registry, interrupt) = reactor::Reactor::new().unwrap();
-        let control = LoopControl::new(interrupt);
-        for _ in 0..10 * KEPT {
+        let (_reactor, _registry, waker) = reactor::Reactor::new().unwrap();
+        let control = LoopControl::new(waker);
+        for _ in 0..10 * KEPT_CAPACITY {
             control.wake(a);
         }
-        core.run_commands(&control);
-        assert!(core.commands.capacity() <= KEPT && control.capacity() <= KEPT);
+        core.apply_commands(&control);
+        assert!(core.commands.capacity() <= KEPT_CAPACITY && control.capacity() <= KEPT_CAPACITY);
     }
 
     #[test]
     fn queues_that_are_empty_are_shrunk() {
         let mut core = Core::<Threads>::new(Instant::from_nanos(0));
-        for _ in 0..10 * KEPT {
+        for _ in 0..10 * KEPT_CAPACITY {
             let f: Box<dyn FnOnce() + Send> = Box::new(|| {});
             core.queue(Callback::Posted(f));
         }
@@ -483,6 +488,9 @@ mod tests {
             core.callbacks.pop_front().unwrap();
         }
         core.shrink();
-        assert!(core.ready.capacity() <= 2 * KEPT && core.callbacks.capacity() <= 2 * KEPT);
+        assert!(
+            core.ready.capacity() <= 2 * KEPT_CAPACITY
+                && core.callbacks.capacity() <= 2 * KEPT_CAPACITY
+        );
     }
 }

@@ -27,10 +27,10 @@ impl<K: LoopTypes> Engine<K> {
         if self.control.is_stopped() {
             return None;
         }
-        if core.is_ready(&self.control) {
+        if core.is_anything_ready(&self.control) {
             return Some(Duration::ZERO);
         }
-        core.next_action().map(|deadline| deadline - now())
+        core.next_deadline().map(|deadline| deadline - now())
     }
 
     /// Starts a thread that calls `wake` when there is something to do, in place of the former one.
@@ -68,8 +68,8 @@ impl<K: LoopTypes> Engine<K> {
         }
     }
 
-    /// A run call has returned, or the loop was reset: if there are no runners, the wake-up thread waits for the
-    /// host.
+    /// A run call has returned, or the loop was reset: if there are no runners, the wake-up thread waits in place of
+    /// the host.
     pub(super) fn arm_wakeup(&self) {
         let current = self.wakeup_thread();
         let Some(thread) = &*current else { return };
@@ -96,15 +96,17 @@ impl<K: LoopTypes> Engine<K> {
         if core.wakeups.has_runners() || !self.control.is_stopped() {
             return; // the runners do this, or `reset` has sent a wake-up
         }
-        if let Some(mut reactor) = self.free_reactor() {
+        if let Some(mut reactor) = self.try_lock_reactor() {
             let mut buffer = EventBuffer::new();
-            core.apply_events(Some(reactor.poll(Some(Duration::ZERO), &mut buffer).iter()));
+            core.apply_events_and_resign(Some(
+                reactor.poll(Some(Duration::ZERO), &mut buffer).iter(),
+            ));
         }
-        core.run_commands(&self.control);
+        core.apply_commands(&self.control);
         let thread = thread::current().id();
         let action = core.wakeups.find_stopped(thread, self.control.notifier());
         drop(core);
-        self.free_buffers().clear(); // the loop may have been stopped without a runner
+        self.idle_buffers().clear(); // runners do this when they leave, but there may have been none at the stop
         let is_armed = self.wakeup_thread().as_ref().is_some_and(|thread| thread.is_armed());
         if is_armed || action == Action::Notify {
             self.control.notify();
@@ -121,7 +123,7 @@ impl<K: LoopTypes> Engine<K> {
             self.control.clear_stopped();
             core.wakeups.reset(self.control.notifier());
             // The host last got `None`, no deadline, from `next_timeout`.
-            if core.is_ready(&self.control) || core.next_action().is_some() {
+            if core.is_anything_ready(&self.control) || core.next_deadline().is_some() {
                 self.control.notify();
             }
             drop(core);

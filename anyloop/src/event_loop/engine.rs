@@ -1,9 +1,10 @@
 //! The engine: a loop without its run calls.
 //!
-//! One lock guards what runners share. No application code runs under it. A runner takes a source out of its slot, runs
-//! it, and puts it back: the thread that has the source may run it. When the run queue is empty, one runner, the
+//! One lock guards the [`Core`], and no application code runs under it. A runner takes a source out of its slot, runs
+//! it, and puts it back, so a source runs on one thread at a time. When the run queue is empty, one runner, the
 //! leader, polls the reactor and may wait there. The others wait until there is more work than the leader can do, or
 //! until there is no leader. [`wakeup`](super::wakeup) decides which thread is woken.
+//! [`core`](super::core) explains source, leader and host.
 
 use std::io;
 use std::panic::RefUnwindSafe;
@@ -11,7 +12,7 @@ use std::sync::{Arc, PoisonError, TryLockError};
 
 use anyloop_proto::Instant;
 
-use super::buffers::Buffers;
+use super::buffers::RunnerBuffers;
 use super::clock::now;
 use super::control::LoopControl;
 use super::core::{Callback, Core};
@@ -26,24 +27,26 @@ use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex, TryMutexGuard};
 /// Exclusive access to the [`Core`].
 pub(super) type Guard<'l, K> = <<K as LoopTypes>::Lock<Core<K>> as Lock<Core<K>>>::Guard<'l>;
 
-/// A loop.
-#[expect(unnameable_types, reason = "of `LoopKind`")]
+/// The object that the handles of a loop and its runners share: the core, the reactor and the idle buffers, each with
+/// its lock.
+#[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
 pub struct Engine<K: LoopTypes> {
     core: K::Lock<Core<K>>,
     /// Where followers wait.
     pub(super) followers: Condvar,
-    /// Locked by the leader, or by the wake-up thread, which waits in place of the host.
+    /// Locked by the leader, or by the wake-up thread, which polls while the host
+    /// does not.
     pub(super) reactor: Arc<TryMutex<Reactor>>,
     wakeup_thread: Mutex<Option<Arc<WakeupThread>>>,
     registry: Registry,
     pub(super) control: Arc<LoopControl>,
     /// The buffers that no runner uses.
-    buffers: Mutex<Vec<Buffers>>,
+    buffers: Mutex<Vec<RunnerBuffers>>,
 }
 
 impl<K: LoopTypes> Engine<K> {
     pub(crate) fn new() -> io::Result<Self> {
-        let (reactor, registry, interrupt) = Reactor::new()?;
+        let (reactor, registry, waker) = Reactor::new()?;
         let core = Core::new(now());
         Ok(Self {
             core: K::Lock::new(core),
@@ -51,7 +54,7 @@ impl<K: LoopTypes> Engine<K> {
             reactor: Arc::new(TryMutex::new(reactor)),
             wakeup_thread: Mutex::default(),
             registry,
-            control: Arc::new(LoopControl::new(interrupt)),
+            control: Arc::new(LoopControl::new(waker)),
             buffers: Mutex::default(),
         })
     }
@@ -60,13 +63,13 @@ impl<K: LoopTypes> Engine<K> {
         &self.control
     }
 
-    /// The registry of the reactor. A source is registered with its token.
+    /// Where `make` of [`insert`](Self::insert) registers a source, with its token.
     pub(crate) const fn registry(&self) -> &Registry {
         &self.registry
     }
 
     /// Adds the source that `make` returns, and queues its first turn. `make` is passed the token, with which it
-    /// registers the source. The source is work until it is over.
+    /// registers the source. Until the source is over, it counts as outstanding work, which keeps `run` from returning.
     pub(crate) fn insert<E>(
         &self,
         make: impl FnOnce(Token) -> Result<Box<K::DynSource>, E>,
@@ -76,7 +79,8 @@ impl<K: LoopTypes> Engine<K> {
             Ok(source) => {
                 self.control.add_work();
                 let mut core = self.lock();
-                if core.slots.check_in(token.index, source, Events::NONE, true) {
+                let again = true; // the first turn
+                if core.slots.check_in(token.index, source, Events::NONE, again) {
                     core.queue_source(token.index);
                 }
                 drop(core);
@@ -90,17 +94,17 @@ impl<K: LoopTypes> Engine<K> {
         }
     }
 
-    /// Removes events of a source that runs now.
+    /// Removes the events that were added to a source since its present turn began.
     #[cfg(unix)]
-    pub(super) fn forget(&self, token: Token, events: Events) {
-        self.lock().slots.forget(token.index, events);
+    pub(super) fn clear_events(&self, token: Token, events: Events) {
+        self.lock().slots.clear_events(token.index, events);
     }
 
     /// Queues a function of the application, after those that were posted before.
     pub(super) fn post(&self, f: Box<K::PostedFn>) {
         self.control.add_work();
         let mut core = self.lock();
-        core.run_commands(&self.control); // functions that other threads have posted come first
+        core.apply_commands(&self.control); // queues functions that other threads have posted come first
         core.queue(Callback::Posted(f));
         drop(core);
         self.control.notify();
@@ -114,20 +118,21 @@ impl<K: LoopTypes> Engine<K> {
 
     /// Trims the buffers that no runner uses, and drops those that are empty.
     pub(super) fn trim(&self, now: Instant) {
-        let mut buffers = self.free_buffers();
-        buffers.iter_mut().for_each(|buffers| buffers.stream.trim(now));
-        buffers.retain(|buffers| buffers.stream.next_trim().is_some());
-        // Under the lock of the buffers: a runner that returns buffers sets an earlier time only after this.
-        self.lock().set_trim(buffers.iter().filter_map(|it| it.stream.next_trim()).min());
+        let mut buffers = self.idle_buffers();
+        buffers.iter_mut().for_each(|buffers| buffers.connection.trim(now));
+        buffers.retain(|buffers| buffers.connection.next_trim().is_some());
+        // Still under the lock of the buffers: otherwise a runner could return buffers with an earlier trim in between,
+        // and this would overwrite it.
+        self.lock().set_trim(buffers.iter().filter_map(|it| it.connection.next_trim()).min());
     }
 
     /// The buffers that no runner uses. The core may be locked under this lock, not the other way round.
-    pub(super) fn free_buffers(&self) -> MutexGuard<'_, Vec<Buffers>> {
+    pub(super) fn idle_buffers(&self) -> MutexGuard<'_, Vec<RunnerBuffers>> {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The reactor, unless the wake-up thread waits in it, which then receives all events.
-    pub(super) fn free_reactor(&self) -> Option<TryMutexGuard<'_, Reactor>> {
+    pub(super) fn try_lock_reactor(&self) -> Option<TryMutexGuard<'_, Reactor>> {
         match self.reactor.try_lock() {
             Ok(reactor) => Some(reactor),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),

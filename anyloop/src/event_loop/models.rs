@@ -32,7 +32,7 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 
 use super::events::Token;
-use super::reactor::Interrupt;
+use super::reactor::Waker;
 use super::source::{Next, Source, Turn};
 use super::{EventLoop, Threads};
 use crate::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -121,8 +121,8 @@ fn spawn<T: 'static>(
     thread::spawn(move || f(event_loop))
 }
 
-fn reactor(event_loop: &EventLoop) -> Interrupt {
-    event_loop.engine.control().notifier().interrupt_handle().clone()
+fn reactor(event_loop: &EventLoop) -> Waker {
+    event_loop.engine.control().notifier().waker().clone()
 }
 
 /// A source made of a function.

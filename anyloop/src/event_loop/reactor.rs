@@ -1,4 +1,5 @@
-//! The reactor: it waits for events of sockets, by mio. Elsewhere only the sockets themselves are mio's.
+//! The reactor: it waits for events of sockets, by mio. `reactor_epoll.rs` replaces it on Linux and Android, and
+//! `reactor_loom.rs` in models.
 
 use std::io::{self, ErrorKind};
 #[cfg(unix)]
@@ -9,7 +10,7 @@ use std::time::Duration;
 use mio::event::Source;
 #[cfg(unix)]
 use mio::unix::SourceFd;
-use mio::{Interest, Poll, Waker};
+use mio::{Interest, Poll};
 
 use super::events::{Events, Token};
 
@@ -27,8 +28,8 @@ impl<S: AsFd> Pollable for S {}
 /// The largest number of events of one poll.
 pub(super) const CAPACITY: usize = 1024;
 
-/// The token of the interrupt, which no source has.
-const INTERRUPT: mio::Token = mio::Token(usize::MAX);
+/// The token of the waker. No source has it.
+const WAKER: mio::Token = mio::Token(usize::MAX);
 
 /// Waits for events of sockets.
 pub(super) struct Reactor {
@@ -42,24 +43,24 @@ pub(super) struct EventBuffer;
 /// The events of one poll, or `None` if a signal ended it.
 pub(super) struct PolledEvents<'r>(Option<&'r mio::Events>);
 
-/// Registers sockets with the reactor: each socket once, with all events that it will ever need. The reactor
-/// reports edges.
+/// Registers descriptors with the reactor, which reports edges. A socket is registered once, with all events that it
+/// will ever need. The descriptor of a watch is registered again after each turn.
 pub(crate) struct Registry(mio::Registry);
 
 /// Ends a poll from another thread. If no poll is under way, it makes the reactor's descriptor readable.
-pub(super) struct Interrupt(Waker);
+pub(super) struct Waker(mio::Waker);
 
 impl Reactor {
-    pub(super) fn new() -> io::Result<(Self, Registry, Interrupt)> {
+    pub(super) fn new() -> io::Result<(Self, Registry, Waker)> {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
-        let interrupt = Interrupt(Waker::new(&registry, INTERRUPT)?);
+        let waker = Waker(mio::Waker::new(&registry, WAKER)?);
         let events = mio::Events::with_capacity(CAPACITY);
-        Ok((Self { poll, events }, Registry(registry), interrupt))
+        Ok((Self { poll, events }, Registry(registry), waker))
     }
 
-    /// Waits until there are events, for at most `timeout`, rounded up to a millisecond. `None` is without end, and
-    /// zero does not wait. Returns no events after a signal.
+    /// Waits until there are events, for at most `timeout`, which epoll rounds up to a millisecond. `None` waits
+    /// without limit, and zero does not wait. Returns no events after a signal.
     pub(super) fn poll<'r>(
         &'r mut self,
         timeout: Option<Duration>,
@@ -81,12 +82,12 @@ impl EventBuffer {
 
 impl PolledEvents<'_> {
     /// Whether a signal ended the poll. There may be events that it did not return.
-    pub(super) const fn was_interrupted(&self) -> bool {
+    pub(super) const fn ended_by_signal(&self) -> bool {
         self.0.is_none()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Events)> {
-        let events = self.0.into_iter().flatten().filter(|event| event.token() != INTERRUPT);
+        let events = self.0.into_iter().flatten().filter(|event| event.token() != WAKER);
         events.map(|event| {
             let mut events = Events::NONE;
             if event.is_readable() {
@@ -106,7 +107,7 @@ impl PolledEvents<'_> {
 
 impl Registry {
     /// Registers a descriptor. Its events are reported with this token.
-    pub(crate) fn add(
+    pub(crate) fn register(
         &self,
         descriptor: &mut impl Pollable,
         token: Token,
@@ -119,7 +120,7 @@ impl Registry {
 
     /// Registers a descriptor again: the events that are present now are reported, and then those that follow.
     #[cfg(unix)]
-    pub(super) fn renew(
+    pub(super) fn reregister(
         &self,
         descriptor: &mut impl Pollable,
         token: Token,
@@ -129,9 +130,9 @@ impl Registry {
         self.0.reregister(descriptor, token.into(), to_mio(interest))
     }
 
-    /// Removes a descriptor. One that is closed is removed by that.
+    /// Deregisters a descriptor. Closing it does that, too.
     #[cfg(unix)]
-    pub(super) fn remove(&self, descriptor: &mut impl Pollable) -> io::Result<()> {
+    pub(super) fn deregister(&self, descriptor: &mut impl Pollable) -> io::Result<()> {
         self.0.deregister(&mut SourceFd(&descriptor.as_fd().as_raw_fd()))
     }
 }
@@ -143,9 +144,9 @@ impl AsFd for Registry {
     }
 }
 
-impl Interrupt {
-    pub(super) fn send(&self) {
-        // It fails only if its counter overflows, and then an interrupt is pending.
+impl Waker {
+    pub(super) fn wake(&self) {
+        // It fails only if the counter of wake-ups overflows. Then one is pending.
         let _ = self.0.wake();
     }
 }

@@ -22,8 +22,8 @@ impl<S: AsFd> Pollable for S {}
 /// The largest number of events of one poll.
 pub(super) const CAPACITY: usize = 1024;
 
-/// The token of the interrupt, which no source has.
-const INTERRUPT: u64 = u64::MAX;
+/// The token of the waker. No source has it.
+const WAKER: u64 = u64::MAX;
 
 /// Waits for events of sockets.
 pub(super) struct Reactor(Arc<OwnedFd>);
@@ -34,28 +34,23 @@ pub(super) struct EventBuffer([MaybeUninit<Event>; CAPACITY]);
 /// The events of one poll, or `None` if a signal ended it.
 pub(super) struct PolledEvents<'r>(Option<&'r [Event]>);
 
-/// Registers sockets with the reactor: each socket once, with all events that it will ever need. The reactor
-/// reports edges.
+/// Registers descriptors with the reactor, which reports edges. A socket is registered once, with all events that it
+/// will ever need. The descriptor of a watch is registered again after each turn.
 pub(crate) struct Registry(Arc<OwnedFd>);
 
 /// Ends a poll from another thread. If no poll is under way, it makes the reactor's descriptor readable.
-pub(super) struct Interrupt(OwnedFd);
+pub(super) struct Waker(OwnedFd);
 
 impl Reactor {
-    pub(super) fn new() -> io::Result<(Self, Registry, Interrupt)> {
+    pub(super) fn new() -> io::Result<(Self, Registry, Waker)> {
         let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC)?);
-        let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        epoll::add(
-            &epoll,
-            &interrupt,
-            EventData::new_u64(INTERRUPT),
-            EventFlags::IN | EventFlags::ET,
-        )?;
-        Ok((Self(epoll.clone()), Registry(epoll), Interrupt(interrupt)))
+        let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &waker, EventData::new_u64(WAKER), EventFlags::IN | EventFlags::ET)?;
+        Ok((Self(epoll.clone()), Registry(epoll), Waker(waker)))
     }
 
-    /// Waits until there are events, for at most `timeout`, rounded up to a millisecond. `None` is without end, and
-    /// zero does not wait. Returns no events after a signal.
+    /// Waits until there are events, for at most `timeout`, rounded up to a millisecond. `None` waits without limit,
+    /// and zero does not wait. Returns no events after a signal.
     #[inline(always)]
     pub(super) fn poll<'r>(
         &'r mut self,
@@ -80,12 +75,12 @@ impl EventBuffer {
 
 impl PolledEvents<'_> {
     /// Whether a signal ended the poll. There may be events that it did not return.
-    pub(super) const fn was_interrupted(&self) -> bool {
+    pub(super) const fn ended_by_signal(&self) -> bool {
         self.0.is_none()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Events)> {
-        let events = self.0.into_iter().flatten().filter(|event| event.data.u64() != INTERRUPT);
+        let events = self.0.into_iter().flatten().filter(|event| event.data.u64() != WAKER);
         events.map(|event| {
             let (flags, data) = (event.flags, event.data.u64());
             let mut events = Events::NONE;
@@ -95,7 +90,7 @@ impl PolledEvents<'_> {
             if flags.contains(EventFlags::OUT) {
                 events |= Events::WRITABLE;
             }
-            if flags.intersects(ENDS) {
+            if flags.intersects(CLOSED_FLAGS) {
                 events |= Events::READABLE | Events::CLOSED;
             }
             (Token::from_number(data as usize), events)
@@ -103,13 +98,13 @@ impl PolledEvents<'_> {
     }
 }
 
-/// The end of a stream, an error, and urgent data: a read says which.
-const ENDS: EventFlags =
+/// The flags of [`Events::CLOSED`]: the end of a stream, an error, or urgent data. A read tells which.
+const CLOSED_FLAGS: EventFlags =
     EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR).union(EventFlags::PRI);
 
 impl Registry {
     /// Registers a descriptor. Its events are reported with this token.
-    pub(crate) fn add(
+    pub(crate) fn register(
         &self,
         descriptor: &mut impl Pollable,
         token: Token,
@@ -120,7 +115,7 @@ impl Registry {
     }
 
     /// Registers a descriptor again: the events that are present now are reported, and then those that follow.
-    pub(super) fn renew(
+    pub(super) fn reregister(
         &self,
         descriptor: &mut impl Pollable,
         token: Token,
@@ -130,8 +125,8 @@ impl Registry {
         Ok(epoll::modify(&self.0, &*descriptor, data, flags(interest))?)
     }
 
-    /// Removes a descriptor. One that is closed is removed by that.
-    pub(super) fn remove(&self, descriptor: &mut impl Pollable) -> io::Result<()> {
+    /// Deregisters a descriptor. Closing it does that, too.
+    pub(super) fn deregister(&self, descriptor: &mut impl Pollable) -> io::Result<()> {
         Ok(epoll::delete(&self.0, &*descriptor)?)
     }
 }
@@ -142,8 +137,8 @@ impl AsFd for Registry {
     }
 }
 
-impl Interrupt {
-    pub(super) fn send(&self) {
+impl Waker {
+    pub(super) fn wake(&self) {
         let one = 1_u64.to_ne_bytes();
         if write(&self.0, &one) == Err(Errno::AGAIN) {
             // The counter is full, since nothing else reads it. Any change of it is an edge.
@@ -192,9 +187,9 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupt_whose_counter_is_full_still_works() -> io::Result<()> {
-        let (mut reactor, registry, interrupt) = Reactor::new()?;
-        write(&interrupt.0, &(u64::MAX - 1).to_ne_bytes())?;
+    fn a_waker_whose_counter_is_full_still_works() -> io::Result<()> {
+        let (mut reactor, registry, waker) = Reactor::new()?;
+        write(&waker.0, &(u64::MAX - 1).to_ne_bytes())?;
         let is_readable = || {
             let mut fds = [rustix::event::PollFd::new(&registry, rustix::event::PollFlags::IN)];
             rustix::event::poll(&mut fds, Some(&Timespec::default())).map(|count| count > 0)
@@ -202,7 +197,7 @@ mod tests {
         assert!(is_readable()?);
         assert_eq!(reactor.poll(Some(Duration::ZERO), &mut EventBuffer::new()).iter().count(), 0);
         assert!(!is_readable()?);
-        interrupt.send();
+        waker.wake();
         assert!(is_readable()?);
         Ok(())
     }

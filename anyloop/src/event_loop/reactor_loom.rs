@@ -1,4 +1,4 @@
-//! The reactor of the loom models, in place of the operating system's: no sockets, an interrupt that loom sees, and
+//! The reactor of the loom models, in place of the operating system's: no sockets, a waker that loom sees, and
 //! a clock that advances only when a thread waits for a timeout.
 
 use std::cell::Cell;
@@ -12,14 +12,14 @@ use anyloop_proto::Instant;
 use super::events::{Events, Token};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// The largest number of events of one poll, with the interrupt.
+/// The largest number of events of one poll, with that of the waker.
 pub(super) const CAPACITY: usize = 3;
 
-/// A shorter timeout ends at once. A longer one never ends.
+/// A shorter timeout elapses immediately. With any other, a poll ends only by an event.
 const SOON: Duration = Duration::from_secs(1);
 
 std::thread_local! {
-    /// Loom runs all threads of a model on one of the operating system's.
+    /// Loom runs all threads of a model on one OS thread, so the model shares this.
     static CLOCK: Cell<Instant> = const { Cell::new(Instant::from_nanos(0)) };
 }
 
@@ -32,7 +32,7 @@ pub(super) fn now() -> Instant {
 pub(crate) trait Pollable: AsFd {}
 impl<S: AsFd> Pollable for S {}
 
-/// Registers nothing: models report events themselves.
+/// Registers nothing: models report events themselves. The descriptor is any valid one, for `as_fd`.
 pub(crate) struct Registry(io::Stdin);
 
 pub(super) struct Reactor(Arc<Queue>);
@@ -42,7 +42,7 @@ pub(super) struct EventBuffer(Vec<(Token, Events)>);
 pub(super) struct PolledEvents<'r>(&'r [(Token, Events)]);
 
 #[derive(Clone)]
-pub(super) struct Interrupt(Arc<Queue>);
+pub(super) struct Waker(Arc<Queue>);
 
 /// The events that the reactor has not returned yet.
 struct Queue {
@@ -52,20 +52,21 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
-    interrupted: bool,
-    /// There was an event since a host last waited for an edge.
+    woken: bool,
+    /// An unconsumed edge, for hosts that watch the descriptor edge-triggered.
     has_edge: bool,
-    /// The number of interrupts.
-    interrupts: usize,
+    /// The number of calls of [`Waker::wake`].
+    wakes: usize,
     events: Vec<(Token, Events)>,
 }
 
 impl Reactor {
     /// Creates the reactor, and resets the clock of the model.
-    pub(super) fn new() -> io::Result<(Self, Registry, Interrupt)> {
+    pub(super) fn new() -> io::Result<(Self, Registry, Waker)> {
+        // Where `Instant::from` places the first reading of the system's clock.
         CLOCK.set(Instant::from_nanos(1 << 62));
         let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new() });
-        Ok((Self(queue.clone()), Registry(io::stdin()), Interrupt(queue)))
+        Ok((Self(queue.clone()), Registry(io::stdin()), Waker(queue)))
     }
 
     pub(super) fn poll<'r>(
@@ -74,7 +75,7 @@ impl Reactor {
         buffer: &'r mut EventBuffer,
     ) -> PolledEvents<'r> {
         let mut state = self.0.await_readable(timeout);
-        let count = CAPACITY - usize::from(std::mem::take(&mut state.interrupted));
+        let count = CAPACITY - usize::from(std::mem::take(&mut state.woken));
         let count = count.min(state.events.len());
         buffer.0.extend(state.events.drain(..count));
         PolledEvents(&buffer.0)
@@ -89,7 +90,7 @@ impl EventBuffer {
 
 impl PolledEvents<'_> {
     /// There are no signals.
-    pub(super) const fn was_interrupted(&self) -> bool {
+    pub(super) const fn ended_by_signal(&self) -> bool {
         false
     }
 
@@ -99,15 +100,15 @@ impl PolledEvents<'_> {
 }
 
 impl Registry {
-    pub(crate) fn add(&self, _: &mut impl Pollable, _: Token, _: Events) -> io::Result<()> {
+    pub(crate) fn register(&self, _: &mut impl Pollable, _: Token, _: Events) -> io::Result<()> {
         Ok(())
     }
 
-    pub(super) fn renew(&self, _: &mut impl Pollable, _: Token, _: Events) -> io::Result<()> {
+    pub(super) fn reregister(&self, _: &mut impl Pollable, _: Token, _: Events) -> io::Result<()> {
         Ok(())
     }
 
-    pub(super) fn remove(&self, _: &mut impl Pollable) -> io::Result<()> {
+    pub(super) fn deregister(&self, _: &mut impl Pollable) -> io::Result<()> {
         Ok(())
     }
 }
@@ -118,18 +119,18 @@ impl AsFd for Registry {
     }
 }
 
-impl Interrupt {
-    pub(super) fn send(&self) {
+impl Waker {
+    pub(super) fn wake(&self) {
         let mut state = self.0.state();
-        (state.interrupted, state.has_edge) = (true, true);
-        state.interrupts += 1;
+        (state.woken, state.has_edge) = (true, true);
+        state.wakes += 1;
         self.0.changed.notify_all();
     }
 }
 
 impl Queue {
-    /// Waits until the reactor's descriptor is readable: level-triggered, as with epoll. A timeout below [`SOON`]
-    /// ends the wait at once, and advances the clock.
+    /// Waits until an event is queued, or the waker is woken. A timeout below [`SOON`] ends the wait at once, and
+    /// advances the clock.
     fn await_readable(&self, timeout: Option<Duration>) -> MutexGuard<'_, State> {
         let mut state = self.state();
         while !state.is_readable() {
@@ -151,13 +152,13 @@ impl Queue {
 
 impl State {
     fn is_readable(&self) -> bool {
-        self.interrupted || !self.events.is_empty()
+        self.woken || !self.events.is_empty()
     }
 }
 
 /// What models call.
 #[cfg(test)]
-impl Interrupt {
+impl Waker {
     /// Queues an event of a socket.
     pub(super) fn report(&self, token: Token, events: Events) {
         let mut state = self.0.state();
@@ -184,7 +185,7 @@ impl Interrupt {
         self.0.state().is_readable()
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.0.state().interrupts
+    pub(super) fn wake_count(&self) -> usize {
+        self.0.state().wakes
     }
 }

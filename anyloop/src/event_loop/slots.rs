@@ -12,11 +12,11 @@ pub(super) struct Slots<K: LoopTypes> {
 
 /// A slot for a source: 32 bytes.
 struct Slot<K: LoopTypes> {
-    /// Absent while a thread runs it.
+    /// Absent while a thread runs it, and in a slot that is reserved or free.
     source: Option<Box<K::DynSource>>,
-    /// Its deadline.
+    /// The deadline of the source.
     links: Links,
-    /// How often the slot was used before. A token of another generation is stale.
+    /// The number of times that the slot was used before; it wraps around. A token of another generation is stale.
     generation: u16,
     events: Events,
     status: Status,
@@ -49,7 +49,7 @@ enum Strand {
     /// A thread runs it.
     Running,
     /// A thread runs it, and there were events since.
-    RunningNotified,
+    RunningWithEvents,
 }
 
 impl<K: LoopTypes> Slots<K> {
@@ -81,24 +81,24 @@ impl<K: LoopTypes> Slots<K> {
 
     /// Adds events to a source. Returns whether the source becomes ready, and must be queued.
     #[inline]
-    pub(super) fn notify(&mut self, token: Token, events: Events) -> bool {
+    pub(super) fn add_events(&mut self, token: Token, events: Events) -> bool {
         let Some(slot) = self.all.get_mut(token.index as usize) else { return false };
         if slot.generation != token.generation || slot.status.strand() == Strand::Free {
             return false;
         }
         slot.events |= events;
-        slot.notify()
+        slot.become_ready()
     }
 
     /// Adds events to the source in this slot. Returns whether the source becomes ready, and must be queued.
-    pub(super) fn notify_slot(&mut self, index: u32, events: Events) -> bool {
+    pub(super) fn add_events_to_slot(&mut self, index: u32, events: Events) -> bool {
         let generation = self.all[index as usize].generation;
-        self.notify(Token { index, generation }, events)
+        self.add_events(Token { index, generation }, events)
     }
 
     /// Removes events of the source in this slot.
     #[cfg(unix)]
-    pub(super) fn forget(&mut self, index: u32, events: Events) {
+    pub(super) fn clear_events(&mut self, index: u32, events: Events) {
         let pending = &mut self.all[index as usize].events;
         *pending = pending.without(events);
     }
@@ -165,9 +165,9 @@ impl<K: LoopTypes> Slots<K> {
         let slot = &mut self.all[index as usize];
         slot.source = Some(source);
         slot.events |= unconsumed;
-        let notified = slot.status.strand() == Strand::RunningNotified;
-        slot.status.set_strand(if notified || again { Strand::Queued } else { Strand::Idle });
-        notified || again
+        let has_events = slot.status.strand() == Strand::RunningWithEvents;
+        slot.status.set_strand(if has_events || again { Strand::Queued } else { Strand::Idle });
+        has_events || again
     }
 
     /// Frees the slot of a source that is over. The deadline must have been removed.
@@ -195,7 +195,7 @@ impl Status {
             2 => Strand::Queued,
             3 => Strand::AfterPoll,
             4 => Strand::Running,
-            _ => Strand::RunningNotified,
+            _ => Strand::RunningWithEvents,
         }
     }
 
@@ -215,14 +215,15 @@ impl Status {
 }
 
 impl<K: LoopTypes> Slot<K> {
-    fn notify(&mut self) -> bool {
+    /// Notes new events. Returns whether the source must be queued.
+    fn become_ready(&mut self) -> bool {
         match self.status.strand() {
             Strand::Idle => {
                 self.status.set_strand(Strand::Queued);
                 return true;
             }
-            Strand::Running => self.status.set_strand(Strand::RunningNotified),
-            Strand::Free | Strand::Queued | Strand::AfterPoll | Strand::RunningNotified => {}
+            Strand::Running => self.status.set_strand(Strand::RunningWithEvents),
+            Strand::Free | Strand::Queued | Strand::AfterPoll | Strand::RunningWithEvents => {}
         }
         false
     }
@@ -241,8 +242,8 @@ mod tests {
 
     #[test]
     fn a_status_keeps_its_strand_and_its_entries() {
-        use Strand::{AfterPoll, Free, Idle, Queued, Running, RunningNotified};
-        for strand in [Free, Idle, Queued, AfterPoll, Running, RunningNotified] {
+        use Strand::{AfterPoll, Free, Idle, Queued, Running, RunningWithEvents};
+        for strand in [Free, Idle, Queued, AfterPoll, Running, RunningWithEvents] {
             let mut status = Status(Free as u8);
             assert!(status.mark_entry(QueueEntry::Woken));
             status.set_strand(strand);

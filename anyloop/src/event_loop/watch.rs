@@ -73,8 +73,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Ends the watch: the loop drops the descriptor and the function. At most one call follows, in a thread that
-    /// had just checked. A call that is under way is the last one.
+    /// Ends the watch: the loop drops the descriptor and the function. A call that is under way is the last one. If
+    /// another thread was about to call, one more call may begin.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
         self.control.wake(self.token);
@@ -87,7 +87,7 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// Watches a descriptor. `make` returns what the loop runs: the descriptor with its function.
+/// Begins to watch a descriptor. `make` returns the source: the descriptor with its function.
 pub(super) fn begin<K: Kind, S: AsFd>(
     engine: &Engine<K>,
     mut descriptor: S,
@@ -96,7 +96,7 @@ pub(super) fn begin<K: Kind, S: AsFd>(
 ) -> io::Result<Watch> {
     let cancelled = Arc::<AtomicBool>::default();
     let token = engine.insert(|token| {
-        engine.registry().add(&mut descriptor, token, mode.interest())?;
+        engine.registry().register(&mut descriptor, token, mode.interest())?;
         Ok::<_, io::Error>(make(descriptor, cancelled.clone()))
     })?;
     Ok(Watch { control: engine.control().clone(), token, cancelled })
@@ -124,7 +124,7 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         let registry = turn.engine.registry();
         if self.cancelled.load(Ordering::Acquire) {
-            let _ = registry.remove(&mut self.descriptor);
+            let _ = registry.deregister(&mut self.descriptor);
             return Next::Done;
         }
         let events = turn.state.events;
@@ -134,19 +134,20 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
             closed: events.contains(Events::CLOSED),
         };
         if readiness.readable || readiness.writable || readiness.closed {
-            if !turn.buffers.stream.budget.try_spend() {
+            if !turn.buffers.connection.budget.try_spend() {
                 turn.state.unconsumed = events;
                 return Next::Again;
             }
             if (self.f)(&mut self.descriptor, readiness).is_break() {
-                let _ = registry.remove(&mut self.descriptor);
+                let _ = registry.deregister(&mut self.descriptor);
                 return Next::Done;
             }
         }
         // The registration is renewed, so that events that are still present are reported again, also after a panic.
         // Events that came meanwhile may be outdated.
-        turn.engine.forget(turn.state.token, Events::READABLE | Events::WRITABLE | Events::CLOSED);
-        match registry.renew(&mut self.descriptor, turn.state.token, self.mode.interest()) {
+        turn.engine
+            .clear_events(turn.state.token, Events::READABLE | Events::WRITABLE | Events::CLOSED);
+        match registry.reregister(&mut self.descriptor, turn.state.token, self.mode.interest()) {
             Ok(()) => Next::Wait,
             Err(_) => Next::Done, // the function has closed the descriptor
         }

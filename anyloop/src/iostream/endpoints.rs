@@ -1,18 +1,32 @@
 //! Servers and clients, and their connections.
 
-use std::fmt;
 use std::sync::Arc;
 
 use anyloop_proto::handshake::{RequestError, Target};
 
 use super::outputs::Outputs;
-use super::{Connection, WakeFlag, plain};
-use crate::endpoint::{self, ClientConfig, HandlerFactory, Handlers, LocalHandlers};
+use super::{Connection, ConnectionWaker, plain};
+use crate::endpoint::{
+    self, ClientConfig, ClientCore, HandlerFactory, Handlers, LocalHandlers, ServerConfig,
+    ServerCore,
+};
 use crate::threading::{Local, Threads};
 
-/// The transport whose bytes the program moves, with the initial settings of all connections of an endpoint.
-///
-/// See [`Connection`].
+/// The initial settings of all connections of an endpoint.
+pub(super) struct EndpointSettings<K: Outputs> {
+    pub(super) secure: bool,
+    pub(super) remote_endpoint: String,
+    pub(super) clock: Arc<K::Clock>,
+}
+
+/// A server whose connections the program drives by hand. They get their handlers from `F`. The example of the
+/// [module](super) has one.
+pub struct Server<F: HandlerFactory = Handlers, K: Outputs = Threads> {
+    core: Arc<ServerCore<F>>,
+    pub(super) settings: EndpointSettings<K>,
+}
+
+/// A client whose connections the program drives by hand. They get their handlers from `F`.
 ///
 /// ```
 /// # use anyloop::iostream::Client;
@@ -25,24 +39,19 @@ use crate::threading::{Local, Threads};
 /// let connection = client.connection(&"wss://localhost/".parse()?)?;
 /// connection.register_output(std::io::sink());
 /// connection.start()?; // without `secure` it would fail, and send nothing
-/// assert!(!connection.is_over());
+/// assert!(!connection.has_ended());
 /// let timeout = connection.next_timeout().expect("the response must come in time");
 /// assert_eq!(timeout - Instant::from_nanos(17), std::time::Duration::from_secs(5));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct IoStream<K: Outputs = Threads> {
-    pub(super) secure: bool,
-    pub(super) remote_endpoint: String,
-    pub(super) clock: Arc<K::Clock>,
+pub struct Client<F: HandlerFactory = Handlers, K: Outputs = Threads> {
+    core: Arc<ClientCore<F>>,
+    pub(super) settings: EndpointSettings<K>,
 }
 
-/// A server whose connections the program drives by hand.
-pub type Server<F = Handlers> = endpoint::Server<IoStream, F>;
-
-/// A client whose connections the program drives by hand.
-pub type Client<F = Handlers> = endpoint::Client<IoStream, F>;
-
 /// A server whose connections stay on one thread: outputs, handlers and the clock need not be [`Send`].
+///
+/// It has all methods of [`Server`], some by dereferencing to it.
 ///
 /// ```
 /// use anyloop::iostream::LocalServer;
@@ -65,37 +74,70 @@ pub type Client<F = Handlers> = endpoint::Client<IoStream, F>;
 /// assert_eq!(*output.borrow(), b"\x81\x02hi");
 /// # Ok::<(), anyloop::iostream::CallError>(())
 /// ```
-pub type LocalServer<F = LocalHandlers> = endpoint::Server<IoStream<Local>, F>;
+pub struct LocalServer<F: HandlerFactory = LocalHandlers> {
+    pub(super) server: Server<F, Local>,
+}
 
 /// A client whose connections stay on one thread: outputs, handlers and the clock need not be [`Send`].
-pub type LocalClient<F = LocalHandlers> = endpoint::Client<IoStream<Local>, F>;
+///
+/// It has all methods of [`Client`], some by dereferencing to it.
+pub struct LocalClient<F: HandlerFactory = LocalHandlers> {
+    pub(super) client: Client<F, Local>,
+}
 
-/// The initial settings of all connections of an endpoint.
+endpoint::server_methods!(Server, K: Outputs);
+endpoint::client_methods!(Client, K: Outputs);
+endpoint::server_methods!(LocalServer);
+endpoint::client_methods!(LocalClient);
+#[cfg(feature = "tls-core")]
+endpoint::over_tls!(Server, Client, K: Outputs);
+endpoint::local_endpoint!(LocalServer.server: Server);
+endpoint::local_endpoint!(LocalClient.client: Client);
+endpoint::constructors!(Server, ServerConfig, Handlers, "server");
+endpoint::constructors!(Client, ClientConfig, Handlers, "client");
+endpoint::constructors!(LocalServer, ServerConfig, LocalHandlers, "server");
+endpoint::constructors!(LocalClient, ClientConfig, LocalHandlers, "client");
+
+impl<F: HandlerFactory> LocalServer<F> {
+    fn of(config: ServerConfig, factory: F) -> Self {
+        Self { server: Server::of(config, factory) }
+    }
+}
+
+impl<F: HandlerFactory> LocalClient<F> {
+    fn of(config: ClientConfig, factory: F) -> Self {
+        Self { client: Client::of(config, factory) }
+    }
+}
+
+/// What applies to connections made afterwards.
 macro_rules! setters {
-    ($endpoint:ident) => {
-        impl<K: Outputs, F: HandlerFactory> endpoint::$endpoint<IoStream<K>, F> {
+    ($endpoint:ident $(, $kind:ident: $kinds:ident)?) => {
+        impl<F: HandlerFactory $(, $kind: $kinds)?> $endpoint<F $(, $kind)?> {
             /// Whether the bytes are confidential: a pipe to a child process, or TLS around them. Otherwise a client of
             /// a `wss` URI fails, and sends nothing. By default false. Applies to connections made afterwards.
             pub fn set_secure(&mut self, secure: bool) -> &mut Self {
-                self.backend.secure = secure;
+                self.settings.secure = secure;
                 self
             }
 
             /// The name of the peer, for logs. By default "iostream transport". Applies to connections made
             /// afterwards.
             pub fn set_remote_endpoint(&mut self, name: impl Into<String>) -> &mut Self {
-                self.backend.remote_endpoint = name.into();
+                self.settings.remote_endpoint = name.into();
                 self
             }
         }
     };
 }
 
-setters!(Server);
-setters!(Client);
+setters!(Server, K: Outputs);
+setters!(Client, K: Outputs);
+setters!(LocalServer);
+setters!(LocalClient);
 
-impl<K: Outputs> IoStream<K> {
-    pub(super) fn new() -> Self {
+impl<K: Outputs> Default for EndpointSettings<K> {
+    fn default() -> Self {
         Self {
             secure: false,
             remote_endpoint: "iostream transport".to_string(),
@@ -104,42 +146,35 @@ impl<K: Outputs> IoStream<K> {
     }
 }
 
-impl Default for IoStream {
-    fn default() -> Self {
-        Self::new()
+impl<F: HandlerFactory, K: Outputs> Server<F, K> {
+    fn of(config: ServerConfig, factory: F) -> Self {
+        Self { core: ServerCore::new(config, factory), settings: EndpointSettings::default() }
     }
-}
 
-impl<K: Outputs> fmt::Debug for IoStream<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IoStream")
-            .field("secure", &self.secure)
-            .field("remote_endpoint", &self.remote_endpoint)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<K: Outputs, F: HandlerFactory> endpoint::Server<IoStream<K>, F> {
     /// The server's end of a byte stream that begins now.
     #[must_use]
     pub fn connection(&self) -> Connection<F::Handler, K> {
-        self.connection_with(self.core().make_handler())
+        self.connection_with(self.core.make_handler())
     }
 
     /// The same with a handler of its own.
     #[must_use]
     pub fn connection_with(&self, handler: F::Handler) -> Connection<F::Handler, K> {
-        let wake_flag = Arc::new(WakeFlag::default());
-        let now = (self.backend.clock)();
-        let driver = self.driver_with(handler, &wake_flag.clone().into(), now);
-        let connection = Connection::new(plain(driver), &self.backend, wake_flag);
+        let waker = Arc::new(ConnectionWaker::default());
+        let now = (self.settings.clock)();
+        let driver = self.driver_with(handler, &waker.clone().into(), now);
+        let connection = Connection::new(plain(driver), &self.settings, waker);
         // It has no output yet, but a deadline. No other thread has access to it yet.
         let _ = connection.start();
         connection
     }
 }
 
-impl<K: Outputs, F: HandlerFactory> endpoint::Client<IoStream<K>, F> {
+impl<F: HandlerFactory, K: Outputs> Client<F, K> {
+    fn of(config: ClientConfig, factory: F) -> Self {
+        Self { core: ClientCore::new(config, factory), settings: EndpointSettings::default() }
+    }
+
     /// The client's end of a byte stream to `target` that begins now. It sends its request when it is
     /// [started](Connection::start).
     ///
@@ -147,7 +182,7 @@ impl<K: Outputs, F: HandlerFactory> endpoint::Client<IoStream<K>, F> {
     ///
     /// The options would make an invalid request.
     pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler, K>, RequestError> {
-        self.connection_with(self.core().make_handler(), target)
+        self.connection_with(self.core.make_handler(), target)
     }
 
     /// The same with another configuration for this connection: `change` gets that of the client.
@@ -174,10 +209,10 @@ impl<K: Outputs, F: HandlerFactory> endpoint::Client<IoStream<K>, F> {
         target: &Target,
         change: impl FnOnce(ClientConfig) -> ClientConfig,
     ) -> Result<Connection<F::Handler, K>, RequestError> {
-        let wake_flag = Arc::new(WakeFlag::default());
-        let now = (self.backend.clock)();
-        let driver = self.driver_configured(change, target, &wake_flag.clone().into(), now)?;
-        Ok(Connection::new(plain(driver), &self.backend, wake_flag))
+        let waker = Arc::new(ConnectionWaker::default());
+        let now = (self.settings.clock)();
+        let driver = self.driver_configured(change, target, &waker.clone().into(), now)?;
+        Ok(Connection::new(plain(driver), &self.settings, waker))
     }
 
     /// The same with a handler of its own.
@@ -190,9 +225,9 @@ impl<K: Outputs, F: HandlerFactory> endpoint::Client<IoStream<K>, F> {
         handler: F::Handler,
         target: &Target,
     ) -> Result<Connection<F::Handler, K>, RequestError> {
-        let wake_flag = Arc::new(WakeFlag::default());
-        let now = (self.backend.clock)();
-        let driver = self.driver_with(handler, target, &wake_flag.clone().into(), now)?;
-        Ok(Connection::new(plain(driver), &self.backend, wake_flag))
+        let waker = Arc::new(ConnectionWaker::default());
+        let now = (self.settings.clock)();
+        let driver = self.driver_with(handler, target, &waker.clone().into(), now)?;
+        Ok(Connection::new(plain(driver), &self.settings, waker))
     }
 }

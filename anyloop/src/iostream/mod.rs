@@ -27,9 +27,9 @@
 //! ```
 
 mod endpoints;
+mod output_transport;
 mod outputs;
 mod setters;
-mod stream;
 #[cfg(feature = "tls-core")]
 mod tls;
 
@@ -47,14 +47,15 @@ use crate::endpoint::{Handle, Handler, LocalHandlers, Session};
 use crate::stream::{Buffers, Driver};
 use crate::threading::{Local, Threads};
 
-pub use endpoints::{Client, IoStream, LocalClient, LocalServer, Server};
+use endpoints::EndpointSettings;
+pub use endpoints::{Client, LocalClient, LocalServer, Server};
+use output_transport::{Output, OutputTransport, Settings, lock_settings};
 use outputs::Outputs;
-use stream::{Output, Stream, StreamState, lock_stream_state};
 
-/// The most bytes that [`Connection::read_some`] and [`Connection::read_from`] take in one call.
-pub const CHUNK: usize = 16 * 1024;
+/// The most bytes that [`Connection::read_some`] and [`Connection::read_from`] take in one call: 16 KiB.
+pub const MAX_READ: usize = 16 * 1024;
 
-/// The most bytes that a connection keeps for messages that arrive in parts.
+/// The most bytes that a connection keeps for messages that span several reads or frames.
 const POOL: usize = 1 << 20;
 
 /// A connection whose bytes the program moves. Clones are the same connection.
@@ -67,16 +68,17 @@ const POOL: usize = 1 << 20;
 /// | the peer has ended its direction | [`eof`](Self::eof) |
 /// | the stream has failed | [`fatal_error`](Self::fatal_error) |
 /// | the time of [`next_timeout`](Self::next_timeout) has come | [`handle_timeout`](Self::handle_timeout) |
-/// | the output takes more | [`drive`](Self::drive) |
+/// | the output is writable again | [`drive`](Self::drive) |
 ///
 /// These calls run handlers, and write what the handlers send before they return. The output is a writer, a write
 /// handler, a vectored write handler, or [collected](Self::collect_output): whichever was set last.
 ///
 /// From other threads, use a [`handle`](Self::handle). It queues its command and calls the wake function; then the
-/// thread of the connection calls [`drive`](Self::drive). Only one call can be under way at a time. A call from one of
-/// the connection's own handlers, or from a second thread, is refused with [`CallError::Busy`], and takes nothing.
+/// thread of the connection calls [`drive`](Self::drive). Calls that report events need exclusive access: one made
+/// during another call, from a handler or from a second thread, returns [`CallError::Busy`] and takes nothing.
 ///
-/// The output is [`Send`], so that the connection may change threads with it. That of a [`LocalConnection`] need not.
+/// The output must be [`Send`], since the connection may be used from any thread. The output of a [`LocalConnection`]
+/// need not be. `K` is the difference: [`Threads`] or [`Local`].
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -91,7 +93,7 @@ const POOL: usize = 1 << 20;
 /// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
 /// let recorded = [REQUEST, b"\x81\x82\0\0\0\0hi"].concat();
 /// let mut reader = &recorded[..]; // or a socket, a pipe, a file
-/// while !connection.is_over() {
+/// while !connection.has_ended() {
 ///     connection.read_from(&mut reader)?; // the end of the input is reported, too
 /// }
 /// assert!(at_client.try_recv()?.ends_with(b"\r\n\r\n\x81\x02hi"));
@@ -106,19 +108,19 @@ pub type LocalConnection<H = LocalHandlers> = Connection<H, Local>;
 
 struct Shared<H: Handler, K: Outputs> {
     core: Mutex<Core<H, K>>,
-    stream_state: Arc<Mutex<StreamState<K>>>,
+    settings: Arc<Mutex<Settings<K>>>,
     handle: Handle<H>,
-    wake_flag: Arc<WakeFlag>,
+    waker: Arc<ConnectionWaker>,
     clock: Arc<K::Clock>,
 }
 
 struct Core<H: Handler, K: Outputs> {
     driver: Driver<Protocol<H>>,
-    stream: Stream<K>,
+    transport: OutputTransport<K>,
     buffers: Buffers,
     chunk: Vec<u8>,
-    /// Bytes that were read from a reader and could not be taken.
-    left: Vec<u8>,
+    /// Input that could not be taken yet, from `read_from` or `upgrade`.
+    unread: Vec<u8>,
 }
 
 #[cfg(feature = "tls-core")]
@@ -134,21 +136,21 @@ fn plain<H: Handler>(driver: Driver<Session<H>>) -> Driver<Protocol<H>> {
     driver
 }
 
-/// The waker of the connection: handles wake it.
+/// Sets `woken` and calls the program's wake function.
 #[derive(Default)]
-struct WakeFlag {
+struct ConnectionWaker {
     on_wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
     woken: AtomicBool,
 }
 
-impl Wake for WakeFlag {
+impl Wake for ConnectionWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.woken.store(true, Ordering::Release);
-        // Called without the lock, since it may set another function.
+        // Called without the lock, since the program's function may call `set_wake`.
         let on_wake = self.on_wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(on_wake) = on_wake {
             on_wake();
@@ -176,10 +178,10 @@ impl Wake for WakeFlag {
 pub enum CallError {
     /// Another call is under way: this one comes from a handler of the connection, or from a second thread. Nothing was
     /// taken.
-    #[error("the connection is at work already")]
+    #[error("another call of this connection is under way; nothing was taken")]
     Busy,
     /// There is output to write, and no destination was set. The output waits until one is set.
-    #[error("no output is set: register a writer or a write handler")]
+    #[error("no output is set: register a writer, set a write handler, or collect the output")]
     NoOutput,
     /// Reading from the program's reader failed. This was not reported to the connection.
     #[error("cannot read the input")]
@@ -189,44 +191,46 @@ pub enum CallError {
 impl<H: Handler, K: Outputs> Connection<H, K> {
     fn new(
         mut driver: Driver<Protocol<H>>,
-        endpoint: &IoStream<K>,
-        wake_flag: Arc<WakeFlag>,
+        initial: &EndpointSettings<K>,
+        waker: Arc<ConnectionWaker>,
     ) -> Self {
-        let stream_state = Arc::new(Mutex::new(StreamState::new(endpoint)));
+        let settings = Arc::new(Mutex::new(Settings::new(initial)));
         let handle = driver.handle();
-        let (stream, buffers) = (Stream::new(stream_state.clone()), Buffers::new(POOL));
+        let (transport, buffers) = (OutputTransport::new(settings.clone()), Buffers::new(POOL));
         let core =
-            Mutex::new(Core { driver, stream, buffers, chunk: Vec::new(), left: Vec::new() });
-        let clock = endpoint.clock.clone();
-        Self { shared: Arc::new(Shared { core, stream_state, handle, wake_flag, clock }) }
+            Mutex::new(Core { driver, transport, buffers, chunk: Vec::new(), unread: Vec::new() });
+        let clock = initial.clock.clone();
+        Self { shared: Arc::new(Shared { core, settings, handle, waker, clock }) }
     }
 
     // Input.
 
-    /// Starts the connection: a client sends its request, and the handshake timeout begins. A server's end is started
-    /// when it is created.
+    /// Starts the connection: a client sends its request, and the handshake timeout begins. A server's connection is
+    /// started by [`Server::connection`].
     ///
     /// # Errors
     ///
     /// [`CallError::Busy`]; [`CallError::NoOutput`]: the request is sent when an output is set.
     pub fn start(&self) -> Result<(), CallError> {
-        self.work(|core, now| core.driver.start(&mut core.stream, &mut core.buffers, now))
+        self.with_core(|core, now| core.driver.start(&mut core.transport, &mut core.buffers, now))
     }
 
-    /// Takes a copy of received bytes, at most [`CHUNK`] of them. Returns the number of bytes that were taken: fewer if
-    /// there are more than a chunk, reading is paused, an answer is awaited, or the connection has ended.
+    /// Takes a copy of received bytes, at most [`MAX_READ`] of them. Returns the number of bytes that were taken: fewer
+    /// if there are more, reading is paused, an answer is awaited, or the connection is closing. If nothing is taken
+    /// although [`wants_input`](Self::wants_input) is true, input is discarded (after the peer's Close, a failure, or a
+    /// response to plain HTTP): drop the rest.
     ///
     /// # Errors
     ///
     /// [`CallError::Busy`]: nothing was taken. [`CallError::NoOutput`]: nothing was taken.
     pub fn read_some(&self, bytes: &[u8]) -> Result<usize, CallError> {
         self.ready_to_read()?;
-        self.work(|core, now| {
-            if !core.feed_left(now) {
+        self.with_core(|core, now| {
+            if !core.resume_and_feed(now) {
                 return 0;
             }
             core.chunk.clear();
-            core.chunk.extend_from_slice(&bytes[..bytes.len().min(CHUNK)]);
+            core.chunk.extend_from_slice(&bytes[..bytes.len().min(MAX_READ)]);
             core.feed_chunk(now)
         })
     }
@@ -238,17 +242,17 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     /// As [`read_some`](Self::read_some).
     pub fn read_some_mut(&self, bytes: &mut [u8]) -> Result<usize, CallError> {
         self.ready_to_read()?;
-        self.work(|core, now| {
-            if !core.feed_left(now) {
+        self.with_core(|core, now| {
+            if !core.resume_and_feed(now) {
                 return 0;
             }
-            let Core { driver, stream, buffers, .. } = core;
-            driver.receive_some(stream, buffers, bytes, now)
+            let Core { driver, transport, buffers, .. } = core;
+            driver.receive_some(transport, buffers, bytes, now)
         })
     }
 
-    /// Takes received bytes until all are taken, reading is paused, an answer is awaited, or the connection has ended.
-    /// Returns the number of bytes that were taken.
+    /// As [`read_some`](Self::read_some), without a limit: takes received bytes until all are taken, or one of its
+    /// other conditions holds. Returns the number of bytes that were taken.
     ///
     /// # Errors
     ///
@@ -276,12 +280,12 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     /// As [`read_some`](Self::read_some), and [`CallError::Read`]; interrupted reads are tried again.
     pub fn read_from(&self, reader: &mut impl Read) -> Result<usize, CallError> {
         self.ready_to_read()?;
-        self.work(|core, now| {
+        self.with_core(|core, now| {
             let discards = core.driver.discards_input() && !core.driver.is_closed();
-            if !core.feed_left(now) || !core.driver.wants_input() {
+            if !core.resume_and_feed(now) || !core.driver.wants_input() {
                 return Ok(0);
             }
-            core.chunk.resize(CHUNK, 0);
+            core.chunk.resize(MAX_READ, 0);
             let n = loop {
                 match reader.read(&mut core.chunk) {
                     Ok(n) => break n,
@@ -294,24 +298,26 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
             };
             core.chunk.truncate(n);
             if n == 0 {
-                let Core { driver, stream, buffers, .. } = core;
-                driver.handle_eof(stream, buffers, now);
+                let Core { driver, transport, buffers, .. } = core;
+                driver.handle_eof(transport, buffers, now);
             } else if !discards {
                 let taken = core.feed_chunk(now);
-                core.left.extend_from_slice(&core.chunk[taken..]);
+                core.unread.extend_from_slice(&core.chunk[taken..]);
             }
             Ok(n)
         })?
     }
 
-    /// Reports that the peer has ended its direction of the stream. Input that is unread because of a pause is dropped:
-    /// resume first to receive it.
+    /// Reports that the peer has ended its direction of the stream. Input that a pause has left unread is dropped:
+    /// resume first to receive it. Over TLS, what is decrypted already is received first when reading resumes.
     ///
     /// # Errors
     ///
     /// [`CallError::Busy`], [`CallError::NoOutput`].
     pub fn eof(&self) -> Result<(), CallError> {
-        self.work(|core, now| core.driver.handle_eof(&mut core.stream, &mut core.buffers, now))
+        self.with_core(|core, now| {
+            core.driver.handle_eof(&mut core.transport, &mut core.buffers, now)
+        })
     }
 
     /// Reports that the stream has failed.
@@ -321,44 +327,44 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     /// [`CallError::Busy`].
     pub fn fatal_error(&self) -> Result<(), CallError> {
         let error = TransportError::Other;
-        self.work(|core, now| {
-            core.driver.handle_error(&mut core.stream, &mut core.buffers, error, now);
+        self.with_core(|core, now| {
+            core.driver.handle_error(&mut core.transport, &mut core.buffers, error, now);
         })
     }
 
     /// The time to call [`handle_timeout`](Self::handle_timeout), by the endpoint's clock; `None` if there is no
-    /// deadline. Also `None` within a handler.
+    /// deadline, or while another call is under way (from a handler or another thread).
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         let core = self.lock().ok()?;
         core.driver.next_timeout().into_iter().chain(core.buffers.next_trim()).min()
     }
 
-    /// Handles what is due, and frees memory for messages in parts that is not used any more. A call before anything is
-    /// due does nothing.
+    /// Handles what is due, and frees unused memory for messages that span several reads or frames. A call before
+    /// anything is due does nothing.
     ///
     /// # Errors
     ///
     /// [`CallError::Busy`], [`CallError::NoOutput`].
     pub fn handle_timeout(&self) -> Result<(), CallError> {
-        self.work(|core, now| {
-            core.driver.handle_timeout(&mut core.stream, &mut core.buffers, now);
+        self.with_core(|core, now| {
+            core.driver.handle_timeout(&mut core.transport, &mut core.buffers, now);
         })
     }
 
     /// Runs the commands of [handles](Self::handle), writes the send buffer as far as the output takes it, and takes
-    /// bytes that an earlier [`read_from`](Self::read_from) has kept.
+    /// bytes that an earlier [`read_from`](Self::read_from) or [`upgrade`](Self::upgrade) has kept.
     ///
     /// # Errors
     ///
     /// [`CallError::Busy`], [`CallError::NoOutput`].
     pub fn drive(&self) -> Result<(), CallError> {
-        self.work(|core, now| {
-            self.shared.wake_flag.woken.store(false, Ordering::Release);
-            let Core { driver, stream, buffers, .. } = core;
-            driver.handle_wake(stream, buffers, now);
-            stream.flush();
-            driver.handle_writable(stream, buffers, now);
+        self.with_core(|core, now| {
+            self.shared.waker.woken.store(false, Ordering::Release);
+            let Core { driver, transport, buffers, .. } = core;
+            driver.handle_wake(transport, buffers, now);
+            transport.flush();
+            driver.handle_writable(transport, buffers, now);
         })
     }
 
@@ -373,13 +379,13 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     /// Whether there is [collected](Self::collect_output) output to take.
     #[must_use]
     pub fn wants_output(&self) -> bool {
-        !self.stream_state().collected.is_empty()
+        !self.settings().collected.is_empty()
     }
 
-    /// Appends the [collected](Self::collect_output) output to `bytes`. Returns how many bytes that is. What handlers
-    /// send in this call, and the rest of the body of a response, wait for the next one: take output as long as there
-    /// [is some](Self::wants_output). Until it is taken, more than 64 KiB count as waiting for a slow peer. A
-    /// connection that [is over](Self::is_over) may have output left, such as its Close.
+    /// Appends the [collected](Self::collect_output) output to `bytes`. Returns how many bytes that is. Output of
+    /// handlers that this call runs, and further bytes of a body, may be left for the next call: repeat while
+    /// [`wants_output`](Self::wants_output). At most 64 KiB are collected; the rest is in the send buffer and counts
+    /// against its limits. A connection that [has ended](Self::has_ended) may have output left, such as its Close.
     ///
     /// ```
     /// use anyloop::iostream::{Client, Server};
@@ -412,19 +418,19 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     /// [`CallError::Busy`].
     pub fn take_output(&self, bytes: &mut Vec<u8>) -> Result<usize, CallError> {
         let before = bytes.len();
-        self.work(|core, now| {
-            let Core { driver, stream, buffers, .. } = core;
+        self.with_core(|core, now| {
+            let Core { driver, transport, buffers, .. } = core;
             // Otherwise a handler that sends whenever it can would keep this from returning.
-            let due = stream.collected() + self.shared.handle.buffered_amount();
-            while bytes.len() - before < due && stream.take_collected(bytes) {
-                driver.handle_writable(stream, buffers, now);
+            let due = transport.collected() + self.shared.handle.buffered_amount();
+            while bytes.len() - before < due && transport.take_collected(bytes) {
+                driver.handle_writable(transport, buffers, now);
             }
         })?;
         Ok(bytes.len() - before)
     }
 
-    /// Feeds the request that another HTTP server has read, of which `request` is the head, and then what came
-    /// behind it. What cannot be taken yet is kept.
+    /// Takes over a connection from another HTTP server: `request` is the head that the server has parsed, and
+    /// `received` the bytes that it has read after it. What cannot be taken yet is kept.
     ///
     /// # Errors
     ///
@@ -433,37 +439,38 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         self.ready_to_read()?;
         let mut bytes = request_head(request);
         bytes.extend_from_slice(received);
-        self.work(|core, _| core.left.append(&mut bytes))
+        self.with_core(|core, _| core.unread.append(&mut bytes))
     }
 
-    /// Calls `f`, on any thread, when a handle has queued a command, so that the program calls [`drive`](Self::drive).
-    /// If there is a command already, `f` is called at once.
+    /// Calls `f`, on any thread, when [`drive`](Self::drive) must be called: see [`wants_drive`](Self::wants_drive). If
+    /// that is so already, `f` is called at once.
     pub fn set_wake(&self, f: impl Fn() + Send + Sync + 'static) {
-        let wake_flag = &self.shared.wake_flag;
+        let waker = &self.shared.waker;
         let f: Arc<dyn Fn() + Send + Sync> = Arc::new(f);
-        let mut on_wake = wake_flag.on_wake.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut on_wake = waker.on_wake.lock().unwrap_or_else(PoisonError::into_inner);
         let replaced = on_wake.replace(f.clone());
         drop(on_wake);
-        drop(replaced); // program code, so not under the lock
+        drop(replaced); // application code, so not under the lock
         if self.wants_drive() {
             f();
         }
     }
 
-    /// Whether a handle has queued a command since the last call of [`drive`](Self::drive).
+    /// Whether [`drive`](Self::drive) must be called: a handle or a body writer has something to do, or the output was
+    /// changed during a call.
     #[must_use]
     pub fn wants_drive(&self) -> bool {
-        self.shared.wake_flag.woken.load(Ordering::Acquire)
+        self.shared.waker.woken.load(Ordering::Acquire)
     }
 
-    /// Sets whether the bytes are confidential.
+    /// Sets whether the stream is secure (TLS, or a local pipe): a client of a `wss` URI needs that.
     pub fn set_secure(&self, secure: bool) {
-        self.stream_state().secure = secure;
+        self.settings().secure = secure;
     }
 
-    /// Sets the name of the peer.
+    /// Sets the name of the peer, for logs and [`Context::remote_endpoint`](crate::Context::remote_endpoint).
     pub fn set_remote_endpoint(&self, remote_endpoint: impl Into<String>) {
-        self.stream_state().remote_endpoint = remote_endpoint.into();
+        self.settings().remote_endpoint = remote_endpoint.into();
     }
 
     // Getters.
@@ -474,26 +481,29 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         self.shared.handle.clone()
     }
 
-    /// Whether input would be taken now. False within a handler.
+    /// Whether to read from the stream now: input would be taken, or is discarded until the peer ends the stream, which
+    /// must be reported by [`eof`](Self::eof). False while another call is under way (from a handler or another
+    /// thread).
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        self.lock().is_ok_and(|core| core.driver.takes_input())
+        self.lock().is_ok_and(|core| core.driver.wants_input())
     }
 
-    /// Whether the connection is over, and its handler was notified. False within a handler.
+    /// Whether the stream has ended, and the handler was notified: the state is [`State::Ended`]. False while another
+    /// call is under way (from a handler or another thread).
     #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.lock().is_ok_and(|core| core.driver.is_closed())
     }
 
-    /// The state of the connection; `None` within a handler, where
-    /// [`Context::state`](crate::endpoint::Context::state) returns it.
+    /// The state of the connection; `None` while another call is under way (from a handler or another thread). In a
+    /// handler, [`Context::state`](crate::endpoint::Context::state) returns it.
     #[must_use]
     pub fn state(&self) -> Option<State> {
         self.lock().ok().map(|core| core.driver.state())
     }
 
-    /// The statistics of the connection; `None` within a handler.
+    /// The statistics of the connection; `None` while another call is under way (from a handler or another thread).
     #[must_use]
     pub fn statistics(&self) -> Option<Statistics> {
         self.lock().ok().map(|core| core.driver.statistics())
@@ -505,20 +515,22 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         (self.shared.clock)()
     }
 
-    fn work<R>(&self, f: impl FnOnce(&mut Core<H, K>, Instant) -> R) -> Result<R, CallError> {
+    /// Calls `f` with the core, and then does what `f` has made possible.
+    fn with_core<R>(&self, f: impl FnOnce(&mut Core<H, K>, Instant) -> R) -> Result<R, CallError> {
         let mut core = self.lock()?;
         let result = f(&mut core, self.now());
-        core.feed_left(self.now()); // if reading was resumed
-        core.use_new_output(self.now());
-        core.buffers.trim(self.now());
-        core.check_output()?;
+        let now = self.now(); // handlers may have taken any time
+        core.resume_and_feed(now); // `f` may have resumed reading
+        core.use_new_output(now);
+        core.buffers.trim(now);
+        core.take_output_error()?;
         Ok(result)
     }
 
     /// Checks that there is an output, since input may have to be answered.
     fn ready_to_read(&self) -> Result<(), CallError> {
         let core = self.lock()?;
-        match self.stream_state().output {
+        match self.settings().output {
             Output::None if !core.driver.is_closed() => Err(CallError::NoOutput),
             _ => Ok(()),
         }
@@ -533,66 +545,67 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         }
     }
 
-    /// No program code runs under this lock.
-    fn stream_state(&self) -> MutexGuard<'_, StreamState<K>> {
-        lock_stream_state(&self.shared.stream_state)
+    /// No application code runs under this lock.
+    fn settings(&self) -> MutexGuard<'_, Settings<K>> {
+        lock_settings(&self.shared.settings)
     }
 
     fn set_output(&self, output: Output<K>) {
-        let mut stream_state = self.stream_state();
-        let replaced = std::mem::replace(&mut stream_state.output, output);
-        stream_state.output_is_new = true;
-        drop(stream_state);
-        drop(replaced); // program code, so not under the lock
+        let mut settings = self.settings();
+        let replaced = std::mem::replace(&mut settings.output, output);
+        settings.output_is_new = true;
+        drop(settings);
+        drop(replaced); // application code, so not under the lock
         match self.lock() {
             Ok(mut core) => {
-                core.stream.output_missing = false;
+                core.transport.output_missing = false;
                 core.use_new_output(self.now());
             }
             // The call that is under way may have checked for an output before.
-            Err(_) => self.shared.wake_flag.wake_by_ref(),
+            Err(_) => self.shared.waker.wake_by_ref(),
         }
     }
 }
 
 impl<H: Handler, K: Outputs> Core<H, K> {
     fn feed_chunk(&mut self, now: Instant) -> usize {
-        let Self { driver, stream, buffers, chunk, .. } = self;
-        driver.receive_some(stream, buffers, chunk, now)
+        let Self { driver, transport, buffers, chunk, .. } = self;
+        driver.receive_some(transport, buffers, chunk, now)
     }
 
-    /// Takes bytes that were kept. Returns whether none are kept now.
-    fn feed_left(&mut self, now: Instant) -> bool {
-        // TLS keeps what it has opened and the connection did not take.
+    /// Resumes what waits in the driver, and takes unread input. Returns whether none is left.
+    fn resume_and_feed(&mut self, now: Instant) -> bool {
+        // TLS keeps decrypted bytes that the connection has not taken.
         if self.driver.has_unread() && self.driver.wants_resume() {
-            self.driver.resume(&mut self.stream, &mut self.buffers, now);
+            self.driver.resume(&mut self.transport, &mut self.buffers, now);
         }
-        // The body of a response is sent in turns.
+        // A response's body stops after 1 MiB per call. Nothing else needs a turn here, so continue.
         while !self.driver.has_unread() && self.driver.wants_resume() {
-            self.driver.resume(&mut self.stream, &mut self.buffers, now);
+            self.driver.resume(&mut self.transport, &mut self.buffers, now);
         }
-        if !self.left.is_empty() {
-            let Self { driver, stream, buffers, left, .. } = self;
-            let taken = driver.receive_some(stream, buffers, left, now);
-            left.drain(..taken);
+        if !self.unread.is_empty() {
+            let Self { driver, transport, buffers, unread, .. } = self;
+            let taken = driver.receive_some(transport, buffers, unread, now);
+            unread.drain(..taken);
             if driver.discards_input() {
-                left.clear();
+                unread.clear();
             }
         }
-        self.left.is_empty()
+        self.unread.is_empty()
     }
 
     /// Writes the send buffer to an output that was set meanwhile.
     fn use_new_output(&mut self, now: Instant) {
-        let Self { driver, stream, buffers, .. } = self;
-        if std::mem::take(&mut stream.stream_state().output_is_new) {
-            stream.flush();
-            driver.handle_writable(stream, buffers, now);
+        let Self { driver, transport, buffers, .. } = self;
+        if std::mem::take(&mut transport.settings().output_is_new) {
+            transport.flush();
+            driver.handle_writable(transport, buffers, now);
         }
     }
 
-    fn check_output(&mut self) -> Result<(), CallError> {
-        match std::mem::take(&mut self.stream.output_missing) {
+    /// Returns an error if there was output to write, and nothing to write it to.
+    fn take_output_error(&mut self) -> Result<(), CallError> {
+        match std::mem::take(&mut self.transport.output_missing) {
             true => Err(CallError::NoOutput),
             false => Ok(()),
         }

@@ -1,45 +1,43 @@
-//! What the application sets, for each kind of threads.
+//! Setters that differ between [`Threads`] (values must be [`Send`]) and [`Local`].
 
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 
 use anyloop_proto::{Instant, Shutdown};
 
-use super::stream::Output;
-use super::{Connection, IoStream};
-use crate::endpoint::{
-    Client, ClientConfig, Handler, HandlerFactory, LocalHandlers, Server, ServerConfig,
-};
+use super::output_transport::Output;
+use super::{Client, Connection, LocalClient, LocalServer, Server};
+use crate::endpoint::{Handler, HandlerFactory};
 use crate::threading::{Local, Threads};
 
 /// The setters of the clock of an endpoint.
 macro_rules! clock {
-    ($endpoint:ident, $kind:ident $(, $($bound:ident),+)?) => {
-        impl<F: HandlerFactory> $endpoint<IoStream<$kind>, F> {
+    ($endpoint:ident, $($settings:ident).+ $(, $($bound:ident),+)?) => {
+        impl<F: HandlerFactory> $endpoint<F> {
             /// The clock of connections made afterwards. By default the system's monotonic clock.
             pub fn set_clock(
                 &mut self,
                 clock: impl Fn() -> Instant $($(+ $bound)+)? + 'static,
             ) -> &mut Self {
-                self.backend.clock = Arc::new(clock);
+                self.$($settings).+.clock = Arc::new(clock);
                 self
             }
         }
     };
 }
 
-clock!(Server, Threads, Send, Sync);
-clock!(Client, Threads, Send, Sync);
-clock!(Server, Local);
-clock!(Client, Local);
+clock!(Server, settings, Send, Sync);
+clock!(Client, settings, Send, Sync);
+clock!(LocalServer, server.settings);
+clock!(LocalClient, client.settings);
 
-/// The setters of the functions of a connection.
+/// Setters of a connection's output and shutdown handler.
 macro_rules! setters {
     ($kind:ident $(, $send:ident)?) => {
-        /// Where the output goes.
+        /// Setters of the output and of what ends the stream.
         impl<H: Handler> Connection<H, $kind> {
-            /// Writes to `output`, and flushes it after each batch. If it would block, the rest waits for
-            /// [`drive`](Self::drive).
+            /// Writes to `output`, and flushes it after each write of the connection. If it would block, the rest waits
+            /// for [`drive`](Self::drive).
             pub fn register_output(&self, output: impl Write $(+ $send)? + 'static) {
                 self.set_output(Output::Writer { writer: Box::new(output), unflushed: false });
             }
@@ -52,7 +50,7 @@ macro_rules! setters {
                 self.set_output(Output::<$kind>::Handler(Box::new(f)));
             }
 
-            /// Calls `f` with the buffers of each batch, in order. `f` takes all of them, or fails.
+            /// Calls `f` with the buffers of each write of the connection, in order. `f` takes all of them, or fails.
             pub fn set_vectored_write_handler(
                 &self,
                 f: impl FnMut(&[IoSlice<'_>]) -> io::Result<()> $(+ $send)? + 'static,
@@ -60,15 +58,15 @@ macro_rules! setters {
                 self.set_output(Output::<$kind>::Vectored(Box::new(f)));
             }
 
-            /// Calls `f` to end the stream, or one direction of it. For [`Shutdown::HalfClose`], `f` shuts down the
-            /// sending direction, and the program reports [`eof`](Self::eof) when the peer has ended its own; the
-            /// connection is over then, or at the close timeout.
+            /// Calls `f` to shut down the stream: with [`Shutdown::HalfClose`] and later [`Shutdown::Close`] or
+            /// [`Shutdown::Abort`], or with one of the latter alone. For `HalfClose`, shut down the sending direction
+            /// and go on reading; report [`eof`](Self::eof) when the peer closes. For the others, close the stream.
             ///
-            /// Without such a function the stream cannot be half-closed: the connection is over as soon as all output
-            /// is written. Close the stream when the connection [`is_over`](Self::is_over).
+            /// Without this function there is no half-close: the connection ends when all output is written. Close the
+            /// stream when the connection [has ended](Self::has_ended).
             pub fn set_shutdown_handler(&self, f: impl FnMut(Shutdown) $(+ $send)? + 'static) {
-                let replaced = self.stream_state().on_shutdown.replace(Box::new(f));
-                drop(replaced); // program code, so not under the lock
+                let replaced = self.settings().on_shutdown.replace(Box::new(f));
+                drop(replaced); // application code, so not under the lock
             }
         }
     };
@@ -76,27 +74,3 @@ macro_rules! setters {
 
 setters!(Threads, Send);
 setters!(Local);
-
-/// The constructors of an endpoint on one thread.
-macro_rules! constructors {
-    ($endpoint:ident, $config:ident) => {
-        impl $endpoint<IoStream<Local>, LocalHandlers> {
-            /// An endpoint whose handlers are closures, which are set afterwards.
-            #[must_use]
-            pub fn new(config: $config) -> Self {
-                Self::with_factory(config, LocalHandlers::new())
-            }
-        }
-
-        impl<F: HandlerFactory> $endpoint<IoStream<Local>, F> {
-            /// An endpoint whose connections get their handlers from `factory`.
-            #[must_use]
-            pub fn with_factory(config: $config, factory: F) -> Self {
-                Self::with_backend(IoStream::new(), config, factory)
-            }
-        }
-    };
-}
-
-constructors!(Server, ServerConfig);
-constructors!(Client, ClientConfig);

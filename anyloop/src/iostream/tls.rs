@@ -5,39 +5,39 @@ use std::sync::Arc;
 use anyloop_proto::handshake::Target;
 
 use super::outputs::Outputs;
-use super::{Connection, IoStream, WakeFlag};
+use super::{Client, Connection, ConnectionWaker, Server};
 use crate::endpoint::{ClientOverTls, HandlerFactory, OverTlsError, ServerOverTls};
 use crate::tls::{OptionalTls, TlsConfigError};
 
-impl<K: Outputs, F: HandlerFactory> ServerOverTls<'_, IoStream<K>, F> {
-    /// As `connection` of the [server](super::Server), over TLS: the program carries records.
+impl<F: HandlerFactory, K: Outputs> ServerOverTls<'_, Server<F, K>> {
+    /// As `connection` of the [server](Server), over TLS: the program carries records.
     ///
     /// # Errors
     ///
     /// [`TlsConfigError::Rustls`]: there is no randomness, for example.
     pub fn connection(&self) -> Result<Connection<F::Handler, K>, TlsConfigError> {
-        let wake_flag = Arc::new(WakeFlag::default());
-        let transport = &self.server.backend;
-        let driver = self.driver(&wake_flag.clone().into(), (transport.clock)())?;
+        let waker = Arc::new(ConnectionWaker::default());
+        let settings = &self.server.settings;
+        let driver = self.driver(&waker.clone().into(), (settings.clock)())?;
         let driver = driver.map(|tls| OptionalTls::Tls(Box::new(tls)));
-        let connection = Connection::new(driver, transport, wake_flag);
+        let connection = Connection::new(driver, settings, waker);
         let _ = connection.start(); // as without TLS
         Ok(connection)
     }
 }
 
-impl<K: Outputs, F: HandlerFactory> ClientOverTls<'_, IoStream<K>, F> {
-    /// As `connection` of the [client](super::Client), over TLS: the program carries records. The server's certificate
+impl<F: HandlerFactory, K: Outputs> ClientOverTls<'_, Client<F, K>> {
+    /// As `connection` of the [client](Client), over TLS: the program carries records. The server's certificate
     /// must be valid for the host of `target`.
     ///
     /// # Errors
     ///
     /// [`OverTlsError`].
     pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler, K>, OverTlsError> {
-        let wake_flag = Arc::new(WakeFlag::default());
-        let transport = &self.client.backend;
-        let driver = self.driver(target, &wake_flag.clone().into(), (transport.clock)())?;
+        let waker = Arc::new(ConnectionWaker::default());
+        let settings = &self.client.settings;
+        let driver = self.driver(target, &waker.clone().into(), (settings.clock)())?;
         let driver = driver.map(|tls| OptionalTls::Tls(Box::new(tls)));
-        Ok(Connection::new(driver, transport, wake_flag))
+        Ok(Connection::new(driver, settings, waker))
     }
 }

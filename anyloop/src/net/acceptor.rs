@@ -15,7 +15,7 @@ use crate::transport::{Driver, Peer};
 const MAX_PER_TURN: usize = 128;
 
 /// Accepts connections from a listener and inserts them into the loop.
-#[expect(unnameable_types, reason = "of `MakeSources`")]
+#[expect(unnameable_types, reason = "`MakeSources` needs it to be `pub`")]
 pub struct Acceptor<F: HandlerFactory> {
     pub(super) core: Arc<ServerCore<F>>,
     pub(super) listener: Arc<Listener>,
@@ -27,12 +27,13 @@ pub struct Acceptor<F: HandlerFactory> {
 impl<K: ServesConnections<F::Handler>, F: HandlerFactory> Source<K> for Acceptor<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         if self.backoff.is_active() && turn.state.events == Events::READABLE {
-            return Next::Wait; // for the deadline
+            return Next::Wait; // until the deadline of the back-off
         }
         turn.state.unconsumed = Events::READABLE; // until the socket has reported `WouldBlock`
         for _ in 0..MAX_PER_TURN {
-            if turn.buffers.stream.budget.is_spent() {
-                turn.state.unconsumed = turn.state.events | Events::READABLE; // also the end of a back-off
+            if turn.buffers.connection.budget.is_spent() {
+                // The events may include the deadline of a back-off.
+                turn.state.unconsumed = turn.state.events | Events::READABLE;
                 return Next::Again;
             }
             let Some(accepted) = self.accept() else { return Next::Done };
@@ -62,8 +63,9 @@ impl<F: HandlerFactory> Acceptor<F> {
     /// Accepts a connection and sets its options; `None` if the listener is closed.
     fn accept(&mut self) -> Option<io::Result<(Socket, Peer)>> {
         let accepted = self.listener.accept()?;
-        let drained = accepted.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-        if drained && matches!(self.nodelay, Nodelay::SetUntilDrained(_)) {
+        let is_drained =
+            accepted.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        if is_drained && matches!(self.nodelay, Nodelay::SetUntilDrained(_)) {
             self.nodelay = Nodelay::Inherited;
         }
         Some(accepted.and_then(|(socket, peer)| {
@@ -80,9 +82,9 @@ impl<F: HandlerFactory> Acceptor<F> {
         peer: Peer,
         turn: &Turn<'_, K>,
     ) -> io::Result<()> {
-        let layer = self.listener.layer().accept().map_err(io::Error::other)?;
+        let layer = self.listener.layer().new_layer().map_err(io::Error::other)?;
         let handler = self.core.make_handler();
-        let (engine, now) = (turn.engine, now()); // the time of the handshake starts here
+        let (engine, now) = (turn.engine, now()); // the timeout of the handshake starts here
         let inserted = engine.insert(|token| {
             socket.register(engine.registry(), token)?;
             let mut session = self.core.session(handler, now);
@@ -106,7 +108,7 @@ impl<F: HandlerFactory> Acceptor<F> {
         crate::log::error!("cannot accept on {}: {error}", self.listener.address());
         turn.state.deadline = Some(turn.state.now + self.backoff.next_delay());
         if let Some(report) = &self.hooks.accept_error {
-            turn.buffers.stream.budget.spend();
+            turn.buffers.connection.budget.spend();
             report(error);
         }
         Next::Wait

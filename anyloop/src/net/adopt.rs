@@ -1,4 +1,4 @@
-//! Sockets that the program has accepted or connected itself.
+//! Sockets that the application has accepted or connected itself.
 
 use std::io;
 use std::net::TcpStream;
@@ -7,19 +7,20 @@ use std::os::unix::net::UnixStream;
 
 use anyloop_proto::handshake::http;
 
+use super::Server;
 use super::error::Error;
 use super::layer::Layer;
 use super::listener::{Nodelay, set_up};
 use super::registry::key;
 use super::serves_connections::ServesConnections;
 use super::supports::Supports;
-use super::transport::{Net, SharedHooks};
-use crate::endpoint::{Handle, Handler, HandlerFactory, Server, Session, request_head};
+use super::transport::SharedHooks;
+use crate::endpoint::{Handle, Handler, HandlerFactory, Session, request_head};
 use crate::event_loop::{Engine, Socket, now};
 use crate::session::EndpointState;
 use crate::transport::Driver;
 
-/// A connected socket of the program's own.
+/// A connected socket of the application's own.
 ///
 /// Created from a [`TcpStream`] or a [`UnixStream`], also by `into`.
 #[derive(Debug)]
@@ -61,10 +62,10 @@ impl Stream {
     }
 }
 
-/// Connections over sockets of the program's own.
-impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
-    /// Serves a connection that the program has accepted. `received` is what it has read from the socket already,
-    /// beginning with the request. The socket becomes non-blocking, and gets the options of accepted ones.
+/// Connections over sockets of the application's own.
+impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
+    /// Serves a connection that the application has accepted. `received` is what it has read from the socket already,
+    /// beginning with the request. The socket becomes non-blocking, and gets the options of accepted sockets.
     ///
     /// ```
     /// use anyloop::net::Server;
@@ -133,26 +134,34 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
         if self.is_shutting_down() {
             return Err(Error::ShutDown);
         }
-        let core = self.core();
+        let core = &self.core;
         let session = core.session(core.make_handler(), now());
-        let options = (self.config().nodelay, received);
-        let net = &self.backend;
+        let options = AdoptOptions { nodelay: self.config().nodelay, received };
+        let net = &self.net;
         insert(net.engine(), &net.hooks, &core.state, session, stream, options, layer)
     }
 }
 
-/// Puts a connection over a stream into the loop. `options` are `TCP_NODELAY` and what was received already.
+/// How a stream is adopted.
+pub(super) struct AdoptOptions<'b> {
+    /// The `TCP_NODELAY` that the socket gets.
+    pub(super) nodelay: bool,
+    /// What was received from the stream before.
+    pub(super) received: &'b [u8],
+}
+
+/// Inserts a connection over a stream into the loop.
 pub(super) fn insert<K: ServesConnections<H>, H: Handler>(
     engine: &Engine<K>,
     hooks: &SharedHooks,
     endpoint: &EndpointState,
     mut session: Session<H>,
     stream: Stream,
-    (nodelay, received): (bool, &[u8]),
+    options: AdoptOptions<'_>,
     layer: Layer,
 ) -> Result<Handle<H>, Error> {
     let mut socket = stream.into_socket().map_err(Error::Adopt)?;
-    set_up(&socket, &hooks.current(), Nodelay::Set(nodelay)).map_err(Error::Adopt)?;
+    set_up(&socket, &hooks.current(), Nodelay::Set(options.nodelay)).map_err(Error::Adopt)?;
     session.set_peer(socket.peer());
     let inserted = engine.insert(|token| {
         socket.register(engine.registry(), token).map_err(Error::Adopt)?;
@@ -161,7 +170,7 @@ pub(super) fn insert<K: ServesConnections<H>, H: Handler>(
             return Err(Error::ShutDown); // the shutdown may have read the registry before
         }
         let mut driver = Driver::new(session);
-        driver.keep(received);
+        driver.keep(options.received);
         Ok(layer.source::<K, _>(driver, socket))
     });
     inserted.map(|token| endpoint.registry.handle(key(token)))

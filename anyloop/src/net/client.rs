@@ -91,7 +91,7 @@ impl<'c, H: Handler> ConnectRequest<'c, H> {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`], [`Error::ShutDown`], [`Error::NotPerConnection`]: connecting was not started.
+    /// [`Error::Request`], [`Error::ShutDown`], [`Error::NotPerConnection`], `Error::Tls`: connecting was not started.
     pub fn connect(self) -> Result<Handle<H>, Error> {
         self.client.connect(self.settings)
     }
@@ -103,7 +103,7 @@ impl<'c, H: Handler> ConnectRequest<'c, H> {
     /// # Errors
     ///
     /// [`Error::Adopt`]: the socket cannot be used. [`Error::Request`], [`Error::ShutDown`],
-    /// [`Error::NotPerConnection`].
+    /// [`Error::NotPerConnection`], `Error::Tls`.
     pub fn adopt(self, stream: impl Into<Stream>) -> Result<Handle<H>, Error> {
         self.client.adopt(self.settings, stream.into())
     }

@@ -18,7 +18,7 @@ use super::error::{ConnectError, Error, Stage};
 use super::eyeballs::Attempts;
 use super::hooks::Hooks;
 use super::layer::{Layer, LayeredStream};
-use super::proxy::{Channel, Route, host_of};
+use super::proxy::{ProxyLayer, Route, lookup_host};
 use super::resolver::{Lookup, Resolver};
 use super::serves_connections::ServesConnections;
 use crate::endpoint::{ClientConfig, ConnectOptions, HandlerFactory, Session};
@@ -50,7 +50,7 @@ pub(super) enum Destination {
 }
 
 /// A connection that has no byte stream yet. It becomes a [`StreamSource`] in the same slot.
-#[expect(unnameable_types, reason = "of `MakeSources`")]
+#[expect(unnameable_types, reason = "`MakeSources` needs it to be `pub`")]
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
     pub(super) layer: Layer,
@@ -70,11 +70,11 @@ pub struct Connecting<F: HandlerFactory> {
 /// What the socket is connected to: the server, or a proxy.
 pub(super) struct FirstHop {
     /// The host; the path of a Unix socket; or the proxy. For errors.
-    name: String,
+    display_name: String,
     host: String,
     port: u16,
-    /// The way on, if it is a proxy.
-    route: Option<Route>,
+    /// The proxy, and the target behind it.
+    proxy_route: Option<Route>,
 }
 
 impl FirstHop {
@@ -87,17 +87,17 @@ impl FirstHop {
     ) -> Result<Self, Error> {
         let proxy = config.proxies.shared_proxy_for(&target).filter(|_| destination.is_none());
         if let Some(proxy) = proxy {
-            let (name, host) = (format!("proxy {proxy}"), proxy.host().to_string());
-            let route = Some(Route::new(proxy.clone(), target)?);
-            return Ok(Self { name, host, port: proxy.port(), route });
+            let (display_name, host) = (format!("proxy {proxy}"), proxy.host().to_string());
+            let proxy_route = Some(Route::new(proxy.clone(), target)?);
+            return Ok(Self { display_name, host, port: proxy.port(), proxy_route });
         }
-        let host = host_of(&target);
-        let name = match destination {
+        let host = lookup_host(&target);
+        let display_name = match destination {
             #[cfg(unix)]
             Some(Destination::Unix(path)) => format!("unix:{}", path.display()),
             _ => host.clone(),
         };
-        Ok(Self { name, host, port: target.port(), route: None })
+        Ok(Self { display_name, host, port: target.port(), proxy_route: None })
     }
 }
 
@@ -114,27 +114,29 @@ pub(super) enum Step {
     ConnectUnix(UnixAttempt),
     /// The answers of the proxy.
     Tunnel(Box<Tunnel>),
-    /// Nothing: connecting is over.
-    Done,
+    /// None: connecting is over, or the step is being taken.
+    None,
 }
 
 /// A look-up that is under way.
 pub(super) struct Resolution {
-    since: Instant,
+    started: Instant,
     /// The host, or the proxy, for errors.
-    name: String,
+    display_name: String,
     /// It is the target of a tunnel that is looked up.
     is_target: bool,
     result: Arc<Mutex<Option<LookupResult>>>,
-    /// Dropping it cancels the look-up. The resolver is kept, since its client may be dropped.
-    _lookup: (Lookup, Arc<Resolver>),
+    /// Dropping it cancels the look-up.
+    _lookup: Lookup,
+    /// Kept, since its client may be dropped.
+    resolver: Arc<Resolver>,
 }
 
 type LookupResult = io::Result<Vec<SocketAddr>>;
 
 /// TCP connection attempts that are under way (RFC 8305).
 pub(super) struct TcpAttempts {
-    since: Instant,
+    started: Instant,
     attempts: Attempts,
     sockets: Vec<(SocketAddr, Socket)>,
 }
@@ -142,7 +144,7 @@ pub(super) struct TcpAttempts {
 /// A connection attempt to a Unix socket.
 #[cfg(unix)]
 pub(super) struct UnixAttempt {
-    since: Instant,
+    started: Instant,
     path: PathBuf,
     /// The stream, or the error. Absent while the listener's queue is full.
     stream: Option<io::Result<Socket>>,
@@ -153,8 +155,8 @@ struct Connected {
     socket: Socket,
     /// The end of the socket: the server, or a proxy.
     peer: Peer,
-    /// What is between the client and the proxy.
-    channel: Channel,
+    /// The TLS with an `https` proxy; with other proxies it leaves bytes as they are.
+    proxy_layer: ProxyLayer,
     /// What the server has sent already.
     received: Vec<u8>,
 }
@@ -162,7 +164,7 @@ struct Connected {
 impl Connected {
     /// A byte stream without a proxy.
     fn directly(socket: Socket, peer: Peer) -> Self {
-        Self { socket, peer, channel: Channel::default(), received: Vec::new() }
+        Self { socket, peer, proxy_layer: ProxyLayer::default(), received: Vec::new() }
     }
 }
 
@@ -174,7 +176,7 @@ enum Progress {
     Pending(Step),
     Connected(Connected),
     Failed(ConnectError),
-    /// A hook of the program has panicked. The panic is resumed when the step is stored.
+    /// A hook of the application has panicked. The panic is resumed when the step is stored.
     Panicked(Step, Box<dyn Any + Send>),
 }
 
@@ -188,12 +190,12 @@ enum Outcome {
 impl<K: ServesConnections<F::Handler>, F: HandlerFactory> Source<K> for Connecting<F> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         turn.state.now = now(); // the loop's reading of the clock may be older
-        if let Some(next) = self.open(turn) {
+        if let Some(next) = self.run_opening_stream(turn) {
             return next;
         }
         self.run_driver(turn);
         let is_open = self.driver.as_ref().is_some_and(|driver| !driver.is_closed());
-        if is_open && !matches!(self.step, Step::Done) {
+        if is_open && !matches!(self.step, Step::None) {
             match self.advance(turn) {
                 Outcome::Pending => {}
                 Outcome::Connected(connected) => return self.become_connection(connected, turn),
@@ -229,7 +231,7 @@ impl<F: HandlerFactory> Connecting<F> {
         error: ConnectError,
         turn: &mut Turn<'_, K>,
     ) {
-        self.step = Step::Done;
+        self.step = Step::None;
         let (kind, now) = (error.kind(), turn.state.now);
         self.with_driver(turn, |driver, transport, buffers| {
             driver.handle_error_with(transport, buffers, kind, Box::new(error), now);
@@ -243,10 +245,10 @@ impl<F: HandlerFactory> Connecting<F> {
         turn: &mut Turn<'_, K>,
     ) -> Next<K> {
         let Some(mut driver) = self.driver.take() else { return Next::Done };
-        let Connected { socket, peer, channel, received } = connected;
+        let Connected { socket, peer, proxy_layer, received } = connected;
         driver.session.set_peer(peer); // the system forgets it when the stream is reset
         let mut layer = std::mem::take(&mut self.layer);
-        driver.keep(&layer.through(channel, received));
+        driver.keep(&layer.put_behind_proxy(proxy_layer, received));
         // The edges that came with the end of connecting are not reported again.
         turn.state.unconsumed = Events::READABLE | turn.state.events.only(Events::CLOSED);
         if self.redirects.is_some() {
@@ -276,25 +278,27 @@ impl<F: HandlerFactory> Connecting<F> {
         if let Some(driver) = &mut self.driver {
             let (mut socket, mut state) = (Socket::Closed, turn.state);
             let mut transport = SocketTransport::new(&mut socket, &mut state);
-            f(driver, &mut transport, &mut turn.buffers.stream);
+            f(driver, &mut transport, &mut turn.buffers.connection);
         }
     }
 }
 
-/// The steps.
+/// The steps. `has_expired`: the step's timeout has passed, so it fails if it cannot complete now.
 impl<F: HandlerFactory> Connecting<F> {
     /// Takes all steps that can be taken now.
     fn advance<K: ServesConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) -> Outcome {
         loop {
-            let is_late = self.expiry().is_some_and(|expiry| expiry <= turn.state.now);
-            let progress = match std::mem::replace(&mut self.step, Step::Done) {
+            let has_expired = self.expiry().is_some_and(|expiry| expiry <= turn.state.now);
+            let progress = match std::mem::replace(&mut self.step, Step::None) {
                 Step::Begin(destination) => self.begin(destination, turn),
-                Step::Resolve(resolution) => self.resolve(resolution, is_late, turn.state.now),
-                Step::ConnectTcp(attempts) => self.connect_tcp(attempts, is_late, turn),
+                Step::Resolve(resolution) => {
+                    self.finish_look_up(resolution, has_expired, turn.state.now)
+                }
+                Step::ConnectTcp(attempts) => self.advance_tcp(attempts, has_expired, turn),
                 #[cfg(unix)]
-                Step::ConnectUnix(attempt) => self.connect_unix(attempt, is_late, turn),
-                Step::Tunnel(tunnel) => self.open_tunnel(tunnel, is_late, turn),
-                Step::Done => Progress::Pending(Step::Done),
+                Step::ConnectUnix(attempt) => self.advance_unix(attempt, has_expired, turn),
+                Step::Tunnel(tunnel) => self.open_tunnel(tunnel, has_expired, turn),
+                Step::None => Progress::Pending(Step::None),
             };
             match progress {
                 Progress::Advance(step) => self.step = step,
@@ -328,25 +332,25 @@ impl<F: HandlerFactory> Connecting<F> {
 
     /// The timeout of the current step.
     fn expiry(&self) -> Option<Instant> {
-        let (stage, since) = match &self.step {
-            Step::Begin(_) | Step::Done => return None,
-            Step::Resolve(resolution) => (Stage::Resolve, resolution.since),
-            Step::ConnectTcp(tcp) => (Stage::Connect, tcp.since),
+        let (stage, started) = match &self.step {
+            Step::Begin(_) | Step::None => return None,
+            Step::Resolve(resolution) => (Stage::Resolve, resolution.started),
+            Step::ConnectTcp(tcp) => (Stage::Connect, tcp.started),
             #[cfg(unix)]
-            Step::ConnectUnix(unix) => (Stage::Connect, unix.since),
-            Step::Tunnel(tunnel) => (Stage::Proxy, tunnel.since),
+            Step::ConnectUnix(unix) => (Stage::Connect, unix.started),
+            Step::Tunnel(tunnel) => (Stage::Proxy, tunnel.started),
         };
-        self.timeout(stage, since).map(|(expiry, _)| expiry)
+        self.timeout(stage, started).map(|(expiry, _)| expiry)
     }
 
-    /// The timeout that expires first for a stage that has begun at `since`: its own or the total one.
+    /// The timeout that expires first for a stage that has begun at `started`: its own or the total one.
     /// Returns the time when it expires, and its duration.
-    fn timeout(&self, stage: Stage, since: Instant) -> Option<(Instant, Duration)> {
+    fn timeout(&self, stage: Stage, started: Instant) -> Option<(Instant, Duration)> {
         let own = match stage {
             Stage::Resolve => self.options.resolve_timeout,
             Stage::Connect | Stage::Proxy => self.options.connect_timeout,
         };
-        let own = own.map(|timeout| (since + timeout, timeout));
+        let own = own.map(|timeout| (started + timeout, timeout));
         let total = self.options.total_timeout.map(|timeout| (self.started + timeout, timeout));
         [own, total].into_iter().flatten().min()
     }
@@ -355,10 +359,10 @@ impl<F: HandlerFactory> Connecting<F> {
         &self,
         host: &str,
         stage: Stage,
-        since: Instant,
+        started: Instant,
         attempts: Vec<(String, io::Error)>,
     ) -> Progress {
-        let after = self.timeout(stage, since).map_or(Duration::ZERO, |(_, timeout)| timeout);
+        let after = self.timeout(stage, started).map_or(Duration::ZERO, |(_, timeout)| timeout);
         Progress::Failed(ConnectError::TimedOut { host: host.to_string(), stage, after, attempts })
     }
 }

@@ -1,4 +1,4 @@
-//! What connects: a client, or a handle of one.
+//! Connecting, by a client or by a handle of the client.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -6,18 +6,17 @@ use std::sync::{Arc, Weak};
 
 use anyloop_proto::handshake::{Target, UriError};
 
-use super::adopt::{Stream, insert};
+use super::Client;
+use super::adopt::{AdoptOptions, Stream, insert};
 use super::client::{ConnectRequest, ConnectSettings, Connects, connect, parse};
 use super::error::Error;
 use super::supports::Supports;
-use super::transport::{Net, SharedHooks};
-use crate::endpoint::{
-    Client, ClientConfig, ClientCore, EndpointHandle, Handle, Handler, HandlerFactory,
-};
-use crate::event_loop::{Engine, Kind, Local, Threads, now};
+use super::transport::SharedHooks;
+use crate::endpoint::{ClientConfig, ClientCore, EndpointHandle, Handle, Handler, HandlerFactory};
+use crate::event_loop::{Engine, Kind, Local, now};
 use crate::session::EndpointState;
 
-/// What connecting needs of a client.
+/// The parts of a client that connecting needs.
 pub(super) struct Connector<K: Kind, F: HandlerFactory> {
     core: Arc<ClientCore<F>>,
     engine: Arc<Engine<K>>,
@@ -51,21 +50,22 @@ impl<K: Supports<F>, F: HandlerFactory> Connects<F::Handler> for Connector<K, F>
         let nodelay = settings.config(&self.core.config).nodelay;
         let (session, layer) = settings.session(&self.core, now())?;
         let (engine, hooks, state) = (&self.engine, &self.hooks, &self.core.state);
-        insert(engine, hooks, state, session, stream, (nodelay, &[]), layer)
+        let options = AdoptOptions { nodelay, received: &[] };
+        insert(engine, hooks, state, session, stream, options, layer)
     }
 }
 
 /// Connecting.
-impl<K: Supports<F>, F: HandlerFactory> Client<Net<K>, F> {
+impl<F: HandlerFactory, K: Supports<F>> Client<F, K> {
     /// Connects to a URI: looks up the host, connects to the first of its addresses that answers (RFC 8305), and
-    /// performs the opening handshake, all in run calls. The result is reported to the handler: by
+    /// performs the opening handshake, all in run calls of the loop. The result is reported to the handler: by
     /// [`open`](crate::Handler::open), or by [`fail`](crate::Handler::fail), where
     /// [`Context::error`](crate::endpoint::Context::error) is the reason if there is no byte stream. The handle can
-    /// close the connection at any time. With a [proxy](ClientConfig::proxy) it connects to that.
+    /// close the connection at any time. With a [proxy](ClientConfig::proxy) it connects to the proxy.
     ///
     /// # Errors
     ///
-    /// [`Error::Uri`], [`Error::Request`], [`Error::ShutDown`]: connecting was not started.
+    /// [`Error::Uri`], [`Error::Request`], [`Error::ShutDown`], `Error::Tls`: connecting was not started.
     pub fn connect<U>(&self, uri: U) -> Result<Handle<F::Handler>, Error>
     where
         U: TryInto<Target> + ToString,
@@ -85,90 +85,91 @@ impl<K: Supports<F>, F: HandlerFactory> Client<Net<K>, F> {
         UriError: From<U::Error>,
     {
         let target = parse(uri)?;
-        let net = &self.backend;
-        let connector = Connector::new(self.core(), net.engine(), &net.hooks);
+        let net = &self.net;
+        let connector = Connector::new(&self.core, net.engine(), &net.hooks);
         Ok(ConnectRequest::new(Box::new(connector), target))
     }
 }
 
-/// A [`Connector`] as handles of a client have it. It does not keep the client or its loop alive.
+/// The [`Connector`] that the handles of a client have. It does not keep the client or its loop alive.
 struct WeakConnector<K: Kind, F: HandlerFactory> {
     core: Weak<ClientCore<F>>,
     engine: Weak<Engine<K>>,
-    /// What the program's functions have captured must not outlive the client.
+    /// What the application's functions have captured must not outlive the client.
     hooks: Weak<SharedHooks>,
 }
 
 /// A [`WeakConnector`] for handlers of this type, with any factory.
-trait Upgrade<H: Handler> {
-    /// What connects, unless the client or its loop was dropped.
+trait WeakConnects<H: Handler> {
+    /// The [`Connector`]; `None` if the client or its loop was dropped.
     fn upgrade(&self) -> Option<Box<dyn Connects<H>>>;
 }
 
-impl<K: Supports<F>, F: HandlerFactory + 'static> Upgrade<F::Handler> for WeakConnector<K, F> {
+impl<K: Supports<F>, F: HandlerFactory + 'static> WeakConnects<F::Handler> for WeakConnector<K, F> {
     fn upgrade(&self) -> Option<Box<dyn Connects<F::Handler>>> {
         let (core, engine) = (self.core.upgrade()?, self.engine.upgrade()?);
         Some(Box::new(Connector { core, engine, hooks: self.hooks.upgrade()? }))
     }
 }
 
-/// Of a client whose handles connect from any thread.
-type FromAnyThread<H> = Box<dyn Upgrade<H> + Send + Sync>;
+/// The connector of a client whose handles connect from any thread. It is stored in the [`EndpointState`].
+type ThreadSafeConnector<H> = Box<dyn WeakConnects<H> + Send + Sync>;
 
-/// Of a client whose handles connect on its own thread. It is in [`OF_THREAD`].
-struct OnOwnThread;
+/// Stored in the [`EndpointState`] of a client whose handles connect only on the thread of its loop. The connector is
+/// in [`LOCAL_CONNECTORS`] of that thread.
+struct InLocalConnectors;
 
-/// The connector of a client of this thread.
-struct OfThread {
+/// The connector of a client in a loop that is bound to this thread.
+struct LocalConnector {
     endpoint: Weak<EndpointState>,
-    /// A `Box<dyn Upgrade<H>>`.
+    /// A `Box<dyn WeakConnects<H>>`.
     connector: Box<dyn Any>,
 }
 
 thread_local! {
-    /// Connectors of clients in loops that are bound to this thread. Those of dropped clients are removed when another
-    /// is added.
-    static OF_THREAD: RefCell<Vec<OfThread>> = const { RefCell::new(Vec::new()) };
+    /// Connectors of dropped clients are removed when another is added.
+    static LOCAL_CONNECTORS: RefCell<Vec<LocalConnector>> = const { RefCell::new(Vec::new()) };
 }
 
-impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
+impl<F: HandlerFactory, K: Kind> Client<F, K> {
     fn weak_connector(&self) -> WeakConnector<K, F> {
-        let net = &self.backend;
-        let (core, engine) = (Arc::downgrade(self.core()), Arc::downgrade(net.engine()));
+        let net = &self.net;
+        let (core, engine) = (Arc::downgrade(&self.core), Arc::downgrade(net.engine()));
         WeakConnector { core, engine, hooks: Arc::downgrade(&net.hooks) }
     }
 }
 
-impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<Net<Threads>, F> {
+impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<F> {
     /// Lets handles of the client connect.
     pub(super) fn let_handles_connect(&self) {
-        let connector: FromAnyThread<F::Handler> = Box::new(self.weak_connector());
-        self.core().state.set_connector(Box::new(connector));
+        let connector: ThreadSafeConnector<F::Handler> = Box::new(self.weak_connector());
+        self.core.state.set_connector(Box::new(connector));
     }
 }
 
-impl<F: HandlerFactory + 'static> Client<Net<Local>, F> {
+impl<F: HandlerFactory + 'static> Client<F, Local> {
     /// Lets handles of the client connect on this thread.
     pub(super) fn let_handles_connect(&self) {
-        let state = &self.core().state;
-        let connector: Box<dyn Upgrade<F::Handler>> = Box::new(self.weak_connector());
+        let state = &self.core.state;
+        let connector: Box<dyn WeakConnects<F::Handler>> = Box::new(self.weak_connector());
         let (endpoint, connector) = (Arc::downgrade(state), Box::new(connector));
-        OF_THREAD.with_borrow_mut(|all| {
+        LOCAL_CONNECTORS.with_borrow_mut(|all| {
             all.retain(|it| it.endpoint.strong_count() > 0);
-            all.push(OfThread { endpoint, connector });
+            all.push(LocalConnector { endpoint, connector });
         });
-        state.set_connector(Box::new(OnOwnThread));
+        state.set_connector(Box::new(InLocalConnectors));
     }
 }
 
-/// What connects for a client in a loop that is bound to this thread. `None` if there is none of this state.
-fn of_thread<H: Handler>(state: &Arc<EndpointState>) -> Option<Option<Box<dyn Connects<H>>>> {
-    let find = |all: &RefCell<Vec<OfThread>>| {
+/// The connector of the client with this state, from [`LOCAL_CONNECTORS`]. `None` if it is not there: the client is of
+/// another thread. `Some(None)` if the client or its loop was dropped.
+fn local_connector<H: Handler>(state: &Arc<EndpointState>) -> Option<Option<Box<dyn Connects<H>>>> {
+    let find = |all: &RefCell<Vec<LocalConnector>>| {
         let all = all.borrow();
         let found = all.iter().find(|it| std::ptr::eq(it.endpoint.as_ptr(), Arc::as_ptr(state)))?;
-        Some(found.connector.downcast_ref::<Box<dyn Upgrade<H>>>()?.upgrade())
+        Some(found.connector.downcast_ref::<Box<dyn WeakConnects<H>>>()?.upgrade())
     };
-    OF_THREAD.try_with(find).ok().flatten() // not while the thread ends
+    LOCAL_CONNECTORS.try_with(find).ok().flatten() // not while the thread ends
 }
 
 impl<H: Handler> EndpointHandle<H> {
@@ -198,7 +199,8 @@ impl<H: Handler> EndpointHandle<H> {
     ///
     /// # Errors
     ///
-    /// Those of [`request`](Self::request). [`Error::Request`], [`Error::ShutDown`]: connecting was not started.
+    /// Those of [`request`](Self::request). [`Error::Request`], [`Error::ShutDown`], `Error::Tls`: connecting was not
+    /// started.
     pub fn connect<U>(&self, uri: U) -> Result<Handle<H>, Error>
     where
         U: TryInto<Target> + ToString,
@@ -230,7 +232,7 @@ impl<H: Handler> EndpointHandle<H> {
     /// # Ok::<(), anyloop::net::Error>(())
     /// ```
     ///
-    /// While the request exists, it keeps the loop of the client.
+    /// The request keeps the client's loop alive.
     ///
     /// # Errors
     ///
@@ -244,9 +246,11 @@ impl<H: Handler> EndpointHandle<H> {
         let target = parse(uri)?;
         let state = self.state().ok_or(Error::EndpointDropped)?;
         let connector = state.connector().ok_or(Error::NotAClient)?;
-        let client = match connector.downcast_ref::<FromAnyThread<H>>() {
+        let client = match connector.downcast_ref::<ThreadSafeConnector<H>>() {
             Some(connector) => connector.upgrade(),
-            None if connector.is::<OnOwnThread>() => of_thread(&state).ok_or(Error::OtherThread)?,
+            None if connector.is::<InLocalConnectors>() => {
+                local_connector(&state).ok_or(Error::OtherThread)?
+            }
             None => return Err(Error::NotAClient),
         };
         Ok(ConnectRequest::new(client.ok_or(Error::EndpointDropped)?, target))

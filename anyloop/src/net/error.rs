@@ -14,7 +14,7 @@ pub use self::socks::{SocksError, SocksReply};
 
 mod socks;
 
-/// The error of a call of an endpoint, which had no effect.
+/// The error of a call of an endpoint. The call had no effect, unless its documentation says otherwise.
 ///
 /// ```
 /// use anyloop::net::{Error, Server};
@@ -32,7 +32,7 @@ mod socks;
 #[non_exhaustive]
 pub enum Error {
     /// The event loop could not be created.
-    #[error("cannot make an event loop")]
+    #[error("cannot create an event loop")]
     EventLoop(#[source] io::Error),
     /// The host of an address to listen on could not be looked up.
     #[error("cannot look up {address}")]
@@ -50,13 +50,13 @@ pub enum Error {
         /// The reason.
         source: io::Error,
     },
-    /// A socket of the program's own cannot be used.
+    /// A socket of the application's own cannot be used.
     #[error("cannot use the socket")]
     Adopt(#[source] io::Error),
     /// There is no listener to accept connections from.
-    #[error("the server does not listen on any address")]
+    #[error("the server does not listen on any address: listen first")]
     NotListening,
-    /// The endpoint [was shut down](crate::endpoint::Server::shut_down), which is final: it makes no connections.
+    /// The endpoint [was shut down](crate::net::Server::shut_down), which is final: it makes no connections.
     #[error("the endpoint was shut down: make a new one")]
     ShutDown,
     /// The endpoint or its event loop was dropped.
@@ -68,8 +68,10 @@ pub enum Error {
     /// The handle is that of a server, or of a transport without sockets.
     #[error("only a client with sockets connects by its handle")]
     NotAClient,
-    /// A client in a [`LocalEventLoop`](crate::LocalEventLoop) connects on its own thread alone: post there to connect.
-    #[error("a client in a LocalEventLoop connects on its own thread alone: post there to connect")]
+    /// A client in a [`LocalEventLoop`](crate::LocalEventLoop) connects only on the thread of the loop.
+    #[error(
+        "a client in a LocalEventLoop connects only on its thread: post a function to the loop that connects"
+    )]
     OtherThread,
     /// The target is not a WebSocket URI.
     #[error("not a WebSocket URI: {uri}{}", did_you_mean(uri))]
@@ -79,7 +81,7 @@ pub enum Error {
         /// The error in it.
         source: UriError,
     },
-    /// The options make an invalid request.
+    /// The settings make an invalid request.
     #[error("cannot make the request")]
     Request(#[from] RequestError),
     /// TLS cannot be used: there are no roots to verify servers with, for example.
@@ -181,7 +183,7 @@ pub enum ConnectError {
     },
     /// A redirect was [not followed](crate::ClientConfig::redirects).
     Redirect {
-        /// Where it leads, as the server has written it.
+        /// The `Location` field of the response, as the server has written it.
         location: String,
         /// The reason.
         source: RedirectError,
@@ -197,13 +199,13 @@ pub enum ConnectError {
     },
 }
 
-/// How the answer of a proxy is invalid.
+/// Why the answer of a proxy is invalid.
 ///
 /// See [`ConnectError::ProxyAnswer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyAnswerError {
-    /// It is no response of HTTP/1.
+    /// It is no response of HTTP/1, or is too long.
     #[error("it is not HTTP: {0}")]
     Http(HandshakeError),
     /// It is not TLS, and the proxy is an `https` one.
@@ -223,10 +225,11 @@ pub enum RedirectError {
     /// It leads from `wss` to `ws`.
     #[error("it leads from wss to ws, where everybody on the way can read")]
     Downgrade,
-    /// It leads to no WebSocket URI, or to one with a user ([`UriError::UserInfo`]), which only the program may choose.
+    /// It leads to no WebSocket URI, or to one with a user ([`UriError::UserInfo`]), which only the application may
+    /// choose.
     #[error("{}", uri(.0))]
     Uri(UriError),
-    /// There were as many redirects before as the configuration allows.
+    /// The number of redirects before this one is the limit of the configuration.
     #[error("there were {0} redirects before, which is the limit")]
     TooMany(u32),
     /// The connection cannot be made: there are no roots to verify the server with, for example.
@@ -242,7 +245,7 @@ fn uri(error: &UriError) -> String {
 }
 
 impl ConnectError {
-    /// What the protocol is told.
+    /// The kind of the failure, as the session gets it.
     pub(super) fn kind(&self) -> TransportError {
         match self {
             Self::Resolve { .. } => TransportError::NotFound,
@@ -269,7 +272,7 @@ impl ConnectError {
     }
 }
 
-/// What was meant, perhaps.
+/// A question to append to an error: whether a similar URI was meant. Empty if none is similar.
 fn did_you_mean(uri: &str) -> String {
     match Target::suggestion(uri) {
         Some(suggestion) => format!("; did you mean {suggestion}?"),
@@ -301,7 +304,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// What a peer has written, so that it can neither control a terminal nor fill a log.
+/// Shows text of a peer escaped and cut, so that it can neither control a terminal nor fill a log.
 struct Excerpt<'t>(&'t str);
 
 impl Excerpt<'_> {
@@ -323,21 +326,25 @@ impl fmt::Display for Excerpt<'_> {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |f: &mut fmt::Formatter<'_>, attempts: &[(String, io::Error)]| {
+        // A Unix socket has one address, which is its host as well.
+        let list = |f: &mut fmt::Formatter<'_>, host: &str, attempts: &[(String, io::Error)]| {
             attempts.iter().enumerate().try_for_each(|(i, (address, error))| {
                 let comma = if i == 0 { ": " } else { ", " };
-                write!(f, "{comma}{address}: {error}")
+                match address == host {
+                    true => write!(f, "{comma}{error}"),
+                    false => write!(f, "{comma}{address}: {error}"),
+                }
             })
         };
         match self {
             Self::Resolve { host, .. } => write!(f, "cannot look up {host}"),
             Self::Connect { host, attempts } => {
                 write!(f, "cannot connect to {host}")?;
-                list(f, attempts)
+                list(f, host, attempts)
             }
             Self::TimedOut { host, stage, after, attempts } => {
                 write!(f, "{stage} {host} took longer than {after:?}")?;
-                list(f, attempts)
+                list(f, host, attempts)
             }
             Self::ProxyClosed { proxy, .. } => write!(f, "proxy {proxy} has closed the connection"),
             Self::ProxyAnswer { proxy, .. } => write!(f, "the answer of proxy {proxy} is invalid"),
@@ -386,7 +393,7 @@ impl std::error::Error for ConnectError {
     }
 }
 
-/// Attempts as text, for logs.
-pub(super) fn readable(attempts: Vec<(SocketAddr, io::Error)>) -> Vec<(String, io::Error)> {
+/// The errors of attempts, with their addresses as text.
+pub(super) fn describe_errors(attempts: Vec<(SocketAddr, io::Error)>) -> Vec<(String, io::Error)> {
     attempts.into_iter().map(|(address, error)| (address.to_string(), error)).collect()
 }

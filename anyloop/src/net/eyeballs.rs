@@ -5,11 +5,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The least delay (RFC 8305, section 5).
-const LEAST_DELAY: Duration = Duration::from_millis(10);
+/// The minimum of the delay between two attempts (RFC 8305 §5).
+const MIN_DELAY: Duration = Duration::from_millis(10);
 
 /// The largest number of attempts at a time, so that a host with many dead addresses does not take a socket for each.
-const MOST_UNDER_WAY: usize = 6;
+const MAX_UNDER_WAY: usize = 6;
 
 /// The attempts to connect to one of the addresses of a host.
 ///
@@ -23,7 +23,9 @@ pub(crate) struct Attempts {
     /// The attempts that neither failed nor connected, the newest last.
     under_way: Vec<SocketAddr>,
     errors: Vec<(SocketAddr, io::Error)>,
+    /// The address of the attempt that was started last.
     newest: Option<SocketAddr>,
+    /// The earliest time of the next attempt.
     due: Instant,
     delay: Duration,
 }
@@ -39,7 +41,7 @@ impl Attempts {
             errors: Vec::new(),
             newest: None,
             due: now,
-            delay: delay.max(LEAST_DELAY),
+            delay: delay.max(MIN_DELAY),
         }
     }
 
@@ -71,7 +73,7 @@ impl Attempts {
 
     /// When the next attempt is due; `None` if there is none left, or if one must fail first.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let may_start = !self.waiting.is_empty() && self.under_way.len() < MOST_UNDER_WAY;
+        let may_start = !self.waiting.is_empty() && self.under_way.len() < MAX_UNDER_WAY;
         may_start.then_some(self.due)
     }
 
@@ -92,7 +94,7 @@ impl Attempts {
     }
 }
 
-/// Alternates between the families, beginning with that of the first address (RFC 8305, section 4),
+/// Alternates between the families, beginning with that of the first address (RFC 8305 §4),
 /// and removes duplicates. Within a family the order is that of the resolver, which applies RFC 6724.
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut unique = Vec::with_capacity(addresses.len());
@@ -259,7 +261,7 @@ mod tests {
         for n in 1..=6 {
             assert_eq!(attempts.next(at(1000 * u64::from(n))), Some(v6(n)));
         }
-        assert_eq!(attempts.under_way(), MOST_UNDER_WAY);
+        assert_eq!(attempts.under_way(), MAX_UNDER_WAY);
         assert_eq!(attempts.deadline(), None);
         assert_eq!(attempts.next(at(60_000)), None);
         // An older one makes room: the delay since the newest has long passed.

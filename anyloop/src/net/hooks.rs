@@ -1,4 +1,4 @@
-//! The program's hooks for the sockets of an endpoint.
+//! The application's hooks for the sockets of an endpoint.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ type PreBind = dyn Fn(&Socket) -> io::Result<()> + Send + Sync;
 type OnSocket = dyn Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync;
 type OnError = dyn Fn(&io::Error) + Send + Sync;
 
-/// The program's functions for sockets.
+/// The application's functions for sockets.
 #[derive(Clone, Default)]
 pub(super) struct Hooks {
     pub(super) tcp_pre_bind: Option<Arc<PreBind>>,
@@ -18,7 +18,7 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    /// Sets the program's options of a connection's socket.
+    /// Calls `socket_init` with a connection's socket.
     pub(super) fn set_up(&self, socket: &SockRef<'_>) -> io::Result<()> {
         self.socket_init.as_ref().map_or(Ok(()), |hook| hook(socket))
     }

@@ -3,7 +3,7 @@
 use anyloop_proto::handshake::Target;
 
 use super::error::Error;
-use super::proxy::Channel;
+use super::proxy::ProxyLayer;
 use super::serves_connections::ServesConnections;
 use crate::endpoint::{ClientConfig, Handler, Session};
 use crate::event_loop::{Next, Socket, Source as _, StreamSource, Turn};
@@ -24,19 +24,19 @@ pub(super) struct ListenerLayer {
 pub(super) struct Layer {
     #[cfg(feature = "tls-core")]
     records: Option<Records>,
-    /// The TLS of a proxy around it, and what was received from its tunnel.
+    /// The TLS with a proxy, whose records contain the connection, and what was received from its tunnel.
     #[cfg(feature = "tls-core")]
     proxy: Option<(Box<ProxyTls>, Vec<u8>)>,
 }
 
 impl ListenerLayer {
-    /// The TLS of a connection that was accepted.
+    /// The layer of a connection that was accepted.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self, clippy::unnecessary_wraps))]
-    pub(super) fn accept(&self) -> Result<Layer, Error> {
+    pub(super) fn new_layer(&self) -> Result<Layer, Error> {
         Ok(Layer {
             #[cfg(feature = "tls-core")]
             records: match &self.tls {
-                Some(tls) => Some(tls.records()?),
+                Some(tls) => Some(tls.new_records()?),
                 None => None,
             },
             #[cfg(feature = "tls-core")]
@@ -46,14 +46,14 @@ impl ListenerLayer {
 }
 
 impl Layer {
-    /// The TLS of a connection to `target`.
+    /// The layer of a connection to `target`.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unnecessary_wraps))]
     pub(super) fn connect(target: &Target, config: &ClientConfig) -> Result<Self, Error> {
         let _ = (target, config);
         Ok(Self {
             #[cfg(feature = "tls-core")]
             records: match target.secure() {
-                true => Some(config.tls.records(target.host())?),
+                true => Some(config.tls.new_records(target.host())?),
                 false => None,
             },
             #[cfg(feature = "tls-core")]
@@ -61,16 +61,20 @@ impl Layer {
         })
     }
 
-    /// The same through a tunnel of a proxy, from which `received` was received already. Returns that of it which
-    /// the connection itself receives.
+    /// Adds the TLS with a proxy, if there is any. `received` was received from the tunnel. Returns the part of it that
+    /// is not passed on by the TLS with the proxy.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self))]
-    pub(super) fn through(&mut self, channel: Channel, received: Vec<u8>) -> Vec<u8> {
+    pub(super) fn put_behind_proxy(
+        &mut self,
+        proxy_layer: ProxyLayer,
+        received: Vec<u8>,
+    ) -> Vec<u8> {
         #[cfg(feature = "tls-core")]
-        if let Some(tls) = channel.into_tls() {
+        if let Some(tls) = proxy_layer.into_tls() {
             self.proxy = Some((tls, received));
             return Vec::new();
         }
-        let _ = channel;
+        let _ = proxy_layer;
         received
     }
 
@@ -94,11 +98,10 @@ impl Layer {
             let driver = match (self.records, self.proxy) {
                 (None, None) => return LayeredStream::Plain(StreamSource::new(driver, socket)),
                 (Some(records), None) => driver.map(|session| TlsStream::new(session, records)),
-                (Some(records), Some((proxy, received))) => {
-                    driver.map(|session| TlsStream::through(session, records, *proxy, received))
-                }
+                (Some(records), Some((proxy, received))) => driver
+                    .map(|session| TlsStream::through_proxy(session, records, *proxy, received)),
                 (None, Some((proxy, received))) => {
-                    driver.map(|session| TlsStream::plain_through(session, *proxy, &received))
+                    driver.map(|session| TlsStream::plain_through_proxy(session, *proxy, &received))
                 }
             };
             LayeredStream::Tls(StreamSource::new(driver, socket))
@@ -116,7 +119,7 @@ pub(super) enum LayeredStream<H: Handler> {
 }
 
 impl<H: Handler> LayeredStream<H> {
-    /// Runs the stream as the source that it becomes.
+    /// Runs the stream as a source of the loop.
     pub(super) fn run<K: ServesConnections<H>>(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         match self {
             Self::Plain(stream) => stream.run(turn),

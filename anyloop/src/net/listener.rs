@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::hooks::Hooks;
 use super::layer::ListenerLayer;
 use crate::endpoint::ListenOptions;
-use crate::event_loop::{Events, Registry, Socket as Stream, Token, tcp_peer};
+use crate::event_loop::{Events, Registry, Socket as StreamSocket, Token, tcp_peer};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 use crate::transport::Peer;
 
@@ -55,7 +55,7 @@ impl fmt::Display for LocalAddress {
     }
 }
 
-/// Whether accepted sockets have the listener's `TCP_NODELAY`. Other systems are not relied on.
+/// Whether accepted sockets inherit the listener's `TCP_NODELAY`. On other systems they may or may not.
 const INHERITS_NODELAY: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// How accepted connections get their `TCP_NODELAY`.
@@ -63,8 +63,8 @@ const INHERITS_NODELAY: bool = cfg!(any(target_os = "linux", target_os = "androi
 pub(super) enum Nodelay {
     /// From the listener.
     Inherited,
-    /// It is set on each connection until the queue was empty once: those that were queued before the
-    /// listener had it do not inherit it.
+    /// It is set on each connection until the accept queue was empty once: connections that were queued before the
+    /// listener got the option do not inherit it.
     SetUntilDrained(bool),
     /// It is set on each connection.
     Set(bool),
@@ -163,7 +163,7 @@ impl Listener {
             hook(&socket)?;
         }
         socket.bind(&address.into())?;
-        // Before it listens: connections that come early inherit it as well.
+        // Set before `listen`, so that the first connections inherit it as well.
         let inherited = INHERITS_NODELAY && socket.set_tcp_nodelay(nodelay).is_ok();
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         let mut listener = Self::from_tcp(socket.into())?;
@@ -171,7 +171,7 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Takes over a listening TCP socket.
+    /// Makes a listener of a listening TCP socket.
     pub(super) fn from_tcp(socket: std::net::TcpListener) -> io::Result<Self> {
         check_listens(&SockRef::from(&socket))?;
         socket.set_nonblocking(true)?;
@@ -179,7 +179,7 @@ impl Listener {
         Ok(Self::new(address, ListenSocket::Tcp(TcpListener::from_std(socket))))
     }
 
-    /// Takes over a listening Unix socket.
+    /// Makes a listener of a listening Unix socket.
     #[cfg(unix)]
     pub(super) fn from_unix(socket: std::os::unix::net::UnixListener) -> io::Result<Self> {
         check_listens(&SockRef::from(&socket))?;
@@ -215,7 +215,7 @@ impl Listener {
         }
         let file_id = file_id(&path)?;
         if let Err(error) = socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX)) {
-            remove(&path, file_id);
+            remove_own_file(&path, file_id);
             return Err(error);
         }
         let listener = Self::from_unix(std::os::fd::OwnedFd::from(socket).into())?;
@@ -247,11 +247,11 @@ impl Listener {
         let mut state = self.state();
         match &mut state.socket {
             Some(ListenSocket::Tcp(socket)) => {
-                registry.add(socket, token, Events::READABLE)?;
+                registry.register(socket, token, Events::READABLE)?;
             }
             #[cfg(unix)]
             Some(ListenSocket::Unix(socket)) => {
-                registry.add(socket, token, Events::READABLE)?;
+                registry.register(socket, token, Events::READABLE)?;
             }
             None => return Err(ErrorKind::NotConnected.into()),
         }
@@ -259,7 +259,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Sets `TCP_NODELAY` for the connections that will be accepted. Returns what is left to do for each.
+    /// Sets `TCP_NODELAY` for the connections that will be accepted. Returns what must be done for each of them.
     pub(super) fn set_nodelay(&self, nodelay: bool) -> Nodelay {
         match &self.state().socket {
             _ if self.nodelay == Some(nodelay) => Nodelay::Inherited,
@@ -275,15 +275,15 @@ impl Listener {
     }
 
     /// Accepts a connection; `None` if the listener is closed.
-    pub(super) fn accept(&self) -> Option<io::Result<(Stream, Peer)>> {
+    pub(super) fn accept(&self) -> Option<io::Result<(StreamSocket, Peer)>> {
         Some(match self.state().socket.as_ref()? {
-            ListenSocket::Tcp(socket) => {
-                socket.accept().map(|(stream, address)| (Stream::Tcp(stream), tcp_peer(address)))
-            }
+            ListenSocket::Tcp(socket) => socket
+                .accept()
+                .map(|(stream, address)| (StreamSocket::Tcp(stream), tcp_peer(address))),
             #[cfg(unix)]
             ListenSocket::Unix(socket) => socket.accept().map(|(stream, address)| {
                 let path = address.as_pathname().map(PathBuf::from);
-                (Stream::Unix(stream), Peer::Unix(path))
+                (StreamSocket::Unix(stream), Peer::Unix(path))
             }),
         })
     }
@@ -294,7 +294,7 @@ impl Listener {
         let (socket, wake_acceptor) = (state.socket.take(), state.wake_acceptor.take());
         #[cfg(unix)]
         if let Some((path, file_id)) = state.path.take() {
-            remove(&path, file_id);
+            remove_own_file(&path, file_id);
         }
         drop(state);
         drop(socket);
@@ -337,7 +337,7 @@ fn file_id(path: &std::path::Path) -> io::Result<FileId> {
 
 /// Removes a file that this process has created, unless another has replaced it.
 #[cfg(unix)]
-fn remove(path: &std::path::Path, created: FileId) {
+fn remove_own_file(path: &std::path::Path, created: FileId) {
     if file_id(path).is_ok_and(|current| current == created) {
         let _ = std::fs::remove_file(path); // another process may have removed it
     }
@@ -361,9 +361,9 @@ fn check_listens(socket: &SockRef<'_>) -> io::Result<()> {
 }
 
 /// Sets the options of an accepted socket.
-pub(super) fn set_up(stream: &Stream, hooks: &Hooks, nodelay: Nodelay) -> io::Result<()> {
+pub(super) fn set_up(stream: &StreamSocket, hooks: &Hooks, nodelay: Nodelay) -> io::Result<()> {
     let socket = match stream {
-        Stream::Tcp(stream) => {
+        StreamSocket::Tcp(stream) => {
             match nodelay {
                 Nodelay::Inherited => {}
                 Nodelay::Set(nodelay) | Nodelay::SetUntilDrained(nodelay) => {
@@ -373,8 +373,8 @@ pub(super) fn set_up(stream: &Stream, hooks: &Hooks, nodelay: Nodelay) -> io::Re
             SockRef::from(stream)
         }
         #[cfg(unix)]
-        Stream::Unix(stream) => SockRef::from(stream),
-        Stream::Closed => return Ok(()),
+        StreamSocket::Unix(stream) => SockRef::from(stream),
+        StreamSocket::Closed => return Ok(()),
     };
     hooks.set_up(&socket)
 }

@@ -54,9 +54,12 @@ mod supports;
 mod tls;
 mod transport;
 
-use crate::endpoint;
-use crate::event_loop::Local;
-use crate::session::{Handlers, LocalHandlers};
+use std::sync::Arc;
+
+use crate::endpoint::{
+    self, ClientCore, HandlerFactory, Handlers, Local, LocalHandlers, ServerCore, Threads,
+};
+use crate::event_loop::Kind;
 
 pub use crate::proxy::{Proxy, ProxyError, ProxyRules};
 pub use adopt::Stream;
@@ -67,15 +70,27 @@ pub use error::{
 pub use listener::LocalAddress;
 pub use server::{AsAddress, Listening};
 pub use supports::Supports;
-pub use transport::Net;
+use transport::Net;
 
-/// A server with sockets, in an [`EventLoop`](crate::EventLoop).
-pub type Server<F = Handlers> = endpoint::Server<Net, F>;
+/// A server with sockets, in an [`EventLoop`](crate::EventLoop). Its connections get their handlers from `F`.
+///
+/// The example of the [module](self) has one.
+pub struct Server<F: HandlerFactory = Handlers, K: Kind = Threads> {
+    core: Arc<ServerCore<F>>,
+    net: Net<K>,
+}
 
-/// A client with sockets, in an [`EventLoop`](crate::EventLoop).
-pub type Client<F = Handlers> = endpoint::Client<Net, F>;
+/// A client with sockets, in an [`EventLoop`](crate::EventLoop). Its connections get their handlers from `F`.
+///
+/// The example of the [module](self) has one.
+pub struct Client<F: HandlerFactory = Handlers, K: Kind = Threads> {
+    core: Arc<ClientCore<F>>,
+    net: Net<K>,
+}
 
 /// A server in a [`LocalEventLoop`](crate::LocalEventLoop): its handlers need not be [`Send`].
+///
+/// It has all methods of [`Server`], some by dereferencing to it.
 ///
 /// ```
 /// use anyloop::net::LocalServer;
@@ -93,7 +108,34 @@ pub type Client<F = Handlers> = endpoint::Client<Net, F>;
 /// assert_eq!(visits.get(), 0);
 /// # Ok::<(), anyloop::net::Error>(())
 /// ```
-pub type LocalServer<F = LocalHandlers> = endpoint::Server<Net<Local>, F>;
+pub struct LocalServer<F: HandlerFactory = LocalHandlers> {
+    server: Server<F, Local>,
+}
 
 /// A client in a [`LocalEventLoop`](crate::LocalEventLoop): its handlers need not be [`Send`].
-pub type LocalClient<F = LocalHandlers> = endpoint::Client<Net<Local>, F>;
+///
+/// It has all methods of [`Client`], some by dereferencing to it.
+pub struct LocalClient<F: HandlerFactory = LocalHandlers> {
+    client: Client<F, Local>,
+}
+
+endpoint::server_methods!(Server, K: Kind);
+endpoint::client_methods!(Client, K: Kind);
+endpoint::server_methods!(LocalServer);
+endpoint::client_methods!(LocalClient);
+#[cfg(feature = "tls-core")]
+endpoint::over_tls!(Server, Client, K: Kind);
+run::constructors!(
+    Server (net), ServerConfig, EventLoop, Handlers, [<Handler: Send> + Send + Sync + 'static]
+);
+run::constructors!(
+    Client (net), ClientConfig, EventLoop, Handlers, [<Handler: Send> + Send + Sync + 'static]
+);
+run::constructors!(
+    LocalServer (server.net), ServerConfig, LocalEventLoop, LocalHandlers, [+ 'static]
+);
+run::constructors!(
+    LocalClient (client.net), ClientConfig, LocalEventLoop, LocalHandlers, [+ 'static]
+);
+endpoint::local_endpoint!(LocalServer.server: Server);
+endpoint::local_endpoint!(LocalClient.client: Client);

@@ -1,4 +1,4 @@
-//! The registry's access to connections in the loop.
+//! How the registry of an endpoint wakes its connections in the loop.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -19,7 +19,7 @@ impl WakeConnections for WakeSources {
     }
 }
 
-/// The connection in this slot.
+/// The key of the connection in the slot of this token.
 pub(super) const fn key(token: Token) -> Key {
     Key { index: token.index, generation: token.generation }
 }

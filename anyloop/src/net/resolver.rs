@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use super::host::{literal, without_brackets};
+use super::host::{literal_address, unbracket_zoned};
 use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 
 #[cfg(test)]
@@ -35,12 +35,12 @@ pub(crate) type Callback = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;
 /// A fork copies the pool without its threads, so a child process starts a pool of its own. Look-ups that
 /// are under way at the fork do not end in the child.
 pub(crate) struct Resolver {
-    /// Locked only by callers, so no thread of the pool holds the lock during a fork.
+    /// The threads of the pool do not lock it, so none of them can hold the lock during a fork.
     pool: Mutex<Arc<Pool>>,
 }
 
 struct Pool {
-    /// The process whose threads it has.
+    /// The process that its threads belong to.
     process: u32,
     look_up: Arc<LookUpFn>,
     spawn: fn(Arc<Self>) -> io::Result<()>,
@@ -112,14 +112,14 @@ impl Resolver {
         Arc::clone(&pool)
     }
 
-    /// Looks up `host`, which must not be a [`literal`].
+    /// Looks up `host`, which must not be a [`literal_address`].
     ///
     /// `callback` is called once, on a thread of the pool. If the pool has no thread and cannot start
     /// one, it is called with the error on this thread, before this function returns.
     pub(crate) fn resolve(&self, host: &str, port: u16, callback: Callback) -> Lookup {
-        debug_assert!(literal(host, port).is_none(), "{host} needs no look-up");
+        debug_assert!(literal_address(host, port).is_none(), "{host} needs no look-up");
         let completion = Arc::new(Completion(Mutex::new(Some(callback))));
-        let host = without_brackets(host).to_owned();
+        let host = unbracket_zoned(host).to_owned();
         let job = Job { host, port, completion: Arc::clone(&completion) };
         let pool = self.pool();
         if let Err(error) = pool.submit(job) {

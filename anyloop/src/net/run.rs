@@ -2,153 +2,159 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::Error;
 use super::transport::Net;
-use crate::endpoint::{
-    Client, ClientConfig, HandlerFactory, Handlers, LocalHandlers, Server, ServerConfig,
-};
-use crate::event_loop::{EventLoop, Kind, Local, LocalEventLoop, Running, Threads};
+use super::{Client, LocalClient, LocalServer, Server};
+use crate::endpoint::{ClientConfig, ClientCore, HandlerFactory, ServerConfig, ServerCore};
+use crate::event_loop::{Kind, Local, Running, Threads};
 
-/// The constructors of endpoints in a loop of one kind.
+/// The constructors of an endpoint in a loop of one kind. Its `of` takes the loop, a configuration and a factory.
 macro_rules! constructors {
     (
-        $endpoint:ident, $config:ident, $kind:ident, $event_loop:ident, $handlers:ident, $prepare:ident,
-        [$($bounds:tt)*]
+        $endpoint:ident ($($net:ident).+), $config:ident, $event_loop:ident, $handlers:ident, [$($bounds:tt)*]
     ) => {
-        impl $endpoint<Net<$kind>, $handlers> {
+        impl $endpoint<crate::endpoint::$handlers> {
             /// An endpoint with an event loop of its own. Its handlers are closures, which are set afterwards.
             ///
             /// # Errors
             ///
             /// [`Error::EventLoop`]: the operating system has no descriptors left, for example.
-            pub fn new(config: $config) -> Result<Self, Error> {
-                Self::with_factory(config, $handlers::new())
+            pub fn new(config: crate::$config) -> Result<Self, Error> {
+                Self::with_factory(config, crate::endpoint::$handlers::new())
             }
 
-            /// An endpoint in this loop, which may have others. Its handlers are closures, which are set afterwards.
+            /// An endpoint in this loop, which other endpoints can share. Its handlers are closures, which are set
+            /// afterwards.
             #[must_use]
-            pub fn on(event_loop: &$event_loop, config: $config) -> Self {
-                Self::with_factory_on(event_loop, config, $handlers::new())
+            pub fn on(event_loop: &crate::$event_loop, config: crate::$config) -> Self {
+                Self::with_factory_on(event_loop, config, crate::endpoint::$handlers::new())
             }
         }
 
-        impl<F: HandlerFactory $($bounds)*> $endpoint<Net<$kind>, F> {
+        impl<F: crate::endpoint::HandlerFactory $($bounds)*> $endpoint<F> {
             /// An endpoint with an event loop of its own. Its connections get their handlers from `factory`.
             ///
             /// # Errors
             ///
             /// [`Error::EventLoop`]: the operating system has no descriptors left, for example.
-            pub fn with_factory(config: $config, factory: F) -> Result<Self, Error> {
+            pub fn with_factory(config: crate::$config, factory: F) -> Result<Self, Error> {
                 let net = Net::with_own_loop().map_err(Error::EventLoop)?;
-                let endpoint = Self::with_backend(net, config, factory);
-                $prepare(&endpoint);
-                Ok(endpoint)
+                Ok(Self::of(net, config, factory))
             }
 
-            /// An endpoint in this loop, which may have others. Its connections get their handlers from
+            /// An endpoint in this loop, which other endpoints can share. Its connections get their handlers from
             /// `factory`.
             #[must_use]
-            pub fn with_factory_on(event_loop: &$event_loop, config: $config, factory: F) -> Self {
-                let endpoint = Self::with_backend(Net::new(event_loop.clone()), config, factory);
-                $prepare(&endpoint);
-                endpoint
+            pub fn with_factory_on(
+                event_loop: &crate::$event_loop,
+                config: crate::$config,
+                factory: F,
+            ) -> Self {
+                Self::of(Net::new(event_loop.clone()), config, factory)
             }
 
             /// The loop that the endpoint uses.
             #[must_use]
-            pub const fn event_loop(&self) -> &$event_loop {
-                &self.backend.event_loop
+            pub const fn event_loop(&self) -> &crate::$event_loop {
+                &self.$($net).+.event_loop
             }
         }
     };
 }
+pub(super) use constructors;
 
-constructors!(
-    Server, ServerConfig, Threads, EventLoop, Handlers, prepare_server,
-    [<Handler: Send> + Send + Sync + 'static]
-);
-constructors!(
-    Client, ClientConfig, Threads, EventLoop, Handlers, prepare_client,
-    [<Handler: Send> + Send + Sync + 'static]
-);
-constructors!(
-    Server, ServerConfig, Local, LocalEventLoop, LocalHandlers, prepare_server, [+ 'static]
-);
-constructors!(
-    Client, ClientConfig, Local, LocalEventLoop, LocalHandlers, prepare_local_client, [+ 'static]
-);
-
-fn prepare_server<K: Kind, F: HandlerFactory>(server: &Server<Net<K>, F>) {
-    let listeners = server.backend.listeners.clone();
-    server.core().state.on_shut_down(move || listeners.close());
-    server.core().state.registry.use_loop(|| server.backend.wakes());
+impl<F: HandlerFactory, K: Kind> Server<F, K> {
+    pub(super) fn of(net: Net<K>, config: ServerConfig, factory: F) -> Self {
+        let core = ServerCore::new(config, factory);
+        let listeners = net.listeners.clone();
+        core.state.on_shut_down(move || listeners.close());
+        core.state.registry.use_loop(|| net.wakes());
+        Self { core, net }
+    }
 }
 
-fn prepare_client<F>(client: &Client<Net<Threads>, F>)
-where
-    F: HandlerFactory<Handler: Send> + Send + Sync + 'static,
-{
-    client.core().state.registry.use_loop(|| client.backend.wakes());
-    client.let_handles_connect();
+impl<F: HandlerFactory + 'static> LocalServer<F> {
+    pub(super) fn of(net: Net<Local>, config: ServerConfig, factory: F) -> Self {
+        Self { server: Server::of(net, config, factory) }
+    }
 }
 
-fn prepare_local_client<F: HandlerFactory + 'static>(client: &Client<Net<Local>, F>) {
-    client.core().state.registry.use_loop(|| client.backend.wakes());
-    client.let_handles_connect();
+impl<F: HandlerFactory, K: Kind> Client<F, K> {
+    /// A client whose handles do not connect yet.
+    fn without_connector(net: Net<K>, config: ClientConfig, factory: F) -> Self {
+        let core = ClientCore::new(config, factory);
+        core.state.registry.use_loop(|| net.wakes());
+        Self { core, net }
+    }
+}
+
+impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<F> {
+    pub(super) fn of(net: Net<Threads>, config: ClientConfig, factory: F) -> Self {
+        let client = Self::without_connector(net, config, factory);
+        client.let_handles_connect();
+        client
+    }
+}
+
+impl<F: HandlerFactory + 'static> LocalClient<F> {
+    pub(super) fn of(net: Net<Local>, config: ClientConfig, factory: F) -> Self {
+        let client = Client::without_connector(net, config, factory);
+        client.let_handles_connect();
+        Self { client }
+    }
 }
 
 /// The methods of servers and clients that concern their loop.
 macro_rules! run_family {
     ($endpoint:ident, $after_run:ident) => {
-        impl<K: Kind, F: HandlerFactory> $endpoint<Net<K>, F> {
+        impl<F: HandlerFactory, K: Kind> $endpoint<F, K> {
             /// Runs the loop, as [`EventLoop::run`](crate::EventLoop::run), with everything in it, including other
             /// endpoints. A server that listens and [does not accept](crate::net::Server::start_accept) has no work:
             /// then this returns 0 at once, and logs a warning.
             pub fn run(&self) -> usize {
-                let called = self.backend.engine().run();
+                let called = self.net.engine().run();
                 $after_run(self, called);
                 called
             }
 
             /// As [`EventLoop::run_one`](crate::EventLoop::run_one).
             pub fn run_one(&self) -> usize {
-                self.backend.engine().run_one()
+                self.net.engine().run_one()
             }
 
             /// As [`EventLoop::run_for`](crate::EventLoop::run_for).
             pub fn run_for(&self, time: Duration) -> usize {
-                self.backend.engine().run_for(time)
+                self.net.engine().run_for(time)
             }
 
             /// As [`EventLoop::run_until`](crate::EventLoop::run_until).
             pub fn run_until(&self, end: Instant) -> usize {
-                self.backend.engine().run_until(end)
+                self.net.engine().run_until(end)
             }
 
             /// As [`EventLoop::poll`](crate::EventLoop::poll).
             pub fn poll(&self) -> usize {
-                self.backend.engine().poll()
+                self.net.engine().poll()
             }
 
             /// As [`EventLoop::poll_one`](crate::EventLoop::poll_one).
             pub fn poll_one(&self) -> usize {
-                self.backend.engine().poll_one()
+                self.net.engine().poll_one()
             }
 
             /// As [`EventLoop::poll_budget`](crate::EventLoop::poll_budget).
             pub fn poll_budget(&self, handlers: u64, until: Option<Instant>) -> usize {
-                self.backend.engine().poll_budget(handlers, until)
+                self.net.engine().poll_budget(handlers, until)
             }
 
             /// As [`EventLoop::stop`](crate::EventLoop::stop).
             pub fn stop(&self) {
-                self.backend.engine().control().stop();
+                self.net.engine().control().stop();
             }
 
             /// As [`EventLoop::stopped`](crate::EventLoop::stopped).
             #[must_use]
             pub fn stopped(&self) -> bool {
-                self.backend.engine().control().is_stopped()
+                self.net.engine().control().is_stopped()
             }
 
             /// As [`EventLoop::reset`](crate::EventLoop::reset).
@@ -157,18 +163,18 @@ macro_rules! run_family {
             ///
             /// [`Running`].
             pub fn reset(&self) -> Result<(), Running> {
-                if self.backend.engine().reset() { Ok(()) } else { Err(Running) }
+                if self.net.engine().reset() { Ok(()) } else { Err(Running) }
             }
 
             /// Keeps run calls from ending when the loop is out of work. A second call has no effect.
             pub fn start_perpetual(&self) {
-                self.backend.set_perpetual(true);
+                self.net.set_perpetual(true);
             }
 
             /// Lets run calls end again when the loop is out of work. Does nothing without
             /// [`start_perpetual`](Self::start_perpetual).
             pub fn stop_perpetual(&self) {
-                self.backend.set_perpetual(false);
+                self.net.set_perpetual(false);
             }
         }
     };
@@ -177,12 +183,12 @@ macro_rules! run_family {
 run_family!(Server, warn_if_not_accepting);
 run_family!(Client, nothing_to_warn_of);
 
-/// Listening alone is no work, so a server that was never told to accept ends without a sign.
-fn warn_if_not_accepting<K: Kind, F: HandlerFactory>(server: &Server<Net<K>, F>, called: usize) {
-    let listeners = &server.backend.listeners;
+/// A server that listens and does not accept has no work: its run call returns at once. This says why.
+fn warn_if_not_accepting<F: HandlerFactory, K: Kind>(server: &Server<F, K>, called: usize) {
+    let listeners = &server.net.listeners;
     if called == 0 && !listeners.is_empty() && !listeners.is_accepting() {
         crate::log::warn!("the server listens and does not accept: call start_accept");
     }
 }
 
-const fn nothing_to_warn_of<K: Kind, F: HandlerFactory>(_: &Client<Net<K>, F>, _: usize) {}
+const fn nothing_to_warn_of<F: HandlerFactory, K: Kind>(_: &Client<F, K>, _: usize) {}

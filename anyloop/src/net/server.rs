@@ -5,13 +5,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 #[cfg(unix)]
 use std::path::Path;
 
+use super::Server;
 use super::acceptor::Acceptor;
 use super::error::Error;
 use super::layer::ListenerLayer;
 use super::listener::{Backoff, Listener, LocalAddress};
 use super::supports::Supports;
-use super::transport::Net;
-use crate::endpoint::{HandlerFactory, Server};
+use crate::endpoint::HandlerFactory;
 
 /// The result of [`Server::listen_each`].
 ///
@@ -40,15 +40,15 @@ pub struct Listening {
 }
 
 /// Listening and accepting.
-impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
+impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     /// Listens on an address, or on each address of a host name. Returns the first address that the
     /// server listens on, with the port that was chosen if 0 was given.
     ///
     /// A server can listen on any number of addresses. Connections are accepted when
     /// [`start_accept`](Self::start_accept) is called. The look-up of a host name blocks.
     ///
-    /// An IPv6 address stands for itself: `[::]:9002` accepts IPv6 alone, and `0.0.0.0:9002` can be
-    /// listened on beside it. [`listen_port`](Self::listen_port) listens on both.
+    /// An IPv6 address stands for itself, unless it is IPv4-mapped: `[::]:9002` accepts IPv6 alone, and `0.0.0.0:9002`
+    /// can be listened on beside it. [`listen_port`](Self::listen_port) listens on both.
     ///
     /// Addresses of a host name that this machine does not have are skipped: `localhost` often has `::1`
     /// where no interface has it. They are logged; [`listen_each`](Self::listen_each) returns them.
@@ -93,7 +93,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     }
 
     /// Listens on a Unix socket. A socket file at `path` is replaced if no process listens on it. The file is
-    /// removed when the server stops listening.
+    /// removed when the server stops listening, unless another file has replaced it.
     ///
     /// # Errors
     ///
@@ -133,10 +133,11 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotListening`], [`Error::Listen`], [`Error::ShutDown`].
+    /// [`Error::NotListening`], [`Error::ShutDown`]. [`Error::Listen`]: connections may be accepted on some of the
+    /// addresses.
     pub fn start_accept(&self) -> Result<(), Error> {
         self.check_not_shut_down()?;
-        let net = &self.backend;
+        let net = &self.net;
         if net.listeners.is_empty() {
             return Err(Error::NotListening);
         }
@@ -144,7 +145,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
         for listener in net.listeners.idle() {
             let nodelay = listener.set_nodelay(self.config().nodelay);
             let hooks = net.hooks.current();
-            let (core, backoff) = (self.core().clone(), Backoff::default());
+            let (core, backoff) = (self.core.clone(), Backoff::default());
             let address = listener.address().to_string();
             let inserted = engine.insert(|token| {
                 let control = engine.control().clone();
@@ -164,25 +165,25 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     /// Closes all listeners. Accepted connections are not affected. Run calls return when the last connection has ended
     /// and there is no other work.
     pub fn stop_listening(&self) {
-        self.backend.listeners.close();
+        self.net.listeners.close();
     }
 
     /// Whether the server listens. Connections need not be accepted yet.
     #[must_use]
     pub fn is_listening(&self) -> bool {
-        !self.backend.listeners.is_empty()
+        !self.net.listeners.is_empty()
     }
 
     /// Whether connections are accepted.
     #[must_use]
     pub fn is_accepting(&self) -> bool {
-        self.backend.listeners.is_accepting()
+        self.net.listeners.is_accepting()
     }
 
     /// The addresses that the server listens on, in the order in which they were added.
     #[must_use]
     pub fn local_addresses(&self) -> Vec<LocalAddress> {
-        self.backend.listeners.addresses()
+        self.net.listeners.addresses()
     }
 
     /// The first TCP address that the server listens on.
@@ -197,7 +198,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
 }
 
 /// Listening, with TLS or without.
-impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
+impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     pub(super) fn listen_with(
         &self,
         address: impl ToSocketAddrs + AsAddress,
@@ -307,7 +308,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
         only_v6: Option<bool>,
     ) -> io::Result<(Listener, SocketAddr)> {
         let config = self.config();
-        let hooks = self.backend.hooks.current();
+        let hooks = self.net.hooks.current();
         let listener = Listener::bind(address, only_v6, &config.listen, config.nodelay, &hooks)?;
         let bound = match listener.address() {
             LocalAddress::Tcp(bound) => *bound,
@@ -318,7 +319,7 @@ impl<K: Supports<F>, F: HandlerFactory> Server<Net<K>, F> {
     }
 
     fn add(&self, listeners: impl IntoIterator<Item = Listener>) -> Result<(), Error> {
-        let all = &self.backend.listeners;
+        let all = &self.net.listeners;
         listeners.into_iter().for_each(|listener| all.add(listener));
         // A concurrent shutdown may have closed the listeners before these were added.
         self.check_not_shut_down().inspect_err(|_| all.close())

@@ -5,7 +5,7 @@ use crate::event_loop::{Kind, Local, StreamSource, Threads};
 #[cfg(feature = "tls-core")]
 use crate::tls::TlsStream;
 
-/// A kind of loop that can have connections with handlers `H`.
+/// A kind of loop that can have connections with handlers `H`: makes their sources.
 #[expect(unnameable_types, reason = "there are no other kinds")]
 pub trait ServesConnections<H: Handler>: Kind {
     /// The source for a connection.

@@ -4,17 +4,17 @@ use std::net::{SocketAddr, SocketAddrV6, ToSocketAddrs};
 #[cfg(unix)]
 use std::path::Path;
 
+use super::Server;
 use super::adopt::Stream;
 use super::error::Error;
 use super::layer::ListenerLayer;
 use super::listener::{Listener, LocalAddress};
 use super::server::{AsAddress, Listening};
 use super::supports::Supports;
-use super::transport::Net;
 use crate::endpoint::{Handle, HandlerFactory, ServerOverTls};
 
-/// Listening. Connections are accepted when `start_accept` of the [server](super::Server) is called.
-impl<K: Supports<F>, F: HandlerFactory> ServerOverTls<'_, Net<K>, F> {
+/// Listening. Connections are accepted when `start_accept` of the [server](Server) is called.
+impl<F: HandlerFactory, K: Supports<F>> ServerOverTls<'_, Server<F, K>> {
     /// As `listen` of the server: for `wss` URIs.
     ///
     /// # Errors
@@ -83,8 +83,8 @@ impl<K: Supports<F>, F: HandlerFactory> ServerOverTls<'_, Net<K>, F> {
         self.server.take_over(Listener::from_unix(socket), self.layer())
     }
 
-    /// As `adopt` of the server. `received` is what the program has read from the socket already, beginning with the
-    /// first record.
+    /// As `adopt` of the server. `received` is what the application has read from the socket already, beginning with
+    /// the first record.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl<K: Supports<F>, F: HandlerFactory> ServerOverTls<'_, Net<K>, F> {
         stream: impl Into<Stream>,
         received: &[u8],
     ) -> Result<Handle<F::Handler>, Error> {
-        self.server.adopt_with(stream.into(), received, self.layer().accept()?)
+        self.server.adopt_with(stream.into(), received, self.layer().new_layer()?)
     }
 
     fn layer(&self) -> ListenerLayer {

@@ -1,6 +1,5 @@
 //! The transport of endpoints with sockets: the loop, the listeners, and the program's hooks.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
@@ -11,13 +10,14 @@ use super::hooks::Hooks;
 use super::listener::Listeners;
 use super::registry::WakeSources;
 use super::resolver::{LookUpFn, Resolver};
-use crate::endpoint::{Client, HandlerFactory, Server};
-use crate::event_loop::{Engine, Kind, Threads, WorkGuard};
+use super::{Client, Server};
+use crate::endpoint::HandlerFactory;
+use crate::event_loop::{Engine, Kind, WorkGuard};
 use crate::session::WakeConnections;
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 
 /// The transport of endpoints in an event loop of this kind.
-pub struct Net<K: Kind = Threads> {
+pub(super) struct Net<K: Kind> {
     pub(super) event_loop: K::Loop,
     pub(super) hooks: Arc<SharedHooks>,
     pub(super) listeners: Arc<Listeners>,
@@ -97,14 +97,14 @@ impl<K: Kind> Net<K> {
 }
 
 /// The program's hooks for sockets.
-impl<K: Kind, F: HandlerFactory> Server<Net<K>, F> {
-    /// Calls `f` with each socket before it is bound to an address to listen on. If it fails, so does
+impl<F: HandlerFactory, K: Kind> Server<F, K> {
+    /// Calls `f` with each TCP socket before it is bound to an address to listen on. If `f` fails, so does
     /// listening.
     pub fn on_tcp_pre_bind(
         &mut self,
         f: impl Fn(&Socket) -> io::Result<()> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.backend.hooks.change_hooks(|hooks| hooks.tcp_pre_bind = Some(Arc::new(f)));
+        self.net.hooks.change_hooks(|hooks| hooks.tcp_pre_bind = Some(Arc::new(f)));
         self
     }
 
@@ -114,20 +114,20 @@ impl<K: Kind, F: HandlerFactory> Server<Net<K>, F> {
         &mut self,
         f: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.backend.hooks.change_hooks(|hooks| hooks.socket_init = Some(Arc::new(f)));
+        self.net.hooks.change_hooks(|hooks| hooks.socket_init = Some(Arc::new(f)));
         self
     }
 
     /// Calls `f` when a connection cannot be accepted: there are no descriptors left, for example. The
     /// server continues with its connections, and tries again after a delay.
     pub fn on_accept_error(&mut self, f: impl Fn(&io::Error) + Send + Sync + 'static) -> &mut Self {
-        self.backend.hooks.change_hooks(|hooks| hooks.accept_error = Some(Arc::new(f)));
+        self.net.hooks.change_hooks(|hooks| hooks.accept_error = Some(Arc::new(f)));
         self
     }
 }
 
 /// The program's hooks for sockets and look-ups.
-impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
+impl<F: HandlerFactory, K: Kind> Client<F, K> {
     /// Calls `f` with the socket of each connection before it is connected, or when it is
     /// [adopted](super::ConnectRequest::adopt), to set options. If `f` fails, so does the attempt, or adopting with
     /// [`Error::Adopt`](super::Error::Adopt).
@@ -135,7 +135,7 @@ impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
         &mut self,
         f: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.backend.hooks.change_hooks(|hooks| hooks.socket_init = Some(Arc::new(f)));
+        self.net.hooks.change_hooks(|hooks| hooks.socket_init = Some(Arc::new(f)));
         self
     }
 
@@ -149,7 +149,7 @@ impl<K: Kind, F: HandlerFactory> Client<Net<K>, F> {
         &mut self,
         f: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> &mut Self {
-        self.backend.hooks.set_look_up(Arc::new(f));
+        self.net.hooks.set_look_up(Arc::new(f));
         self
     }
 }
@@ -158,11 +158,5 @@ impl<K: Kind> Drop for Net<K> {
     /// A dropped endpoint stops accepting. Its connections continue, if its loop has another owner.
     fn drop(&mut self) {
         self.listeners.close();
-    }
-}
-
-impl<K: Kind> fmt::Debug for Net<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Net").finish_non_exhaustive()
     }
 }

@@ -1,8 +1,9 @@
-//! Errors of proxies' URIs.
+//! Errors in the URI of a proxy.
 
 use anyloop_proto::handshake::UriError;
 
-/// Why a text is not a proxy that a client can use. The text itself is not repeated, since it may have a password.
+/// Why a text is not the URI of a proxy that a client can use. The text itself is not repeated, since it may have a
+/// password.
 ///
 /// ```
 /// use anyloop::net::{Proxy, ProxyError};
@@ -14,20 +15,22 @@ use anyloop_proto::handshake::UriError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyError {
-    /// The user has a colon; or for SOCKS5, the user or the password has a length that it has no room for; or they are
-    /// not percent-encoded.
+    /// The user has a colon (RFC 7617 §2), or the user or the password is not percent-encoded. For SOCKS5 also: the
+    /// user is empty, or one of them has more than 255 bytes (RFC 1929 §2).
     #[error(
         "invalid user or password of a proxy: write %40 for @ and so on; a user has no colon, and SOCKS5 has 255 bytes \
          for each"
     )]
     Credentials,
     /// The client is to speak TLS with the proxy itself, which needs the feature `tls-core`.
-    #[error("an https:// proxy needs the feature tls: use http:// if the proxy has a plain port")]
+    #[error(
+        "an https:// proxy needs the feature tls of anyloop: use http:// if the proxy has a plain port"
+    )]
     Https,
-    /// A path, a query or a fragment.
-    #[error("the URI of a proxy ends with its port")]
+    /// The URI has a path, a query or a fragment.
+    #[error("the URI of a proxy has a path, a query or a fragment: end it after the port")]
     Path,
-    /// Another kind of proxy.
+    /// The scheme is that of another kind of proxy.
     #[error("no proxy of scheme {scheme}: use http, https, socks5 or socks5h")]
     Scheme {
         /// The scheme.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// A list of hosts, as curl reads `no_proxy`. Entries that mean nothing match nothing.
+/// A list of hosts, as curl reads `no_proxy`. Invalid entries are ignored.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Exceptions(Vec<Entry>);
 
@@ -11,7 +11,7 @@ enum Entry {
     All,
     /// A domain and all below it, in lower case and without dots around it.
     Domain(String),
-    /// Addresses that begin with the same bits.
+    /// The addresses that have the same first bits as this one; the number of these bits.
     Network(IpAddr, u32),
 }
 
@@ -23,12 +23,14 @@ impl Exceptions {
     }
 
     /// Whether the host, a name or an address without brackets, is in the list.
-    pub(super) fn has(&self, host: &str) -> bool {
+    pub(super) fn contains(&self, host: &str) -> bool {
         let address = host.parse::<IpAddr>().ok();
         self.0.iter().any(|entry| match (entry, address) {
             (Entry::All, _) => true,
             (Entry::Domain(domain), None) => is_in_domain(host, domain),
-            (Entry::Network(network, bits), Some(address)) => is_in(address, *network, *bits),
+            (Entry::Network(network, bits), Some(address)) => {
+                is_in_network(address, *network, *bits)
+            }
             (Entry::Domain(_), Some(_)) | (Entry::Network(..), None) => false,
         })
     }
@@ -46,9 +48,9 @@ impl Entry {
         let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         match (bare.unwrap_or(address).parse::<IpAddr>(), bits) {
             (Ok(address), bits) => {
-                let most = if address.is_ipv4() { 32 } else { 128 };
-                let bits = bits.map_or(Some(most), |bits| bits.parse().ok())?;
-                (bits <= most).then_some(Self::Network(address, bits))
+                let max_bits = if address.is_ipv4() { 32 } else { 128 };
+                let bits = bits.map_or(Some(max_bits), |bits| bits.parse().ok())?;
+                (bits <= max_bits).then_some(Self::Network(address, bits))
             }
             (Err(_), Some(_)) => None,
             (Err(_), None) => {
@@ -65,13 +67,13 @@ fn is_in_domain(name: &str, domain: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     match name.strip_suffix(domain) {
         Some("") => true,
-        Some(above) => above.ends_with('.'),
+        Some(labels) => labels.ends_with('.'),
         None => false,
     }
 }
 
-/// Whether the first `bits` of both are the same.
-fn is_in(address: IpAddr, network: IpAddr, bits: u32) -> bool {
+/// Whether both have the same family, and the same first `bits`. An IPv4-mapped address is an IPv4 address.
+fn is_in_network(address: IpAddr, network: IpAddr, bits: u32) -> bool {
     match (address.to_canonical(), network) {
         (IpAddr::V4(address), IpAddr::V4(network)) => {
             let differing = address.to_bits() ^ network.to_bits();
@@ -119,8 +121,10 @@ mod tests {
         ];
         for (list, inside, outside) in cases {
             let exceptions = Exceptions::parse(list);
-            inside.iter().for_each(|host| assert!(exceptions.has(host), "{host} in {list:?}"));
-            outside.iter().for_each(|host| assert!(!exceptions.has(host), "{host} in {list:?}"));
+            inside.iter().for_each(|host| assert!(exceptions.contains(host), "{host} in {list:?}"));
+            outside
+                .iter()
+                .for_each(|host| assert!(!exceptions.contains(host), "{host} in {list:?}"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The proxies that a client connects through. Its configuration has them; `net` uses them.
+//! The proxies that a client connects through. The client's configuration has them, and `net` uses them.
 
 mod error;
 mod exceptions;
@@ -23,7 +23,7 @@ const DEFAULT_PORT: u16 = 1080;
 const DEFAULT_HTTPS_PORT: u16 = 443;
 
 /// The longest user and the longest password in SOCKS5, in bytes (RFC 1929 §2).
-const MAX_SOCKS: usize = 255;
+const MAX_SOCKS_CREDENTIAL: usize = 255;
 
 /// A proxy: where it is, what it speaks, and the user and password for it.
 ///
@@ -34,9 +34,9 @@ const MAX_SOCKS: usize = 255;
 /// | `socks5://host:port` | by SOCKS5 (RFC 1928), to an address that the client has looked up |
 /// | `socks5h://host:port` | by SOCKS5; the proxy looks the host up |
 ///
-/// A user and a password, percent-encoded, stand before the host: `http://user:secret@host:port`. They are sent to the
-/// proxy only, and without encryption unless it is an `https` one: by Basic (RFC 7617), or as RFC 1929 says. The
-/// default port is 1080, and 443 for `https`, as in curl.
+/// A user and a password, percent-encoded, stand before the host: `http://user:secret@host:port`. They are sent
+/// only to the proxy: by Basic (RFC 7617), or with SOCKS5 as RFC 1929 says. They are encrypted only if the proxy is an
+/// `https` one. The default port is 1080, and 443 for `https`, as in curl.
 ///
 /// The text of a proxy (`Display`, `Debug`) has no password.
 ///
@@ -58,12 +58,12 @@ pub struct Proxy {
     host: String,
     port: u16,
     credentials: Option<Credentials>,
-    /// What an `https` proxy is trusted by.
+    /// For the TLS with an `https` proxy.
     #[cfg(feature = "tls-core")]
     tls: ClientTls,
 }
 
-/// What a proxy speaks.
+/// The protocol between a client and a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyProtocol {
     Http,
@@ -89,7 +89,7 @@ impl Proxy {
     ///
     /// [`ProxyError`]. It does not repeat the URI, which may have a password.
     pub fn parse(uri: &str) -> Result<Self, ProxyError> {
-        // What is no scheme may be the beginning of a password, and is not repeated.
+        // Text before `://` that is no scheme may be part of a password: no error repeats it.
         let split = uri.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
         let (protocol, rest) = match split {
             Some((scheme, rest)) => (ProxyProtocol::parse(scheme)?, rest),
@@ -99,7 +99,7 @@ impl Proxy {
         if rest.contains(['/', '?', '#']) {
             return Err(ProxyError::Path);
         }
-        // Its rules for the host, the port, and the user are those of every URI.
+        // The host, the port and the user follow the rules of a WebSocket URI.
         let target: Target = format!("ws://{rest}").parse()?;
         let (userinfo, authority) = match rest.rsplit_once('@') {
             Some((userinfo, authority)) => (userinfo, authority),
@@ -166,8 +166,8 @@ impl Proxy {
         }
     }
 
-    /// Sets what an `https` proxy is trusted by, and which certificate it gets. By default that is the default of
-    /// [`ClientTls`], whatever the client's configuration says about servers.
+    /// Sets how an `https` proxy is verified, and the client certificate that it gets. By default it is
+    /// [`ClientTls::new`]; the client's configuration for servers has no effect on proxies.
     #[cfg(feature = "tls-core")]
     #[must_use]
     pub fn with_tls(mut self, tls: ClientTls) -> Self {
@@ -179,8 +179,8 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// [`ProxyError::Credentials`]: the user has a colon (RFC 7617 §2); or for SOCKS5, the user is empty, or one of
-    /// both has more than 255 bytes (RFC 1929 §2).
+    /// [`ProxyError::Credentials`]: the user has a colon (RFC 7617 §2). For SOCKS5 also: the user is empty, or the user
+    /// or the password has more than 255 bytes (RFC 1929 §2).
     pub fn with_credentials(
         mut self,
         user: impl Into<Vec<u8>>,
@@ -190,7 +190,8 @@ impl Proxy {
         let fits = match self.protocol {
             ProxyProtocol::Http | ProxyProtocol::Https => true,
             ProxyProtocol::Socks5 { .. } => {
-                (1..=MAX_SOCKS).contains(&user.len()) && password.len() <= MAX_SOCKS
+                (1..=MAX_SOCKS_CREDENTIAL).contains(&user.len())
+                    && password.len() <= MAX_SOCKS_CREDENTIAL
             }
         };
         if user.contains(&b':') || !fits {
@@ -200,7 +201,7 @@ impl Proxy {
         Ok(self)
     }
 
-    /// The host: a name, or an IP address.
+    /// The host: a name, or an IP address. An IPv6 address has no brackets, and may have a zone (`fe80::1%eth0`).
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
@@ -227,7 +228,7 @@ impl Proxy {
     }
 }
 
-/// RFC 3986 §3.1, or nothing.
+/// Whether a text has only characters of a scheme (RFC 3986 §3.1), or none.
 fn is_scheme(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }

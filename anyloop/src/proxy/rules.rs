@@ -32,13 +32,13 @@ pub struct ProxyRules {
 }
 
 impl ProxyRules {
-    /// No proxy for anything.
+    /// Rules that use no proxy.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The rules of the environment, as curl reads it. A variable that is not set, or empty, is passed over.
+    /// The rules of the environment, as curl reads it. A variable that is not set, or empty, is skipped.
     ///
     /// | for | variables, the first that is set |
     /// |---|---|
@@ -100,14 +100,14 @@ impl ProxyRules {
         })
     }
 
-    /// Sets the proxy for `ws`.
+    /// Sets the proxy for `ws` URIs; `None` for none.
     #[must_use]
     pub fn ws(mut self, proxy: impl Into<Option<Proxy>>) -> Self {
         self.ws = proxy.into().map(Arc::new);
         self
     }
 
-    /// Sets the proxy for `wss`.
+    /// Sets the proxy for `wss` URIs; `None` for none.
     #[must_use]
     pub fn wss(mut self, proxy: impl Into<Option<Proxy>>) -> Self {
         self.wss = proxy.into().map(Arc::new);
@@ -124,7 +124,7 @@ impl ProxyRules {
         self
     }
 
-    /// The proxy for connections to `target`.
+    /// The proxy for connections to `target`; `None` if they use none.
     #[must_use]
     pub fn proxy_for(&self, target: &Target) -> Option<&Proxy> {
         self.shared_proxy_for(target).map(|proxy| &**proxy)
@@ -132,7 +132,7 @@ impl ProxyRules {
 
     pub(crate) fn shared_proxy_for(&self, target: &Target) -> Option<&Arc<Proxy>> {
         let proxy = if target.secure() { &self.wss } else { &self.ws };
-        proxy.as_ref().filter(|_| !self.exceptions.has(target.host()))
+        proxy.as_ref().filter(|_| !self.exceptions.contains(target.host()))
     }
 }
 

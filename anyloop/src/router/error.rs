@@ -1,5 +1,8 @@
 //! Patterns that cannot be added.
 
+use std::borrow::Cow;
+
+use anyloop_proto::handshake::http::Method;
 use matchit::InsertError;
 
 /// Why a pattern was not added to a [`Router`](super::Router).
@@ -18,15 +21,24 @@ use matchit::InsertError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteError {
-    /// Some paths would match this pattern and another one, and neither is more specific.
-    #[error("route {pattern}: it is ambiguous beside {other}")]
+    /// Some paths would match this pattern and another one, and neither is more specific. Or the router cannot hold
+    /// both: see [patterns](super::Router#patterns).
+    #[error("route {pattern}: it conflicts with {other}")]
     Conflict {
         /// The pattern that was not added.
         pattern: String,
         /// The pattern that was added before.
         other: String,
     },
-    /// It is not a pattern.
+    /// The page has a function for this method already.
+    #[error("route {pattern}: it has a function for {method} already")]
+    Duplicate {
+        /// The pattern of the page.
+        pattern: String,
+        /// The method.
+        method: Method,
+    },
+    /// The pattern is malformed.
     #[error("route {pattern}: {reason}")]
     Invalid {
         /// The pattern.
@@ -49,8 +61,7 @@ impl RouteError {
     }
 }
 
-/// Checks what a path can have. A pattern that no path can match, or a parameter that cannot be read, would never be
-/// noticed.
+/// Rejects patterns that no request can match, and repeated parameter names, since neither would show at run time.
 pub(super) fn check(pattern: &str) -> Result<(), RouteError> {
     let reason = match () {
         () if !pattern.starts_with('/') => "it must begin with a slash",
@@ -66,7 +77,7 @@ pub(super) fn check(pattern: &str) -> Result<(), RouteError> {
     Err(RouteError::Invalid { pattern: pattern.to_string(), reason })
 }
 
-/// Checks the literal text and the names of parameters. Whether the braces are in order, the tree checks.
+/// Checks the literal text and the names of parameters. matchit checks the braces.
 fn check_parts(pattern: &str) -> Result<(), &'static str> {
     let (mut names, mut rest) = (Vec::new(), pattern);
     while let Some((literal, after)) = rest.split_once(['{', '}']) {
@@ -89,16 +100,27 @@ fn check_parts(pattern: &str) -> Result<(), &'static str> {
     check_literal(rest)
 }
 
-/// Paths are compared as they were sent, and clients send upper-case digits (RFC 3986 §2.1).
+/// Requests are compared with [upper-case digits](upper_case_digits).
 fn check_literal(literal: &str) -> Result<(), &'static str> {
-    let is_lower = literal.as_bytes().windows(3).any(|bytes| {
-        let digits = &bytes[1..];
-        bytes[0] == b'%'
-            && digits.iter().all(u8::is_ascii_hexdigit)
-            && digits.iter().any(u8::is_ascii_lowercase)
-    });
-    match is_lower {
-        true => Err("percent-encoded bytes need upper-case digits, as clients send them"),
-        false => Ok(()),
+    match upper_case_digits(literal) {
+        Cow::Owned(_) => Err("percent-encoded bytes need upper-case digits"),
+        Cow::Borrowed(_) => Ok(()),
     }
+}
+
+/// The text with upper-case digits in percent-encoded bytes, which are equivalent (RFC 3986 §6.2.2.1). Borrowed if it
+/// has them already.
+pub(super) fn upper_case_digits(text: &str) -> Cow<'_, str> {
+    let mut upper = Cow::Borrowed(text);
+    for (at, _) in text.match_indices('%') {
+        let digits = text.get(at + 1..at + 3).filter(|digits| is_hexadecimal(digits));
+        if digits.is_some_and(|digits| digits.bytes().any(|digit| digit.is_ascii_lowercase())) {
+            upper.to_mut()[at + 1..at + 3].make_ascii_uppercase();
+        }
+    }
+    upper
+}
+
+fn is_hexadecimal(digits: &str) -> bool {
+    digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }

@@ -12,15 +12,16 @@ use anyloop_proto::handshake::Request;
 use anyloop_proto::handshake::http::Method;
 
 pub use error::RouteError;
-use routed::{Delegate, LocalRoutes, Routes, Selected};
 pub use routed::{LocalRouted, Routed};
+use routed::{LocalRoutes, RouteHandler, Routes, Selected};
 
 use crate::session::{Answer, Context, HandlerFactory};
 
 /// A handler factory for servers: the path of the request selects the handler of the connection.
 ///
-/// [`route`](Self::route) adds a path of WebSockets. Each has a handler factory of its own, and the type of its
-/// handlers can be any [`Handler`](crate::Handler). [`http`](Self::http) adds a page.
+/// [`route`](Self::route) adds a route for WebSocket upgrade requests. Each has a handler factory of its own, and the
+/// type of its handlers can be any [`Handler`](crate::Handler). [`http`](Self::http) and
+/// [`http_method`](Self::http_method) add a *page*: the functions that answer plain HTTP requests of a path, by method.
 ///
 /// ```
 /// use anyloop::iostream::Server; // or `anyloop::net`
@@ -69,20 +70,21 @@ use crate::session::{Answer, Context, HandlerFactory};
 /// A pattern is a path: `/rooms`, or with parameters, `/rooms/{room}/users/{user}`. A parameter matches one segment or
 /// a part of it (`/logs/{day}.txt`), never an empty one. A last segment `{*rest}` matches all that follows, which is
 /// not empty and can have slashes. `{{` and `}}` are literal braces. Literal text takes precedence over a parameter,
-/// whatever the order in which they were added. Patterns between which the order would decide are an error when the
-/// second is added: `/{a}` beside `/{b}` or `/{*rest}`.
+/// whatever the order in which they were added. Ambiguous patterns are an error when the second is added: `/{a}`
+/// beside `/{b}` or `/{*rest}`. So are some that the tree of patterns cannot hold: `/{a}.txt` beside `/{*rest}`, and in
+/// the same segment, a parameter with text before it beside one with text behind it (`/a-{b}` beside `/{b}.txt`).
 ///
 /// The path of the request is compared as it was sent, and without its query: `/rooms/` is not `/rooms`, `%2F` does not
 /// separate segments, and `/%65cho` is not `/echo`. The values of parameters are then percent-decoded; a request whose
 /// value is not UTF-8 gets 400. The names of the parameters of a pattern differ. Percent-encoded literal text has
-/// upper-case digits (`/caf%C3%A9`), as clients send them (RFC 3986 §2.1); a request with lower-case ones does not
-/// match it. A handler reads them with [`Context::param`], and the query from the [`Request`].
+/// upper-case digits (`/caf%C3%A9`); it also matches a request with lower-case ones (RFC 3986 §6.2.2.1). A handler
+/// reads the parameters with [`Context::param`], and the query from the [`Request`].
 ///
 /// # Files
 ///
 /// The value of `{*rest}` is decoded, and nothing in it is removed: it can have `..` (from `..%2F` as well), be an
-/// absolute path (`/etc`, from `%2Fetc`), and contain NUL. Before it names a file, refuse all but normal components. A
-/// symbolic link inside the folder is followed all the same.
+/// absolute path (`/etc`, from `%2Fetc`), and contain NUL. Before it names a file, allow only
+/// [`Component::Normal`](std::path::Component::Normal). A symbolic link inside the folder is followed all the same.
 ///
 /// ```
 /// use std::path::{Component, Path, PathBuf};
@@ -122,21 +124,23 @@ use crate::session::{Answer, Context, HandlerFactory};
 /// | plain HTTP | a page without this method | 405, with the methods in the field `Allow` |
 /// | plain HTTP | a route and no page | that of [`http`](crate::Handler::http) of its handler: 426 by default |
 /// | plain HTTP | nothing | 404 |
+/// | either | a route, or a page with this method, and a parameter that is not UTF-8 | 400 |
 ///
 /// HEAD is answered like GET, without the body. OPTIONS is a method like any other.
 ///
 /// # Handlers
 ///
-/// The handler is made when the request arrives. No handler gets a request that fails before that, or one that gets 404
-/// or 405: the endpoint's [`counters`](crate::endpoint::EndpointHandle::counters) count it. Then the handler gets all
-/// events, as without a router, at the cost of one dynamic call each.
+/// The route's handler is made when its request arrives. A request that is invalid, or that the router answers with
+/// 400, 404 or 405, gets none: the endpoint's [`counters`](crate::endpoint::EndpointHandle::counters) count it. The handler
+/// gets all events, as without a router, at the cost of one dynamic call each.
 ///
 /// [`Context::endpoint`] is the whole server. Its `broadcast` reaches the connections of all routes, and
 /// `broadcast_where` those whose handler has the type of the filter's parameter. `connections` returns handles of all;
 /// a function that is [posted](crate::Handle::post) to a connection whose handler has another type is dropped uncalled.
 ///
 /// A router can be the factory of a route: it selects by the whole path again. Timers, posted functions and filters
-/// reach the handler that it selects. For those of the type [`Routed`], the handler is that of the innermost router.
+/// typed by a route's handler run with that handler, also in nested routers. Those typed by [`Routed`] see the
+/// innermost router.
 #[derive(Clone, Default)]
 pub struct Router(Routes);
 
@@ -169,7 +173,7 @@ pub struct LocalRouter(LocalRoutes);
 
 /// The methods of a router, with the bounds of factories and of functions.
 macro_rules! router {
-    ($router:ident, $routed:ident, $shared:ident, $delegate:ty, [$($factory:tt)*], [$($page:tt)*]) => {
+    ($router:ident, $routed:ident, $shared:ident, $route_handler:ty, [$($factory:tt)*], [$($page:tt)*]) => {
         impl $router {
             /// A router without routes: it answers 404.
             #[must_use]
@@ -177,7 +181,7 @@ macro_rules! router {
                 Self::default()
             }
 
-            /// Adds a path of WebSockets, with the factory of its handlers.
+            /// Adds a route for WebSocket upgrade requests, with the factory of its handlers.
             ///
             /// # Errors
             ///
@@ -186,7 +190,7 @@ macro_rules! router {
             where
                 F: $($factory)* + 'static,
             {
-                let make = $shared::new(move |route: &Arc<str>| -> Box<$delegate> {
+                let make = $shared::new(move |route: &Arc<str>| -> Box<$route_handler> {
                     Box::new(Selected { route: route.clone(), handler: factory.make() })
                 });
                 $shared::make_mut(&mut self.0).add_route(pattern, make)?;
@@ -197,7 +201,7 @@ macro_rules! router {
             ///
             /// # Errors
             ///
-            /// [`RouteError::Invalid`], [`RouteError::Conflict`].
+            /// [`RouteError::Invalid`], [`RouteError::Conflict`], [`RouteError::Duplicate`].
             pub fn http<V: Into<Answer>>(
                 self,
                 pattern: &str,
@@ -206,12 +210,12 @@ macro_rules! router {
                 self.http_method(Method::GET, pattern, page)
             }
 
-            /// Adds a function that answers another method. A path can have a function for each method; one for HEAD
-            /// takes precedence over that for GET.
+            /// Adds a function for one HTTP method. A path can have one for each method; that for HEAD takes precedence
+            /// over that for GET.
             ///
             /// # Errors
             ///
-            /// [`RouteError::Invalid`], [`RouteError::Conflict`].
+            /// [`RouteError::Invalid`], [`RouteError::Conflict`], [`RouteError::Duplicate`].
             pub fn http_method<V: Into<Answer>>(
                 mut self,
                 method: Method,
@@ -249,8 +253,8 @@ router!(
     Router,
     Routed,
     Arc,
-    dyn Delegate<Routed> + Send,
+    dyn RouteHandler<Routed> + Send,
     [HandlerFactory<Handler: Send> + Send + Sync],
     [Send + Sync + 'static]
 );
-router!(LocalRouter, LocalRouted, Rc, dyn Delegate<LocalRouted>, [HandlerFactory], ['static]);
+router!(LocalRouter, LocalRouted, Rc, dyn RouteHandler<LocalRouted>, [HandlerFactory], ['static]);

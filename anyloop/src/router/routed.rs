@@ -1,4 +1,4 @@
-//! The handler of a connection of a router.
+//! The handler type of connections of a routed server.
 
 use std::any::TypeId;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyloop_proto::handshake::Request;
 use anyloop_proto::{Chunk, Ending, Failure, Message};
 
-use super::table::{Table, Unmatched};
+use super::table::{Rejection, Table};
 use crate::session::{Answer, AnyHandler, Context, EndpointHandle, Handler};
 
 /// The handler of a connection of a server with a [`Router`](super::Router). It passes each event on to the handler of
@@ -31,9 +31,9 @@ use crate::session::{Answer, AnyHandler, Context, EndpointHandle, Handler};
 /// server.broadcast_where("sun", |routed| routed.handler::<News>().is_some());
 /// # Ok::<(), anyloop::router::RouteError>(())
 /// ```
-pub struct Routed(State<dyn Delegate<Self> + Send, Routes>);
+pub struct Routed(State<dyn RouteHandler<Self> + Send, Routes>);
 
-/// As [`Routed`], of a [`LocalRouter`](super::LocalRouter).
+/// As [`Routed`], for a [`LocalRouter`](super::LocalRouter).
 ///
 /// ```
 /// use anyloop::iostream::Server;
@@ -45,12 +45,12 @@ pub struct Routed(State<dyn Delegate<Self> + Send, Routes>);
 /// server.broadcast_where("rain", |routed| routed.route() == Some("/news"));
 /// # Ok::<(), anyloop::router::RouteError>(())
 /// ```
-pub struct LocalRouted(State<dyn Delegate<Self>, LocalRoutes>);
+pub struct LocalRouted(State<dyn RouteHandler<Self>, LocalRoutes>);
 
 /// The routes of a [`Router`](super::Router).
 pub(super) type Routes = Arc<
     Table<
-        Arc<dyn Fn(&Arc<str>) -> Box<dyn Delegate<Routed> + Send> + Send + Sync>,
+        Arc<dyn Fn(&Arc<str>) -> Box<dyn RouteHandler<Routed> + Send> + Send + Sync>,
         Arc<dyn Fn(&Request, &mut Context<'_, Routed>) -> Answer + Send + Sync>,
     >,
 >;
@@ -58,7 +58,7 @@ pub(super) type Routes = Arc<
 /// The routes of a [`LocalRouter`](super::LocalRouter).
 pub(super) type LocalRoutes = Rc<
     Table<
-        Rc<dyn Fn(&Arc<str>) -> Box<dyn Delegate<LocalRouted>>>,
+        Rc<dyn Fn(&Arc<str>) -> Box<dyn RouteHandler<LocalRouted>>>,
         Rc<dyn Fn(&Request, &mut Context<'_, LocalRouted>) -> Answer>,
     >,
 >;
@@ -66,12 +66,12 @@ pub(super) type LocalRoutes = Rc<
 enum State<D: ?Sized, R> {
     /// No request has been received, or none that has a route.
     Unrouted(R),
-    Routed(Box<D>),
+    Selected(Box<D>),
 }
 
 impl<H: Handler> EndpointHandle<H> {
-    /// The same endpoint, with the type that the handlers of all routes share. For servers with a
-    /// [`Router`](super::Router):
+    /// The same endpoint, typed by the router's handler, so that filters see the connections of all routes. For servers
+    /// with a [`Router`](super::Router):
     ///
     /// ```
     /// use anyloop::prelude::*;
@@ -102,11 +102,11 @@ pub(super) struct Selected<H> {
     pub(super) handler: H,
 }
 
-/// Declares [`Delegate`], and implements it. `events` are those that a handler gets after the request.
-macro_rules! delegate {
+/// Declares [`RouteHandler`], and implements it. `$event` are the events that a handler gets after the request.
+macro_rules! route_handler {
     ($($event:ident ($($argument:ident: $type:ty),*) $(-> $result:ty)? { $unrouted:expr })*) => {
         /// Passes the events of a connection whose handler has the type `R` on to a handler of any type.
-        pub(super) trait Delegate<R: Handler> {
+        pub(super) trait RouteHandler<R: Handler> {
             fn route(&self) -> &str;
             fn handler(&self) -> &dyn AnyHandler;
             fn handler_mut(&mut self) -> &mut dyn AnyHandler;
@@ -115,7 +115,7 @@ macro_rules! delegate {
             $(fn $event(&mut self, $($argument: $type,)* context: &mut Context<'_, R>) $(-> $result)?;)*
         }
 
-        impl<R: Handler, H: Handler> Delegate<R> for Selected<H> {
+        impl<R: Handler, H: Handler> RouteHandler<R> for Selected<H> {
             fn route(&self) -> &str {
                 &self.route
             }
@@ -143,10 +143,10 @@ macro_rules! delegate {
     };
 }
 
-/// Implements a handler that selects another. Each event has the result for a connection without a route.
-macro_rules! routed {
+/// Implements the routing handler. `{ .. }` is the event's result while there is no route.
+macro_rules! impl_routed {
     (
-        $routed:ident, $routes:ident, $delegate:ty;
+        $routed:ident, $routes:ident, $route_handler:ty;
         $($event:ident ($($argument:ident: $type:ty),*) $(-> $result:ty)? { $unrouted:expr })*
     ) => {
         impl $routed {
@@ -154,46 +154,46 @@ macro_rules! routed {
                 Self(State::Unrouted(routes))
             }
 
-            /// The pattern of the route. `None` before the request was received, and for a page.
+            /// The pattern of the route. `None` before the request was received, for a page, and for a request that no
+            /// route matches.
             #[must_use]
             pub fn route(&self) -> Option<&str> {
                 match &self.0 {
-                    State::Routed(delegate) => Some(delegate.route()),
+                    State::Selected(selected) => Some(selected.route()),
                     State::Unrouted(_) => None,
                 }
             }
 
-            /// The handler of the route, if there is one and it has this type. If the route leads to another router,
-            /// the handler that this one has selected, too.
+            /// The handler of the route, if there is one and it has this type. Looks through nested routers.
             #[must_use]
             pub fn handler<H: Handler>(&self) -> Option<&H> {
                 self.delegate()?.find(TypeId::of::<H>())?.downcast_ref()
             }
 
-            /// Selects the handler.
-            fn select(
+            /// The handler of the route. It is made when the request arrives.
+            fn select_or_make(
                 &mut self,
                 request: &Request,
                 context: &mut Context<'_, Self>,
-            ) -> Result<&mut $delegate, Unmatched> {
+            ) -> Result<&mut $route_handler, Rejection> {
                 if let State::Unrouted(routes) = &self.0 {
                     let (make, route) = routes.route(request)?;
-                    let delegate = make(&route.pattern);
+                    let selected = make(&route.pattern);
                     context.set_route(route);
-                    self.0 = State::Routed(delegate);
+                    self.0 = State::Selected(selected);
                 }
                 match &mut self.0 {
-                    State::Routed(delegate) => Ok(&mut **delegate),
-                    State::Unrouted(_) => Err(Unmatched::NotFound),
+                    State::Selected(selected) => Ok(&mut **selected),
+                    State::Unrouted(_) => Err(Rejection::NotFound),
                 }
             }
         }
 
         impl Handler for $routed {
             fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Answer {
-                match self.select(request, context) {
-                    Ok(delegate) => delegate.validate(request, context),
-                    Err(unmatched) => unmatched.into(),
+                match self.select_or_make(request, context) {
+                    Ok(selected) => selected.validate(request, context),
+                    Err(rejection) => rejection.into(),
                 }
             }
 
@@ -205,32 +205,32 @@ macro_rules! routed {
                             return page(request, context);
                         }
                         Ok(None) => {}
-                        Err(unmatched) => return unmatched.into(),
+                        Err(rejection) => return rejection.into(),
                     }
                 }
-                match self.select(request, context) {
-                    Ok(delegate) => delegate.http(request, context),
-                    Err(unmatched) => unmatched.into(),
+                match self.select_or_make(request, context) {
+                    Ok(selected) => selected.http(request, context),
+                    Err(rejection) => rejection.into(),
                 }
             }
 
             $(fn $event(&mut self, $($argument: $type,)* context: &mut Context<'_, Self>) $(-> $result)? {
                 match &mut self.0 {
-                    State::Routed(delegate) => delegate.$event($($argument,)* context),
+                    State::Selected(selected) => selected.$event($($argument,)* context),
                     State::Unrouted(_) => $unrouted,
                 }
             })*
 
             fn delegate(&self) -> Option<&dyn AnyHandler> {
                 match &self.0 {
-                    State::Routed(delegate) => Some(delegate.handler()),
+                    State::Selected(selected) => Some(selected.handler()),
                     State::Unrouted(_) => None,
                 }
             }
 
             fn delegate_mut(&mut self) -> Option<&mut dyn AnyHandler> {
                 match &mut self.0 {
-                    State::Routed(delegate) => Some(delegate.handler_mut()),
+                    State::Selected(selected) => Some(selected.handler_mut()),
                     State::Unrouted(_) => None,
                 }
             }
@@ -265,6 +265,6 @@ macro_rules! with_events {
     };
 }
 
-with_events!(delegate!());
-with_events!(routed!(Routed, Routes, (dyn Delegate<Self> + Send);));
-with_events!(routed!(LocalRouted, LocalRoutes, dyn Delegate<Self>;));
+with_events!(route_handler!());
+with_events!(impl_routed!(Routed, Routes, (dyn RouteHandler<Self> + Send);));
+with_events!(impl_routed!(LocalRouted, LocalRoutes, dyn RouteHandler<Self>;));

@@ -7,29 +7,28 @@ use anyloop_proto::handshake::http::{HeaderValue, Method, StatusCode, header};
 use matchit::{Match, Router as Tree};
 use percent_encoding::percent_decode_str;
 
-use super::error::{RouteError, check};
+use super::error::{RouteError, check, upper_case_digits};
 use crate::session::{Answer, MatchedRoute};
 
-/// The routes and the pages. A path can have one of each: `M` makes the handlers of a route, and `A` answers for a
-/// page.
+/// The routes and the pages. A path can have one of each. `M`: handler factory. `A`: HTTP function.
 #[derive(Clone)]
 pub(super) struct Table<M, A> {
     routes: Vec<Route<M>>,
-    /// The index of each route.
+    /// Pattern -> index in `routes`.
     route_tree: Tree<usize>,
     pages: Vec<Page<A>>,
-    /// The index of each page.
+    /// Pattern -> index in `pages`.
     page_tree: Tree<usize>,
 }
 
-/// A path of WebSockets.
+/// The handlers of a path.
 #[derive(Clone)]
 struct Route<M> {
     pattern: Arc<str>,
     make: M,
 }
 
-/// A path of pages.
+/// The HTTP functions of a path, by method.
 #[derive(Clone)]
 struct Page<A> {
     pattern: Arc<str>,
@@ -62,8 +61,7 @@ impl<M, A> Table<M, A> {
         check(pattern)?;
         if let Some(page) = self.pages.iter_mut().find(|page| *page.pattern == *pattern) {
             if page.methods.iter().any(|(other, _)| *other == method) {
-                let other = format!("the same page for {method}");
-                return Err(RouteError::Conflict { pattern: pattern.to_string(), other });
+                return Err(RouteError::Duplicate { pattern: pattern.to_string(), method });
             }
             page.methods.push((method, answer));
             return Ok(());
@@ -81,26 +79,28 @@ impl<M, A> Table<M, A> {
         routes.chain(self.pages.iter().map(|page| &*page.pattern)).collect()
     }
 
-    /// What makes the handler of a WebSocket request.
-    pub(super) fn route(&self, request: &Request) -> Result<(&M, MatchedRoute), Unmatched> {
-        let found = self.route_tree.at(request.uri().path()).map_err(|_| Unmatched::NotFound)?;
-        let route = self.routes.get(*found.value).ok_or(Unmatched::NotFound)?;
+    /// The factory of the route that the path matches.
+    pub(super) fn route(&self, request: &Request) -> Result<(&M, MatchedRoute), Rejection> {
+        let path = upper_case_digits(request.uri().path());
+        let found = self.route_tree.at(&path).map_err(|_| Rejection::NotFound)?;
+        let route = self.routes.get(*found.value).ok_or(Rejection::NotFound)?;
         Ok((&route.make, matched(&route.pattern, &found)?))
     }
 
-    /// What answers a plain request; `None` if its path has no page.
-    pub(super) fn page(&self, request: &Request) -> Result<Option<(&A, MatchedRoute)>, Unmatched> {
-        let Ok(found) = self.page_tree.at(request.uri().path()) else { return Ok(None) };
+    /// The function that answers a plain request; `None` if its path has no page.
+    pub(super) fn page(&self, request: &Request) -> Result<Option<(&A, MatchedRoute)>, Rejection> {
+        let path = upper_case_digits(request.uri().path());
+        let Ok(found) = self.page_tree.at(&path) else { return Ok(None) };
         let Some(page) = self.pages.get(*found.value) else { return Ok(None) };
-        let answer = page.answer(request.method());
-        let answer = answer.ok_or_else(|| Unmatched::Method(page.allowed()))?;
-        Ok(Some((answer, matched(&page.pattern, &found)?)))
+        let function = page.function_for(request.method());
+        let function = function.ok_or_else(|| Rejection::Method(page.allowed()))?;
+        Ok(Some((function, matched(&page.pattern, &found)?)))
     }
 }
 
 impl<A> Page<A> {
-    /// The function for a method; for HEAD that for GET serves as well.
-    fn answer(&self, method: &Method) -> Option<&A> {
+    /// The function for a method; for HEAD, that for GET if there is no other.
+    fn function_for(&self, method: &Method) -> Option<&A> {
         let of = |wanted: &Method| self.methods.iter().find(|(method, _)| method == wanted);
         let found = of(method).or_else(|| of(&Method::GET).filter(|_| *method == Method::HEAD));
         found.map(|(_, answer)| answer)
@@ -117,8 +117,8 @@ impl<A> Page<A> {
     }
 }
 
-/// Why a request has no handler.
-pub(super) enum Unmatched {
+/// Why the router answers a request itself.
+pub(super) enum Rejection {
     /// The path matches nothing.
     NotFound,
     /// The page has only these methods.
@@ -127,19 +127,19 @@ pub(super) enum Unmatched {
     NotUtf8(String),
 }
 
-impl From<Unmatched> for Answer {
-    fn from(unmatched: Unmatched) -> Self {
-        let allowed = match unmatched {
-            Unmatched::NotFound => {
+impl From<Rejection> for Answer {
+    fn from(rejection: Rejection) -> Self {
+        let allowed = match rejection {
+            Rejection::NotFound => {
                 return Self::status(StatusCode::NOT_FOUND, "there is nothing at this path");
             }
-            Unmatched::NotUtf8(name) => {
-                let text = format!("{name} in the path is not UTF-8");
+            Rejection::NotUtf8(name) => {
+                let text = format!("the path parameter {name} is not UTF-8");
                 return Self::status(StatusCode::BAD_REQUEST, &text);
             }
-            Unmatched::Method(allowed) => allowed,
+            Rejection::Method(allowed) => allowed,
         };
-        let text = format!("this page has the methods {allowed}");
+        let text = format!("method not allowed; allowed: {allowed}");
         let mut answer = Self::status(StatusCode::METHOD_NOT_ALLOWED, &text);
         // RFC 9110 §15.5.6 requires the field. The names of methods are valid in it.
         if let (Self::Respond(response), Ok(allowed)) =
@@ -152,11 +152,11 @@ impl From<Unmatched> for Answer {
 }
 
 /// The route that was found, with decoded parameters.
-fn matched(pattern: &Arc<str>, found: &Match<'_, '_, &usize>) -> Result<MatchedRoute, Unmatched> {
+fn matched(pattern: &Arc<str>, found: &Match<'_, '_, &usize>) -> Result<MatchedRoute, Rejection> {
     let mut params = Vec::with_capacity(found.params.len());
     for (name, value) in found.params.iter() {
         let value = percent_decode_str(value).decode_utf8();
-        let value = value.map_err(|_| Unmatched::NotUtf8(name.to_string()))?;
+        let value = value.map_err(|_| Rejection::NotUtf8(name.to_string()))?;
         params.push((name.to_string(), value.into_owned()));
     }
     Ok(MatchedRoute { pattern: pattern.clone(), params })

@@ -4,13 +4,13 @@ use std::fmt;
 
 use anyloop_proto::{CloseCode, Kind, Payload, Prepared, State, check_close};
 
-use super::deferred::{Accepted, Outgoing};
+use super::deferred::{OutgoingMessage, OutgoingPayload};
 use super::error::{SendError, Sent};
 use super::handle::Handle;
 use super::handler::Handler;
 use super::shared::{Command, ConnectionId, HandleRef};
 use super::writer::MessageWriter;
-use crate::stream::{Completion, Unsent};
+use crate::stream::Unsent;
 
 /// A [`Handle`] without the type of the handler: connections of different servers and clients fit in one list.
 ///
@@ -37,7 +37,7 @@ use crate::stream::{Completion, Unsent};
 pub struct AnyHandle(HandleRef);
 
 impl<H: Handler> Handle<H> {
-    /// The same connection, without the type of its handler.
+    /// A handle of the same connection without the handler's type.
     #[must_use]
     pub fn erase(&self) -> AnyHandle {
         AnyHandle(self.shared().clone())
@@ -51,7 +51,8 @@ impl AnyHandle {
     ///
     /// As [`Handle::send`].
     pub fn send(&self, message: impl Into<Payload>) -> Result<Sent, SendError> {
-        self.send_accepted(Outgoing::Payload(message.into()), None)
+        let payload = OutgoingPayload::Payload(message.into());
+        self.0.send(OutgoingMessage { payload, completion: None })
     }
 
     /// Sends a message, and calls `completion` with what became of it, as [`Handle::send_then`].
@@ -64,7 +65,8 @@ impl AnyHandle {
         message: impl Into<Payload>,
         completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
     ) -> Result<Sent, SendError> {
-        self.send_accepted(Outgoing::Payload(message.into()), Some(Box::new(completion)))
+        let payload = OutgoingPayload::Payload(message.into());
+        self.0.send(OutgoingMessage { payload, completion: Some(Box::new(completion)) })
     }
 
     /// Sends a message that was encoded for many connections.
@@ -73,10 +75,11 @@ impl AnyHandle {
     ///
     /// As [`Handle::send`].
     pub fn send_prepared(&self, message: &Prepared) -> Result<Sent, SendError> {
-        self.send_accepted(Outgoing::Prepared(message.clone()), None)
+        let payload = OutgoingPayload::Prepared(message.clone());
+        self.0.send(OutgoingMessage { payload, completion: None })
     }
 
-    /// A writer of one message that is sent in pieces, as [`Handle::begin`].
+    /// Returns a writer of one message that is sent in pieces, as [`Handle::begin`].
     pub fn begin(&self, kind: Kind) -> MessageWriter {
         MessageWriter::new(self.0.clone(), kind)
     }
@@ -110,7 +113,7 @@ impl AnyHandle {
         self.0.push(Command::Terminate)
     }
 
-    /// Has [`Handler::interrupt`] called.
+    /// Requests a call of [`Handler::interrupt`] on the strand of the connection.
     ///
     /// # Errors
     ///
@@ -125,7 +128,7 @@ impl AnyHandle {
     ///
     /// [`SendError::Gone`].
     pub fn pause_reading(&self) -> Result<(), SendError> {
-        self.0.push(Command::Pause)
+        self.0.push(Command::PauseReading)
     }
 
     /// Resumes reading.
@@ -134,40 +137,32 @@ impl AnyHandle {
     ///
     /// [`SendError::Gone`].
     pub fn resume_reading(&self) -> Result<(), SendError> {
-        self.0.push(Command::Resume)
+        self.0.push(Command::ResumeReading)
     }
 
-    /// Bytes that wait, as [`Handle::buffered_amount`].
+    /// The number of bytes that the transport has not taken, as [`Handle::buffered_amount`].
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
         self.0.buffered()
     }
 
-    /// The number of the connection.
+    /// The id of the connection, unique in this process.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
         self.0.id()
     }
 
-    /// The state of the connection after its last batch.
+    /// The state of the connection, as of its last [batch](crate::Context).
     #[must_use]
     pub fn state(&self) -> State {
         self.0.state()
-    }
-
-    fn send_accepted(
-        &self,
-        message: Outgoing,
-        completion: Option<Completion>,
-    ) -> Result<Sent, SendError> {
-        self.0.send(Accepted { message, completion }, None, true)
     }
 }
 
 /// Handles of the same connection are equal.
 impl PartialEq for AnyHandle {
     fn eq(&self, other: &Self) -> bool {
-        self.0.is(&other.0)
+        self.0.is_same_connection(&other.0)
     }
 }
 

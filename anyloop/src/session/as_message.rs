@@ -3,7 +3,7 @@
 use anyloop_proto::{Message, Payload, Uncompressed};
 use bytes::Bytes;
 
-/// A text or bytes that can be sent as a message without a copy.
+/// Text or bytes that can be borrowed as a message.
 ///
 /// ```
 /// use anyloop::endpoint::AsMessage;
@@ -31,7 +31,7 @@ pub trait AsMessage {
 }
 
 impl AsMessage for Message<'_> {
-    #[inline(always)] // an echo server spends much of its own time here
+    #[inline(always)] // into the hot path of `Context::send`
     fn as_message(&self) -> Message<'_> {
         *self
     }
@@ -79,6 +79,7 @@ impl AsMessage for Bytes {
     }
 }
 
+/// A message that owns its payload.
 impl AsMessage for Payload {
     #[inline]
     fn as_message(&self) -> Message<'_> {
@@ -86,7 +87,7 @@ impl AsMessage for Payload {
     }
 
     fn is_compressible(&self) -> bool {
-        self.is_compressible()
+        Self::is_compressible(self) // the inherent method
     }
 }
 

@@ -18,12 +18,13 @@ use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 
 /// Sends the body of a response in pieces, from any thread. [`Body::channel`](crate::Body::channel) makes it.
 ///
-/// Pieces can be sent before the response: they wait for it. What waits is judged by the marks and the limit of the
-/// [send buffer](crate::ServerConfig::max_send_buffer), as messages are; before the response, by their defaults.
+/// Pieces can be sent before the response: they wait for it. The marks and the limit of the
+/// [send buffer](crate::ServerConfig::max_send_buffer) apply to the bytes that wait. Before the response begins, their
+/// defaults apply.
 ///
 /// [`finish`](Self::finish) ends the body. A writer that is dropped before, as by a panic of its thread, abandons it:
 /// the byte stream is aborted, and the client sees that the end is missing: a chunked body has no last chunk, and one
-/// with `Content-Length` has fewer bytes. (A client of HTTP/1.0 that was not told a length cannot see it.) Only that
+/// with `Content-Length` has fewer bytes. (A client of HTTP/1.0 that got no `Content-Length` cannot see it.) Only that
 /// connection fails, with [`ResponseError::Abandoned`](crate::proto::ResponseError::Abandoned).
 ///
 /// The response has no timeout while it waits for its writer, only while it waits for the peer.
@@ -60,22 +61,22 @@ use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 ///
 /// # Blocking
 ///
-/// As an [`io::Write`] it waits until what waits has fallen to the high-water mark, so `io::copy` and the like need no
-/// more memory than twice that. It fails with [`ErrorKind::BrokenPipe`] when the connection is over. `flush` does
-/// nothing.
+/// As an [`io::Write`], it blocks until the buffered bytes are at or below the high-water mark, so `io::copy` and the
+/// like need no more memory than twice that. It fails with [`ErrorKind::BrokenPipe`] when the connection is over.
+/// `flush` does nothing.
 ///
 /// A thread that runs an event loop does not wait, since the connection may wait for it: there, a write fails with
 /// [`ErrorKind::WouldBlock`]. Where the program drives the connection itself, as over [iostream](crate::iostream), do
-/// not write so on the thread that does.
+/// not use the blocking `Write` on the thread that drives it.
 #[must_use = "a writer that is dropped abandons its body"]
 pub struct BodyWriter(Arc<Shared>);
 
-/// The connection's end.
-pub(super) struct Channel(Arc<Shared>);
+/// The receiving half, which the connection holds.
+pub(super) struct BodyReceiver(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// Notified when less waits, and when the connection is over.
+    /// Notified when less waits, when `attach` changes the limits, and when the connection is over.
     room: Condvar,
 }
 
@@ -85,7 +86,7 @@ struct State {
     waiting: usize,
     limits: SendBufferLimits,
     /// Bytes that the connection has taken and the transport has not.
-    send_buffer: usize,
+    unsent_bytes: usize,
     /// Wakes the connection, once there is one.
     waker: Option<Waker>,
     end: End,
@@ -114,11 +115,14 @@ pub(super) enum Taken {
     Abandoned,
 }
 
-/// So many pieces may wait, whatever their size, if the limit in bytes is small.
+/// The number of pieces that may wait at least, even if the limit in bytes is small. Their bytes are limited as well.
 const MIN_PIECES: usize = 1024;
 
 impl BodyWriter {
     /// Sends the next piece. An owned one (`Vec<u8>`, `String`, [`Bytes`]) and a `&'static str` are not copied.
+    ///
+    /// [`Sent::Sent`] means that the response has begun, and that the transport had taken all output of the connection:
+    /// the piece is written when the connection next runs. [`Sent::Dropped`] does not occur.
     ///
     /// # Errors
     ///
@@ -129,8 +133,9 @@ impl BodyWriter {
         self.push(Piece { bytes: piece.into(), completion: None })
     }
 
-    /// Sends the next piece, and calls `completion` with its outcome: on the thread of the connection when the
-    /// transport has taken all of it or never will, or within this call if the piece is refused.
+    /// Sends the next piece, and calls `completion` with its outcome: with `Ok` when the transport has taken all of it,
+    /// with `Err` when it can no longer be sent, both on the thread of the connection; or within this call if the piece
+    /// is refused.
     ///
     /// # Errors
     ///
@@ -163,7 +168,7 @@ impl BodyWriter {
 
     fn push(&self, piece: Piece) -> Result<Sent, SendError> {
         let mut state = self.0.state();
-        match state.judge(&piece) {
+        match state.admit(&piece) {
             Ok(sent) => {
                 state.waiting += piece.bytes.len();
                 state.pieces.push_back(piece);
@@ -180,18 +185,18 @@ impl BodyWriter {
         }
     }
 
-    /// Waits until a write can send something. Returns how many bytes; 1 if the connection is over.
+    /// Waits until a write can send something. Returns how many bytes: at least 1 if the connection is over, so that
+    /// `send` reports that.
     fn wait_for_room(&self) -> io::Result<usize> {
         let mut state = self.0.state();
-        while !state.gone && state.free() == 0 {
-            if running::runs_any() {
-                let why =
-                    "the body is full, and a thread that runs an event loop must not wait for it";
+        while !state.gone && state.writable() == 0 {
+            if running::is_in_run_call() {
+                let why = "the body's send buffer is full, and a thread that runs an event loop must not block";
                 return Err(io::Error::new(ErrorKind::WouldBlock, why));
             }
             state = self.0.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        Ok(state.free().max(1))
+        Ok(state.writable().max(1))
     }
 
     /// Sets the end, unless it is set. Returns false if the connection is over.
@@ -220,7 +225,7 @@ impl Write for BodyWriter {
             let n = bytes.len().min(self.wait_for_room()?);
             match self.send(Bytes::copy_from_slice(&bytes[..n])) {
                 Ok(_) => return Ok(n),
-                Err(SendError::SendBufferFull { .. }) => {} // the response has just begun, and its limits are lower
+                Err(SendError::SendBufferFull { .. }) => {} // `attach` has lowered the limits meanwhile: try again
                 Err(error) => return Err(io::Error::new(ErrorKind::BrokenPipe, error)),
             }
         }
@@ -238,51 +243,51 @@ impl fmt::Debug for BodyWriter {
 }
 
 impl State {
-    /// The result of sending a piece.
-    fn judge(&self, piece: &Piece) -> Result<Sent, SendError> {
-        let SendBufferLimits { high, cap, .. } = self.limits;
-        let (waiting, message) = (self.buffered(), piece.bytes.len());
-        let sum = waiting.saturating_add(message);
+    /// The result of sending a piece, which is refused if there is no room for it.
+    fn admit(&self, piece: &Piece) -> Result<Sent, SendError> {
+        let SendBufferLimits { high_water_mark: high, max_send_buffer: cap, .. } = self.limits;
+        let (buffered, message) = (self.buffered(), piece.bytes.len());
+        let sum = buffered.saturating_add(message);
         match () {
             () if self.gone => Err(SendError::Gone),
-            () if (waiting > 0 && sum > cap) || self.free_pieces() == 0 => {
-                Err(SendError::SendBufferFull { waiting, message, cap, closes: false })
+            () if (buffered > 0 && sum > cap) || self.free_pieces() == 0 => {
+                Err(SendError::SendBufferFull { waiting: buffered, message, cap, closes: false })
             }
             () if sum > high => Ok(Sent::Backpressure),
-            () if self.send_buffer > 0 || self.waker.is_none() => Ok(Sent::Buffered),
+            () if self.unsent_bytes > 0 || self.waker.is_none() => Ok(Sent::Buffered),
             () => Ok(Sent::Sent),
         }
     }
 
     const fn buffered(&self) -> usize {
-        self.waiting.saturating_add(self.send_buffer)
+        self.waiting.saturating_add(self.unsent_bytes)
     }
 
     /// The number of pieces that may still wait: their own memory is bounded as well.
     fn free_pieces(&self) -> usize {
-        let most = (self.limits.cap / size_of::<Piece>()).max(MIN_PIECES);
+        let most = (self.limits.max_send_buffer / size_of::<Piece>()).max(MIN_PIECES);
         most.saturating_sub(self.pieces.len())
     }
 
     /// The number of bytes that a blocking write sends now; 0: it waits.
-    fn free(&self) -> usize {
-        let SendBufferLimits { high, cap, .. } = self.limits;
+    fn writable(&self) -> usize {
+        let SendBufferLimits { high_water_mark: high, max_send_buffer: cap, .. } = self.limits;
         match self.buffered() {
             _ if self.free_pieces() == 0 => 0,
             0 => high.max(1),
-            waiting if waiting > high => 0,
-            waiting => high.min(cap.saturating_sub(waiting)),
+            buffered if buffered > high => 0,
+            buffered => high.min(cap.saturating_sub(buffered)),
         }
     }
 }
 
-impl Channel {
+impl BodyReceiver {
     pub(super) fn new() -> (BodyWriter, Self) {
         let state = State {
             pieces: VecDeque::new(),
             waiting: 0,
             limits: SendBufferLimits::default(),
-            send_buffer: 0,
+            unsent_bytes: 0,
             waker: None,
             end: End::Open,
             gone: false,
@@ -300,9 +305,9 @@ impl Channel {
     }
 
     /// Reports how many bytes of the connection's output the transport has not taken.
-    pub(super) fn set_send_buffer(&self, send_buffer: usize) {
-        let before = mem::replace(&mut self.0.state().send_buffer, send_buffer);
-        if send_buffer < before {
+    pub(super) fn set_unsent(&self, unsent_bytes: usize) {
+        let before = mem::replace(&mut self.0.state().unsent_bytes, unsent_bytes);
+        if unsent_bytes < before {
             self.0.room.notify_all();
         }
     }
@@ -330,12 +335,12 @@ impl Channel {
     }
 }
 
-impl Drop for Channel {
+impl Drop for BodyReceiver {
     fn drop(&mut self) {
         let mut state = self.0.state();
         let (pieces, waker) = (mem::take(&mut state.pieces), state.waker.take());
-        (state.gone, state.waiting, state.send_buffer) = (true, 0, 0);
-        drop(state); // completions and wakers are program code
+        (state.gone, state.waiting, state.unsent_bytes) = (true, 0, 0);
+        drop(state); // completions and wakers are application code
         drop(waker);
         self.0.room.notify_all();
         report_unsent(pieces.into_iter().filter_map(|piece| piece.completion));
@@ -349,7 +354,7 @@ impl Shared {
     }
 }
 
-/// Wakes the connection, if there is one: without the lock, since it may run program code.
+/// Wakes the connection, if there is one: without the lock, since it may run application code.
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();

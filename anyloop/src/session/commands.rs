@@ -5,11 +5,11 @@ use std::sync::Arc;
 use anyloop_proto::{CloseCode, Instant, Protocol, Refused, Shutdown, State};
 
 use super::Session;
-use super::deferred::{Accepted, Outgoing};
+use super::deferred::{OutgoingMessage, OutgoingPayload};
 use super::erased::Filter;
+use super::flags::Flags;
 use super::handler::Handler;
 use super::limits::TOO_SLOW;
-use super::pending::Pending;
 use super::registry::Due;
 use super::shared::Command;
 use crate::stream::{Budget, Progress, WriteBuffer};
@@ -23,14 +23,18 @@ impl<H: Handler> Session<H> {
         now: Instant,
     ) -> Progress {
         if !self.notify_open(out, budget, now) {
-            return Progress::Changed;
+            return Progress::WantsChanged;
         }
         // Broadcasts that are queued meanwhile wait for the next turn, so that other connections have theirs.
         let mut last = None;
         while let Some(due) = self.state.endpoint.registry.next_broadcast(self.state.index) {
             let Due { message, filter, next, end } = due;
-            let message = Outgoing::Prepared(message);
-            self.run(Command::Send(Accepted { message, completion: None }, filter), out, now);
+            let payload = OutgoingPayload::Prepared(message);
+            self.run(
+                Command::Send(OutgoingMessage { payload, completion: None }, filter),
+                out,
+                now,
+            );
             if next == *last.get_or_insert(end) {
                 if next != end {
                     self.state.request_resume();
@@ -39,28 +43,28 @@ impl<H: Handler> Session<H> {
             }
             if budget.is_spent() {
                 self.state.request_resume();
-                return Progress::Changed;
+                return Progress::WantsChanged;
             }
         }
         let phase = self.phase();
-        if self.state.adopt_shared(out.waiting(), phase) {
+        if self.state.adopt_shared(out.queued(), phase) {
             self.run_mailbox(out, budget, now);
-            return Progress::Changed;
+            return Progress::WantsChanged;
         }
-        match self.state.pending == Pending::NONE && self.protocol.is_open() {
-            true => Progress::Idle,
-            false => Progress::Changed,
+        match self.state.flags == Flags::NONE && self.protocol.is_open() {
+            true => Progress::SameWants,
+            false => Progress::WantsChanged,
         }
     }
 
     fn run_mailbox(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
-        let Some(shared) = self.state.present_shared().map(Arc::clone) else { return };
-        let (mut commands, pressed) = shared.take();
-        if pressed {
-            self.state.pending.set(Pending::HIGH, true);
+        let Some(shared) = self.state.shared().map(Arc::clone) else { return };
+        let (mut commands, reported_backpressure) = shared.take();
+        if reported_backpressure {
+            self.state.flags.set(Flags::HIGH, true);
         }
         loop {
-            if commands.next_calls() && !budget.try_spend() {
+            if commands.next_calls_handler() && !budget.try_spend() {
                 commands.put_back();
                 return self.state.request_resume();
             }
@@ -75,37 +79,37 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Runs a command. One that is not possible any more is dropped, as `Handle` documents.
+    /// Runs a command. A command that is no longer possible is dropped, as [`Handle`](super::Handle) documents.
     fn run(&mut self, command: Command, out: &mut WriteBuffer<'_>, now: Instant) {
         match command {
             Command::Answer(answer) => self.answer(answer, out, now),
             Command::Interrupt => self.call(out, now, Handler::interrupt),
-            Command::Post(f) => self.call_posted(out, now, f),
+            Command::Post(f) => self.call_erased(out, now, f),
             Command::Close(code, reason) => self.close(code, &reason, out, now),
             Command::Overflow => {
                 let phase = self.phase();
                 if matches!(phase.state(), State::Connecting | State::Open) {
-                    self.state.note_overflow(out.waiting(), phase);
+                    self.state.note_overflow(out.queued(), phase);
                 }
                 self.close(Some(CloseCode::POLICY_VIOLATION), TOO_SLOW, out, now);
             }
             Command::Terminate => {
-                self.state.pending.set(Pending::TERMINATED, true);
+                self.state.flags.set(Flags::TERMINATED, true);
                 self.terminate_if_asked();
             }
             Command::Send(_, filter) if !self.accepts_broadcast(filter.as_ref()) => {}
             command => self.call(out, now, |_, context| match command {
-                Command::Cancel(timer) => _ = context.cancel_timer(timer),
-                Command::Pause => context.pause_reading(),
-                Command::Resume => context.resume_reading(),
+                Command::CancelTimer(timer) => _ = context.cancel_timer(timer),
+                Command::PauseReading => context.pause_reading(),
+                Command::ResumeReading => context.resume_reading(),
                 Command::Ping(payload) => {
                     if let Err(error) = context.ping(&payload) {
                         crate::log::debug!("ping not sent: {error}");
                     }
                 }
-                Command::Send(accepted, _) => context.send_or_defer(accepted),
+                Command::Send(message, _) => context.send_or_defer(message),
                 Command::Piece(writer, piece) => context.send_piece_or_defer(&writer, piece),
-                Command::Abandon(writer) => context.abandon(&writer),
+                Command::AbandonMessage(writer) => context.abandon(&writer),
                 _ => {}
             }),
         }
@@ -127,14 +131,14 @@ impl<H: Handler> Session<H> {
             Protocol::Open(connection) => {
                 // The connection may be closing already.
                 let _: Result<(), Refused> = connection.sender.close(code, reason, now, out);
-                if self.state.pending.has(Pending::DEFERRED) {
-                    self.call(out, now, |_, context| context.send_deferred()); // which fails
+                if self.state.flags.has(Flags::DEFERRED) {
+                    self.call(out, now, |_, context| context.send_deferred()); // calls their completions with an error
                 }
             }
             Protocol::Server(handshake) => _ = handshake.abandon(now, out),
-            // What was accepted is sent first, but a shutdown does not wait for a server that says nothing.
+            // Messages that were accepted are sent first, but a shutdown does not wait for the server's response.
             Protocol::Client(_)
-                if self.state.pending.has(Pending::DEFERRED)
+                if self.state.flags.has(Flags::DEFERRED)
                     && !self.state.endpoint.is_shutting_down() =>
             {
                 let close = &mut self.state.deferred_mut().close;

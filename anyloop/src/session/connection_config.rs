@@ -6,11 +6,11 @@ use anyloop_proto::Config;
 
 use super::limits::{Overflow, SendBufferLimits};
 
-/// Settings of one connection of a server, given with the [answer](super::Answer::AcceptWith) to its request. Those
-/// that are not set are the server's.
+/// Settings of one connection of a server, given with the [answer](super::Answer::AcceptWith) to its request. A setting
+/// that is not given is that of the server.
 ///
-/// Each method changes one setting and returns the configuration, as those of [`ServerConfig`](crate::ServerConfig),
-/// which describes them.
+/// Each method changes one setting and returns the configuration. [`ServerConfig`](crate::ServerConfig) has methods of
+/// the same names, which describe the settings.
 ///
 /// A server that lets clients with a token send larger messages:
 ///
@@ -43,10 +43,10 @@ use super::limits::{Overflow, SendBufferLimits};
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
-pub struct ConnectionConfig(Box<Changes>);
+pub struct ConnectionConfig(Box<Overrides>);
 
 #[derive(Clone, Debug, Default)]
-struct Changes {
+struct Overrides {
     max_message_size: Option<u64>,
     streaming: Option<bool>,
     ping_interval: Option<Option<Duration>>,
@@ -64,7 +64,7 @@ struct Changes {
 macro_rules! setters {
     ($($setting:ident($argument:ty)),* $(,)?) => {
         impl ConnectionConfig {
-            /// The settings of the server.
+            /// A configuration that overrides nothing.
             pub fn new() -> Self {
                 Self::default()
             }
@@ -98,25 +98,25 @@ setters! {
 }
 
 impl ConnectionConfig {
-    /// Changes the settings of the protocol.
-    pub(super) fn change_protocol(&self, config: &mut Config) {
-        let changes = &*self.0;
-        set(&mut config.max_message_size, changes.max_message_size);
-        set(&mut config.streaming, changes.streaming);
-        set(&mut config.ping_interval, changes.ping_interval);
-        set(&mut config.pong_timeout, changes.pong_timeout);
-        set(&mut config.idle_timeout, changes.idle_timeout);
-        set(&mut config.data_idle_timeout, changes.data_idle_timeout);
-        set(&mut config.close_timeout, changes.close_timeout);
+    /// Applies the overrides to the settings of the protocol.
+    pub(super) fn apply_to(&self, config: &mut Config) {
+        let overrides = &*self.0;
+        set(&mut config.max_message_size, overrides.max_message_size);
+        set(&mut config.streaming, overrides.streaming);
+        set(&mut config.ping_interval, overrides.ping_interval);
+        set(&mut config.pong_timeout, overrides.pong_timeout);
+        set(&mut config.idle_timeout, overrides.idle_timeout);
+        set(&mut config.data_idle_timeout, overrides.data_idle_timeout);
+        set(&mut config.close_timeout, overrides.close_timeout);
     }
 
-    /// The limits of the send buffer, which are `limits` for the server.
-    pub(super) fn limits(&self, mut limits: SendBufferLimits) -> SendBufferLimits {
-        let changes = &*self.0;
-        set(&mut limits.high, changes.high_water_mark);
-        set(&mut limits.low, changes.low_water_mark);
-        set(&mut limits.cap, changes.max_send_buffer);
-        set(&mut limits.overflow, changes.overflow);
+    /// Applies the overrides to the server's `limits` of the send buffer.
+    pub(super) fn apply_to_limits(&self, mut limits: SendBufferLimits) -> SendBufferLimits {
+        let overrides = &*self.0;
+        set(&mut limits.high_water_mark, overrides.high_water_mark);
+        set(&mut limits.low_water_mark, overrides.low_water_mark);
+        set(&mut limits.max_send_buffer, overrides.max_send_buffer);
+        set(&mut limits.overflow, overrides.overflow);
         limits
     }
 }

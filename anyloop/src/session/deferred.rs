@@ -5,22 +5,22 @@ use std::sync::Arc;
 
 use anyloop_proto::{CloseCode, Message, Payload, Prepared, Uncompressed};
 
-use super::pieces::{Piece, Writer};
+use super::pieces::{MessageProgress, Piece};
 use super::unsent::report_unsent;
 use crate::stream::Completion;
 
-/// A message that a handle has accepted.
-pub(super) struct Accepted {
-    pub(super) message: Outgoing,
+/// A message of a handle, of a broadcast, or of a handler that has to defer it.
+pub(super) struct OutgoingMessage {
+    pub(super) payload: OutgoingPayload,
     pub(super) completion: Option<Completion>,
 }
 
-pub(super) enum Outgoing {
+pub(super) enum OutgoingPayload {
     Payload(Payload),
     Prepared(Prepared),
 }
 
-impl Outgoing {
+impl OutgoingPayload {
     /// A copy of the message.
     pub(super) fn new(message: Message<'_>, compressible: bool) -> Self {
         Self::Payload(match compressible {
@@ -38,8 +38,8 @@ impl Outgoing {
     }
 }
 
-/// What has been accepted and waits until the connection is open, or until the message that is being sent in pieces is
-/// complete. Completions of what is dropped are called with an error.
+/// What has been accepted and waits until the connection is open, or until the message in progress is complete.
+/// Completions of what is dropped are called with an error.
 #[derive(Default)]
 pub(super) struct Deferred {
     queue: VecDeque<Waiting>,
@@ -48,21 +48,21 @@ pub(super) struct Deferred {
     bytes: usize,
     /// The Close that follows, of a client that is connecting.
     pub(super) close: Option<(Option<CloseCode>, String)>,
-    /// The writer whose message is under way. It need not wait, and others wait for it.
-    pub(super) writer: Option<Arc<Writer>>,
+    /// The writer whose message is in progress. Its pieces need not wait, and other messages wait for the last one.
+    pub(super) writer: Option<Arc<MessageProgress>>,
 }
 
 enum Waiting {
-    Message(Accepted),
+    Message(OutgoingMessage),
     /// A message in pieces, at the place of its first piece.
-    Pieces(Arc<Writer>),
+    Pieces(Arc<MessageProgress>),
 }
 
 /// What can be sent next.
-pub(super) enum Next {
-    Message(Accepted),
+pub(super) enum NextDeferred {
+    Message(OutgoingMessage),
     /// A message in pieces, and those of them that have been accepted.
-    Pieces(Arc<Writer>, VecDeque<Piece>),
+    Pieces(Arc<MessageProgress>, VecDeque<Piece>),
 }
 
 impl Deferred {
@@ -80,36 +80,36 @@ impl Deferred {
         self.bytes
     }
 
-    pub(super) fn push(&mut self, accepted: Accepted) {
-        self.count(accepted.message.len());
-        self.queue.push_back(Waiting::Message(accepted));
+    pub(super) fn push(&mut self, message: OutgoingMessage) {
+        self.count(message.payload.len());
+        self.queue.push_back(Waiting::Message(message));
     }
 
-    /// Adds a piece of a message that is not under way.
-    pub(super) fn push_piece(&mut self, writer: &Arc<Writer>, piece: Piece) {
+    /// Adds a piece of a message that is not in progress.
+    pub(super) fn push_piece(&mut self, writer: &Arc<MessageProgress>, piece: Piece) {
         self.count(piece.payload.len());
-        if writer.wait(piece) {
+        if writer.enqueue(piece) {
             self.queue.push_back(Waiting::Pieces(writer.clone()));
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<Next> {
+    pub(super) fn pop(&mut self) -> Option<NextDeferred> {
         let next = match self.queue.pop_front()? {
-            Waiting::Message(accepted) => {
-                self.uncount([accepted.message.len()]);
-                Next::Message(accepted)
+            Waiting::Message(message) => {
+                self.uncount([message.payload.len()]);
+                NextDeferred::Message(message)
             }
             Waiting::Pieces(writer) => {
                 let pieces = self.take_pieces(&writer);
-                Next::Pieces(writer, pieces)
+                NextDeferred::Pieces(writer, pieces)
             }
         };
         Some(next)
     }
 
-    /// Takes the pieces of a message that is not under way.
-    pub(super) fn take_pieces(&mut self, writer: &Writer) -> VecDeque<Piece> {
-        let pieces = writer.take_waiting();
+    /// Takes the pieces of a message that is not in progress.
+    pub(super) fn take_pieces(&mut self, writer: &MessageProgress) -> VecDeque<Piece> {
+        let pieces = writer.take_queued();
         self.uncount(pieces.iter().map(|piece| piece.payload.len()));
         pieces
     }
@@ -130,9 +130,9 @@ impl Deferred {
 impl Drop for Deferred {
     fn drop(&mut self) {
         let completions = self.queue.drain(..).flat_map(|waiting| match waiting {
-            Waiting::Message(accepted) => Vec::from_iter(accepted.completion),
+            Waiting::Message(message) => Vec::from_iter(message.completion),
             Waiting::Pieces(writer) => {
-                writer.take_waiting().into_iter().filter_map(|piece| piece.completion).collect()
+                writer.take_queued().into_iter().filter_map(|piece| piece.completion).collect()
             }
         });
         report_unsent(completions);

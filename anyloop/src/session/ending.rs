@@ -1,4 +1,4 @@
-//! The end of a connection: the handler is notified, once.
+//! The end of a connection.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -10,11 +10,11 @@ use super::state::HandshakeInfo;
 use crate::stream::{Budget, WriteBuffer};
 
 impl<H: Handler> Session<H> {
-    /// Whether the handler may be notified of the end now: not while earlier calls are held back, and only if the
-    /// budget allows it.
-    pub(super) fn may_notify_end(&mut self, budget: &mut Budget) -> bool {
+    /// Prepares to notify the handler of the end, and spends the budget for that. Returns whether it may be notified
+    /// now: not while handler calls wait for the next budget.
+    pub(super) fn prepare_end(&mut self, budget: &mut Budget) -> bool {
         if self.state.is_resume_requested() || self.redirect().is_some() {
-            return false; // a redirect is no end, if somebody follows it
+            return false; // the driver's owner follows the redirect, and the session continues
         }
         let notifies = match &self.protocol {
             Protocol::Open(_) => true,
@@ -27,7 +27,8 @@ impl<H: Handler> Session<H> {
         !self.state.is_resume_requested()
     }
 
-    /// The stream is closed: notifies the handler, and frees everything.
+    /// The stream is closed. Notifies the handler, unless a plain HTTP request was answered completely, and frees all
+    /// but the state that handles share.
     pub(super) fn notify_end(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
         let peer = crate::log::describe(|| self.describe_peer(out));
         let protocol = std::mem::take(&mut self.protocol);
@@ -37,21 +38,21 @@ impl<H: Handler> Session<H> {
                 let by = crate::log::describe(|| {
                     connection.ending().map(|ending| ending.by.to_string()).unwrap_or_default()
                 });
-                crate::log::debug!("{peer}: closed, first by {by}");
+                crate::log::debug!("{peer}: closed; {by} sent Close first");
             }
             (None, _) => {}
         }
-        // Completions of messages in the mailbox are called. A panic of one must not keep the handler
-        // from being notified.
+        // Calls the completions of messages in the mailbox, the handles' command queue. A panic of one must not keep
+        // the handler from being notified.
         let ended = catch_unwind(AssertUnwindSafe(|| self.state.end()));
-        let notified = catch_unwind(AssertUnwindSafe(|| self.notify(protocol, out, now)));
-        self.state.free();
+        let notified = catch_unwind(AssertUnwindSafe(|| self.notify_handler(protocol, out, now)));
+        self.state.free_all_but_shared();
         if let Err(panic) = ended.and(notified) {
             resume_unwind(panic);
         }
     }
 
-    fn notify(&mut self, protocol: Protocol, out: &mut WriteBuffer<'_>, now: Instant) {
+    fn notify_handler(&mut self, protocol: Protocol, out: &mut WriteBuffer<'_>, now: Instant) {
         match protocol {
             Protocol::Open(connection) => self.notify_close(&connection, out, now),
             Protocol::Server(handshake) => {
@@ -74,7 +75,7 @@ impl<H: Handler> Session<H> {
     }
 
     fn notify_close(&mut self, connection: &Connection, out: &mut WriteBuffer<'_>, now: Instant) {
-        self.state.endpoint.counters.close(connection.statistics());
+        self.state.endpoint.counters.add_closed(connection.statistics());
         if let Some(ending) = connection.ending() {
             self.call(out, now, |handler, context| handler.close(&ending, context));
         }
@@ -89,7 +90,7 @@ impl<H: Handler> Session<H> {
     ) {
         if let Some(failure) = failure {
             self.state.endpoint.counters.failed.add(1);
-            self.state.rare().handshake = Some(Box::new(info));
+            self.state.rare_mut().handshake = Some(Box::new(info));
             self.call(out, now, |handler, context| handler.fail(&failure, context));
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyloop_proto::{CloseCode, Prepared, check_close};
 
 use super::counters::Counters;
-use super::erased::{filter, posted_to_any};
+use super::erased::{erased_filter, erased_fn_for_any};
 use super::error::SendError;
 use super::handle::Handle;
 use super::handler::{Context, Handler};
@@ -20,7 +20,8 @@ use crate::sync::unmodelled::Mutex;
 
 /// A handle of an endpoint, for handlers and other threads. It is cheap to clone, and does not keep the endpoint alive.
 ///
-/// When the endpoint and all its connections are dropped, the methods do nothing.
+/// When the endpoint and all its connections are dropped, the methods do nothing and return empty results, and
+/// [`is_shutting_down`](Self::is_shutting_down) returns true.
 ///
 /// A server that sends each message to all its connections:
 ///
@@ -60,24 +61,44 @@ impl<H: Handler> EndpointHandle<H> {
         self.state().map(|state| state.registry.handles()).unwrap_or_default()
     }
 
-    /// Sends a message to all open connections, as [`Server::broadcast`](crate::endpoint::Server::broadcast).
+    /// Sends a message to all open connections, as [`Server::broadcast`](crate::transport::Server::broadcast).
     pub fn broadcast(&self, message: impl Into<Prepared>) -> usize {
         self.state().map_or(0, |state| state.registry.broadcast(&message.into(), None))
     }
 
     /// Sends a message to the open connections whose handler `filter` accepts, as
-    /// [`Server::broadcast_where`](crate::endpoint::Server::broadcast_where).
+    /// [`Server::broadcast_where`](crate::transport::Server::broadcast_where).
     pub fn broadcast_where(
         &self,
         message: impl Into<Prepared>,
         filter: impl Fn(&H) -> bool + Send + Sync + 'static,
     ) -> usize {
-        let filter = self::filter(filter);
+        let filter = erased_filter(filter);
         self.state().map_or(0, |state| state.registry.broadcast(&message.into(), Some(filter)))
     }
 
     /// Sends a message as [`broadcast_where`](Self::broadcast_where), and calls `completion` when each connection has
-    /// taken it or is over, as [`Server::broadcast_then`](crate::endpoint::Server::broadcast_then).
+    /// taken it or is over, as [`Server::broadcast_then`](crate::transport::Server::broadcast_then).
+    ///
+    /// ```
+    /// use anyloop::iostream::Server;
+    /// use anyloop::prelude::*;
+    /// use std::sync::mpsc;
+    /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    ///
+    /// let server = Server::new(ServerConfig::new(OriginPolicy::Any));
+    /// let connection = server.connection();
+    /// # connection.register_output(std::io::sink());
+    /// # connection.read_all(REQUEST)?;
+    /// let (taken, is_taken) = mpsc::channel();
+    /// let completion = move || taken.send(()).unwrap();
+    /// assert_eq!(server.handle().broadcast_then("news", |_| true, completion), 1);
+    /// assert!(is_taken.try_recv().is_err());
+    /// connection.drive()?; // over the network, the loop does this
+    /// is_taken.try_recv()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn broadcast_then(
         &self,
         message: impl Into<Prepared>,
@@ -86,7 +107,7 @@ impl<H: Handler> EndpointHandle<H> {
     ) -> usize {
         let completion = WhenTaken(Mutex::new(Some(Box::new(completion))));
         self.broadcast_where(message, move |handler: &H| {
-            let _: &WhenTaken = &completion; // which is dropped with the filter
+            let _: &WhenTaken = &completion; // so that the filter owns it
             filter(handler)
         })
     }
@@ -112,7 +133,7 @@ impl<H: Handler> EndpointHandle<H> {
         self.state().map(|state| state.counters.snapshot()).unwrap_or_default()
     }
 
-    /// Begins to shut down gracefully, as [`Server::shut_down`](crate::endpoint::Server::shut_down).
+    /// Begins to shut down gracefully, as [`Server::shut_down`](crate::transport::Server::shut_down).
     pub fn shut_down(&self) {
         if let Some(state) = self.state() {
             state.shut_down();
@@ -124,8 +145,9 @@ impl<H: Handler> EndpointHandle<H> {
     pub fn shut_down_within(&self, time: Duration) {
         self.shut_down();
         for connection in self.connections() {
-            let terminate = posted_to_any(|context| context.terminate());
-            let later = posted_to_any(move |context| _ = context.set_posted_timer(time, terminate));
+            let terminate = erased_fn_for_any(|context| context.terminate());
+            let later =
+                erased_fn_for_any(move |context| _ = context.set_erased_timer(time, terminate));
             // The connection may already be over.
             let _: Result<(), SendError> = connection.shared().push(Command::Post(later));
         }

@@ -12,8 +12,8 @@ use super::handler::{Answer, Context, Handler, HandlerFactory, warn_of_unhandled
 
 /// A handler made of closures, one for each event of interest. For the others, the defaults of [`Handler`] apply.
 ///
-/// It is cheap to clone, and a factory of itself: all connections of an endpoint share the closures
-/// that were set when they were made. For state of a connection, write a [`Handler`] instead.
+/// It is cheap to clone, and a factory of itself. A connection uses the closures that were set when it was made. For
+/// state of a connection, write a [`Handler`] instead.
 ///
 /// ```
 /// use anyloop::Handlers;
@@ -61,8 +61,8 @@ macro_rules! closure {
 /// The setter of one closure, on the handlers themselves.
 macro_rules! setter {
     ([$($bound:tt)*] $shared:ident $field:ident $setter:ident ($($argument:ty),*) ($($result:ty)?)) => {
-        #[doc = concat!("Sets what is called as [`Handler::", stringify!($field), "`],")]
-        /// on connections that are made afterwards.
+        #[doc = concat!("Sets the closure for [`Handler::", stringify!($field), "`].")]
+        /// Existing connections keep theirs.
         pub fn $setter(
             &mut self,
             f: impl Fn($($argument),*) $(-> $result)? + $($bound)*,
@@ -78,14 +78,14 @@ macro_rules! handlers {
         $handlers:ident, $table:ident, $shared:ident, $bounds:tt;
         $($field:ident $setter:ident: fn $arguments:tt $(-> $result:ty)?;)*
     ) => {
-        /// The closures. One that is not set is not there.
+        /// The closures. `None`: the default of [`Handler`].
         #[derive(Clone, Default)]
         struct $table {
             $($field: Option<$shared<closure!($bounds $arguments ($($result)?))>>,)*
         }
 
         impl $handlers {
-            /// No closures yet.
+            /// Creates a set without closures.
             #[must_use]
             pub fn new() -> Self {
                 Self::default()
@@ -191,30 +191,40 @@ macro_rules! handlers {
     };
 }
 
-/// Passes the list of closures to a macro.
+/// Passes the list of closures to a macro. `for servers` adds `validate` and `http`. All paths are whole, since endpoints in other modules have the setters, too.
 macro_rules! with_closures {
-    ($macro:ident!($here:ident; $($before:tt)*)) => {
-        $macro! {
+    ($($macro:ident)::+!($here:ident; $($before:tt)*)) => {
+        $($macro)::+! {
             $($before)*
-            open on_open: fn(&mut Context<'_, $here>);
-            message on_message: fn(Message<'_>, &mut Context<'_, $here>);
-            chunk on_chunk: fn(Chunk<'_>, &mut Context<'_, $here>);
-            ping on_ping: fn(&[u8], &mut Context<'_, $here>) -> bool;
-            pong on_pong: fn(&[u8], Option<Duration>, &mut Context<'_, $here>);
-            pong_timeout on_pong_timeout: fn(&mut Context<'_, $here>);
-            interrupt on_interrupt: fn(&mut Context<'_, $here>);
-            backpressure on_backpressure: fn(&mut Context<'_, $here>);
-            drained on_drained: fn(&mut Context<'_, $here>);
-            close on_close: fn(&Ending<'_>, &mut Context<'_, $here>);
-            fail on_fail: fn(&Failure, &mut Context<'_, $here>);
+            open on_open: fn(&mut crate::Context<'_, crate::session::$here>);
+            message on_message: fn(anyloop_proto::Message<'_>, &mut crate::Context<'_, crate::session::$here>);
+            chunk on_chunk: fn(anyloop_proto::Chunk<'_>, &mut crate::Context<'_, crate::session::$here>);
+            ping on_ping: fn(&[u8], &mut crate::Context<'_, crate::session::$here>) -> bool;
+            pong on_pong: fn(
+                &[u8],
+                Option<std::time::Duration>,
+                &mut crate::Context<'_, crate::session::$here>
+            );
+            pong_timeout on_pong_timeout: fn(&mut crate::Context<'_, crate::session::$here>);
+            interrupt on_interrupt: fn(&mut crate::Context<'_, crate::session::$here>);
+            backpressure on_backpressure: fn(&mut crate::Context<'_, crate::session::$here>);
+            drained on_drained: fn(&mut crate::Context<'_, crate::session::$here>);
+            close on_close: fn(&anyloop_proto::Ending<'_>, &mut crate::Context<'_, crate::session::$here>);
+            fail on_fail: fn(&anyloop_proto::Failure, &mut crate::Context<'_, crate::session::$here>);
         }
     };
-    ($macro:ident! for servers ($here:ident; $($before:tt)*)) => {
-        with_closures!($macro!(
+    ($($macro:ident)::+! for servers ($here:ident; $($before:tt)*)) => {
+        crate::session::with_closures!($($macro)::+!(
             $here;
             $($before)*
-            validate on_validate: fn(&Request, &mut Context<'_, $here>) -> Answer;
-            http on_http: fn(&Request, &mut Context<'_, $here>) -> Answer;
+            validate on_validate: fn(
+                &anyloop_proto::handshake::Request,
+                &mut crate::Context<'_, crate::session::$here>
+            ) -> crate::endpoint::Answer;
+            http on_http: fn(
+                &anyloop_proto::handshake::Request,
+                &mut crate::Context<'_, crate::session::$here>
+            ) -> crate::endpoint::Answer;
         ));
     };
 }

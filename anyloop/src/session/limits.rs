@@ -7,15 +7,20 @@ pub(super) const TOO_SLOW: &str = "too slow to read";
 /// each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SendBufferLimits {
-    pub(crate) low: usize,
-    pub(crate) high: usize,
-    pub(crate) cap: usize,
+    pub(crate) low_water_mark: usize,
+    pub(crate) high_water_mark: usize,
+    pub(crate) max_send_buffer: usize,
     pub(crate) overflow: Overflow,
 }
 
 impl Default for SendBufferLimits {
     fn default() -> Self {
-        Self { low: 64 << 10, high: 1 << 20, cap: 16 << 20, overflow: Overflow::Error }
+        Self {
+            low_water_mark: 64 << 10,
+            high_water_mark: 1 << 20,
+            max_send_buffer: 16 << 20,
+            overflow: Overflow::Error,
+        }
     }
 }
 
@@ -55,7 +60,7 @@ impl Default for SendBufferLimits {
 ///     connection.read_all(b"\x81\x80\0\0\0\0")?; // a message each
 /// }
 ///
-/// // Each judges what waits from the calls before.
+/// // Each `send` is judged by what waits from the calls before.
 /// let full = SendError::SendBufferFull { waiting: 1808, message: 900, cap: 2_000, closes: false };
 /// let results = results.lock().unwrap();
 /// assert_eq!(results[..2], [Ok(Sent::Sent), Ok(Sent::Buffered)]);
@@ -72,7 +77,7 @@ impl Default for SendBufferLimits {
 ///
 /// let connection = server.connection(); // not driven, so messages wait
 /// let handle = connection.handle();
-/// assert_ne!(handle.send("twelve bytes")?, Sent::Dropped); // the first may exceed the cap
+/// assert_ne!(handle.send("twelve bytes")?, Sent::Dropped); // the first may exceed the limit
 /// assert_eq!(handle.send("more")?, Sent::Dropped);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -85,7 +90,8 @@ pub enum Overflow {
     /// It is not sent, and sending returns [`Sent::Dropped`](super::Sent::Dropped): for messages that the next one
     /// supersedes.
     Drop,
-    /// The connection is closed with 1008, and sending returns an error whose `closes` is true. In
+    /// The connection is closed with 1008, and sending returns an error whose `closes` is true; sends that follow
+    /// return [`SendError::Closing`](super::SendError::Closing). In
     /// [`close`](super::Handler::close), [`Context::overflowed`](super::Context::overflowed) is true, and
     /// [`Counters::overflowed`](super::Counters::overflowed) counts it. A message that waits for the last piece of a
     /// [`MessageWriter`](super::MessageWriter) only gets the error: the peer is not to blame.

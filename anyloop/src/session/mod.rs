@@ -1,7 +1,7 @@
 //! One connection: the protocol, and the application's handler.
 //!
 //! A [`Session`] keeps the contract of [`StreamProtocol`], and knows no transport. `opening` has the
-//! opening handshake, `receive` the input and the timers of an open connection, `commands` the commands of handles, and
+//! opening handshake, `receive` the input and the timers of a session, `commands` the commands of handles, and
 //! `ending` the end.
 
 mod any_handle;
@@ -16,6 +16,7 @@ mod ending;
 mod endpoint_handle;
 mod erased;
 mod error;
+mod flags;
 mod handle;
 mod handler;
 mod handlers;
@@ -23,7 +24,6 @@ mod limits;
 #[cfg(all(test, loom))]
 mod models;
 mod opening;
-mod pending;
 mod phase;
 mod pieces;
 mod receive;
@@ -42,6 +42,7 @@ mod writer;
 
 use std::error::Error;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -65,6 +66,7 @@ pub use counters::Counters;
 pub use endpoint_handle::EndpointHandle;
 use erased::{ErasedFn, Untyped};
 pub use error::{SendError, Sent};
+use flags::Flags;
 pub use handle::Handle;
 #[cfg(feature = "router")]
 pub(crate) use handler::AnyHandler;
@@ -73,7 +75,6 @@ pub(crate) use handlers::with_closures;
 pub use handlers::{Handlers, LocalHandlers};
 pub use limits::Overflow;
 pub(crate) use limits::SendBufferLimits;
-use pending::Pending;
 use phase::Phase;
 pub(crate) use registry::{Key, WakeConnections};
 #[cfg(feature = "router")]
@@ -81,7 +82,7 @@ pub(crate) use route::MatchedRoute;
 pub use shared::ConnectionId;
 pub(crate) use state::EndpointState;
 pub use state::HandshakeInfo;
-use state::{ClientRequest, SessionState, UnsentHttp};
+use state::{ClientRequest, HandshakeOutput, SessionState};
 pub use timers::TimerId;
 pub use writer::MessageWriter;
 
@@ -122,10 +123,10 @@ impl<H: Handler> Session<H> {
         endpoint.counters.made.add(1);
         let mut state = SessionState::new(endpoint);
         let info = HandshakeInfo { target: Some(target.clone()), ..HandshakeInfo::default() };
-        state.rare().handshake = Some(Box::new(info));
+        state.rare_mut().handshake = Some(Box::new(info));
         let request = ClientRequest { bytes, secure: target.secure(), limits };
-        state.rare().unsent = Some(Box::new(UnsentHttp::Request(request)));
-        state.pending.set(Pending::NOT_STARTED, true);
+        state.rare_mut().handshake_output = Some(Box::new(HandshakeOutput::Request(request)));
+        state.flags.set(Flags::REQUEST_UNSENT, true);
         Ok(Self { protocol, handler, state })
     }
 
@@ -140,21 +141,21 @@ impl<H: Handler> Session<H> {
     pub(crate) fn register_with_waker(&mut self, waker: &Waker) {
         let (index, shared) = self.state.endpoint.registry.register_with_waker(waker);
         self.state.index = index;
-        self.state.rare().shared = Some(shared);
+        self.state.rare_mut().shared = Some(shared);
         self.apply_limits();
     }
 
     /// Applies the limits of a client's connection that has its own.
     fn apply_limits(&mut self) {
-        let unsent = self.state.rare.as_deref().and_then(|rare| rare.unsent.as_deref());
-        if let Some(UnsentHttp::Request(ClientRequest { limits: Some(limits), .. })) = unsent {
+        let unsent = self.state.rare.as_deref().and_then(|rare| rare.handshake_output.as_deref());
+        if let Some(HandshakeOutput::Request(ClientRequest { limits: Some(limits), .. })) = unsent {
             self.state.set_limits(*limits);
         }
     }
 
     /// Stores the peer, since the transport may not know it any more when the handler asks.
     pub(crate) fn set_peer(&mut self, peer: Peer) {
-        self.state.rare().peer = Some(Box::new(peer));
+        self.state.rare_mut().peer = Some(Box::new(peer));
     }
 
     /// Abandons the handshake before it has begun. The driver ends the stream when it is started.
@@ -177,18 +178,15 @@ impl<H: Handler> Session<H> {
     /// A handle of this connection.
     pub(crate) fn handle(&mut self) -> Handle<H> {
         let phase = self.phase();
-        let handle = Handle::new(self.state.shared(0, phase));
+        let handle = Handle::new(self.state.get_or_create_shared(0, phase));
         self.publish_held_up();
         handle
     }
 
-    /// Publishes to the handles whether a message in pieces is under way, or others wait for it.
+    /// Publishes to the handles whether a message in pieces is in progress, or others wait for it.
     fn publish_held_up(&self) {
-        if let (Protocol::Open(connection), Some(shared)) =
-            (&self.protocol, self.state.present_shared())
-        {
-            let is_begun = connection.sender.is_message_begun();
-            shared.publish_held_up(is_begun || self.state.pending.has(Pending::DEFERRED));
+        if let Protocol::Open(connection) = &self.protocol {
+            self.state.publish_held_up(connection.sender.is_message_begun());
         }
     }
 
@@ -197,8 +195,10 @@ impl<H: Handler> Session<H> {
         match &self.protocol {
             Protocol::Open(connection) => Phase::of(connection.state()),
             Protocol::Closed => self.state.phase,
-            _ if self.protocol.awaits_answer() => Phase::Requested,
-            Protocol::Server(handshake) if handshake.discards_input() => Phase::Answered,
+            Protocol::Server(handshake) if handshake.awaits_answer() => {
+                Phase::awaiting_answer(handshake.is_head_request())
+            }
+            Protocol::Server(handshake) if handshake.discards_input() => Phase::WillNotOpen,
             _ => Phase::Connecting,
         }
     }
@@ -216,17 +216,18 @@ impl<H: Handler> Session<H> {
             _ => (None, None),
         };
         let out = out.reborrow();
-        let mut context = Context { sender, receiver, out, state, now, successor: None };
+        let mut context =
+            Context { marker: PhantomData, sender, receiver, out, state, now, new_handler: None };
         let result = f(handler, &mut context);
-        if let Some(successor) = context.successor {
-            *handler = successor;
+        if let Some(new_handler) = context.new_handler {
+            *handler = new_handler;
         }
         self.terminate_if_asked();
         result
     }
 
     /// Calls a function that was stored without the type of the handler.
-    fn call_posted(&mut self, out: &mut WriteBuffer<'_>, now: Instant, f: Box<ErasedFn>) {
+    fn call_erased(&mut self, out: &mut WriteBuffer<'_>, now: Instant, f: Box<ErasedFn>) {
         self.call(out, now, |handler, context| {
             context.call(&mut Untyped, |_, context| f(handler, context))
         });
@@ -234,7 +235,7 @@ impl<H: Handler> Session<H> {
 
     /// Ends the connection, if the program has asked for that.
     fn terminate_if_asked(&mut self) {
-        if self.state.pending.has(Pending::TERMINATED) {
+        if self.state.flags.has(Flags::TERMINATED) {
             cold_path();
             self.protocol.terminate();
         }
@@ -242,7 +243,7 @@ impl<H: Handler> Session<H> {
 
     /// Whether received bytes are taken.
     fn reads(&self) -> bool {
-        let paused = self.state.pending.has(Pending::PAUSED);
+        let paused = self.state.flags.has(Flags::PAUSED);
         let waits = match &self.protocol {
             Protocol::Open(_) => paused,
             _ => self.protocol.awaits_answer(),
@@ -271,7 +272,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
 
     fn receive_buffer(&mut self) -> Option<&mut [u8]> {
         match &mut self.protocol {
-            Protocol::Open(connection) if !self.state.pending.has(Pending::PAUSED) => {
+            Protocol::Open(connection) if !self.state.flags.has(Flags::PAUSED) => {
                 connection.receiver.receive_buffer()
             }
             _ => None,
@@ -296,12 +297,12 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 
     fn is_terminated(&self) -> bool {
-        self.state.pending.has(Pending::TERMINATED)
+        self.state.flags.has(Flags::TERMINATED)
     }
 
     fn handle_error(&mut self, kind: TransportError, error: Option<Box<dyn Error + Send + Sync>>) {
         if let Some(error) = error {
-            self.state.rare().error.get_or_insert(error);
+            self.state.rare_mut().error.get_or_insert(error);
         }
         self.protocol.handle_error(kind);
     }
@@ -342,7 +343,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 
     fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
-        self.state.pending.set(Pending::RESUME, false);
+        self.state.flags.set(Flags::RESUME, false);
         self.notify_open(out, budget, now);
         self.send_body(out, budget, now);
     }
@@ -353,11 +354,11 @@ impl<H: Handler> StreamProtocol for Session<H> {
 
     fn handle_written(&mut self, waiting: usize) -> bool {
         let phase = self.phase();
-        let high = self.state.pending.has(Pending::HIGH);
+        let high = self.state.flags.has(Flags::HIGH);
         let deferred = self.state.deferred_bytes();
         if waiting + deferred > 0 {
             // So that a handle that is created later reports how much waits.
-            self.state.shared(waiting + deferred, phase);
+            self.state.get_or_create_shared(waiting + deferred, phase);
         }
         self.state.publish(waiting + deferred, phase);
         self.publish_held_up();
@@ -366,17 +367,17 @@ impl<H: Handler> StreamProtocol for Session<H> {
         }
         let limits = self.state.limits();
         // A low-water mark above the high one counts as equal to it.
-        let low = limits.low.min(limits.high);
-        let crossed = if high { waiting <= low } else { waiting > limits.high };
-        crossed && phase == Phase::Open && !self.state.pending.has(Pending::NOTIFY_OPEN)
+        let low = limits.low_water_mark.min(limits.high_water_mark);
+        let crossed = if high { waiting <= low } else { waiting > limits.high_water_mark };
+        crossed && phase == Phase::Open && !self.state.flags.has(Flags::NOTIFY_OPEN)
     }
 
     fn report_send_buffer(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
         if !budget.try_spend() {
             return self.state.request_resume();
         }
-        let high = self.state.pending.has(Pending::HIGH);
-        self.state.pending.set(Pending::HIGH, !high);
+        let high = self.state.flags.has(Flags::HIGH);
+        self.state.flags.set(Flags::HIGH, !high);
         self.call(out, now, if high { Handler::drained } else { Handler::backpressure });
     }
 
@@ -395,7 +396,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 
     fn may_close(&mut self, budget: &mut Budget) -> bool {
-        self.may_notify_end(budget)
+        self.prepare_end(budget)
     }
 
     fn handle_closed(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
@@ -403,14 +404,14 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 
     fn wants(&self) -> Wants {
-        let pending = self.state.pending;
+        let flags = self.state.flags;
         let mut wants = Wants::new(self.protocol.shutdown());
         wants.discard = self.protocol.discards_input();
         wants.read = self.reads();
         wants.end = self.protocol.awaits_answer();
-        wants.again = pending.has(Pending::RESUME);
+        wants.again = flags.has(Flags::RESUME);
         wants.large = match &self.protocol {
-            Protocol::Open(connection) => !connection.receiver.is_idle(),
+            Protocol::Open(connection) => !connection.receiver.is_on_fast_path(),
             _ => true, // the handshake is not on the fast path either
         };
         wants
@@ -419,7 +420,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
     #[inline]
     fn deadline(&self) -> Option<Instant> {
         // Until the stream exists, the transport has timeouts of its own.
-        let protocol = match self.state.pending.has(Pending::NOT_STARTED) {
+        let protocol = match self.state.flags.has(Flags::REQUEST_UNSENT) {
             true => None,
             false => self.protocol.poll_timeout(),
         };
@@ -435,12 +436,12 @@ impl<H: Handler> StreamProtocol for Session<H> {
             Protocol::Open(connection) => connection.set_reading(reading, now),
             Protocol::Server(handshake) => {
                 handshake.handle_written(waiting, now);
-                self.publish_body(waiting);
+                self.report_unsent_to_writer(waiting);
             }
             Protocol::Client(_) | Protocol::Closed => {}
         }
         self.state.free_unused();
-        self.state.pending.set(Pending::CHANGED, false);
+        self.state.flags.set(Flags::WANTS_CHANGED, false);
     }
 }
 

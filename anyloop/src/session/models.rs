@@ -13,10 +13,10 @@ use std::task::{Wake, Waker};
 use anyloop_proto::State;
 use loom::thread::{self, JoinHandle};
 
-use super::deferred::{Accepted, Outgoing};
+use super::deferred::{OutgoingMessage, OutgoingPayload};
 use super::phase::Phase;
 use super::shared::{Command, Shared};
-use super::{Handle, Handler, SendBufferLimits, SendError, Sent};
+use super::{Handle, Handler, Overflow, SendBufferLimits, SendError, Sent};
 use crate::event_loop::models::{check, check_large, check_within};
 use crate::sync::{Condvar, Mutex};
 
@@ -71,10 +71,10 @@ fn drain(shared: &Shared, taken: &mut Vec<String>) {
 
 fn text(command: &Command) -> String {
     match command {
-        Command::Send(Accepted { message: Outgoing::Payload(payload), .. }, _) => {
+        Command::Send(OutgoingMessage { payload: OutgoingPayload::Payload(payload), .. }, _) => {
             payload.message().as_text().unwrap().to_string()
         }
-        Command::Send(Accepted { message: Outgoing::Prepared(prepared), .. }, _) => {
+        Command::Send(OutgoingMessage { payload: OutgoingPayload::Prepared(prepared), .. }, _) => {
             prepared.message().as_text().unwrap().to_string()
         }
         Command::Interrupt => "interrupt".to_string(),
@@ -185,7 +185,12 @@ fn send_at_the_end(messages: &[usize]) {
 #[test]
 fn back_pressure_is_followed_by_drained() {
     check(|| {
-        let limits = SendBufferLimits { low: 0, high: 1, cap: 100, ..SendBufferLimits::default() };
+        let limits = SendBufferLimits {
+            low_water_mark: 0,
+            high_water_mark: 1,
+            max_send_buffer: 100,
+            ..SendBufferLimits::default()
+        };
         let (shared, driver) = mailbox(limits);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
         let (mut taken, mut pressed) = (0, false);
@@ -206,7 +211,12 @@ fn back_pressure_is_followed_by_drained() {
 #[test]
 fn a_full_send_buffer_is_reported_to_a_sender() {
     check(|| {
-        let limits = SendBufferLimits { low: 0, high: 1, cap: 100, ..SendBufferLimits::default() };
+        let limits = SendBufferLimits {
+            low_water_mark: 0,
+            high_water_mark: 1,
+            max_send_buffer: 100,
+            ..SendBufferLimits::default()
+        };
         let (shared, driver) = mailbox(limits);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
         let (mut send_buffer, mut pressed) = (0, false);
@@ -226,12 +236,35 @@ fn a_full_send_buffer_is_reported_to_a_sender() {
 #[test]
 fn two_senders_cannot_exceed_the_limit_together() {
     check(|| {
-        let limits = SendBufferLimits { low: 0, high: 3, cap: 3, ..SendBufferLimits::default() };
+        let limits = SendBufferLimits {
+            low_water_mark: 0,
+            high_water_mark: 3,
+            max_send_buffer: 3,
+            ..SendBufferLimits::default()
+        };
         let (shared, _) = mailbox(limits);
         shared.publish(2, Phase::Open);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
         let results = senders.map(|sender| sender.join().unwrap().remove(0));
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
         assert_eq!(shared.buffered(), 3);
+    });
+}
+
+#[test]
+fn one_of_the_refused_senders_closes_the_connection() {
+    check(|| {
+        let overflow = Overflow::Close;
+        let limits = SendBufferLimits { low: 0, high: 3, cap: 3, overflow };
+        let (shared, _) = mailbox(limits);
+        shared.publish(3, Phase::Open);
+        let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
+        let results = senders.map(|sender| sender.join().unwrap().remove(0));
+        let full = SendError::SendBufferFull { waiting: 3, message: 1, cap: 3, closes: true };
+        for error in [full, SendError::Closing] {
+            let error = Err(error);
+            assert_eq!(results.iter().filter(|result| **result == error).count(), 1, "{results:?}");
+        }
+        assert_eq!(shared.take().0.count(), 1);
     });
 }

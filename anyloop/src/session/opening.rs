@@ -1,27 +1,31 @@
 //! The opening handshake.
 
+use std::marker::PhantomData;
+
+use anyloop_proto::handshake::http::Method;
 use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
 use anyloop_proto::{Input, Instant, Output, Protocol};
 
 use super::Session;
+use super::flags::Flags;
 use super::handler::{Answer, Context, Handler};
-use super::pending::Pending;
 use super::phase::Phase;
 use super::state::HandshakeInfo;
 use crate::stream::{Budget, WriteBuffer};
 
 impl<H: Handler> Session<H> {
-    /// The stream exists: a client sends its request, or fails if it needs a secure stream and has none.
+    /// Called when the transport is connected. A client sends its request, or fails if the URI is `wss` and the
+    /// transport is not secure. Does nothing on a server.
     pub(super) fn begin_handshake(
         &mut self,
         secure: bool,
         out: &mut WriteBuffer<'_>,
         now: Instant,
     ) {
-        self.state.pending.set(Pending::NOT_STARTED, false);
+        self.state.flags.set(Flags::REQUEST_UNSENT, false);
         let Protocol::Client(handshake) = &mut self.protocol else { return };
         let request = self.state.take_request();
-        handshake.begin(now);
+        handshake.restart_open_timeout(now);
         match request {
             Some(request) if request.secure && !secure => _ = handshake.handle_insecure(),
             Some(request) => out.buffer().extend_from_slice(&request.bytes),
@@ -46,22 +50,33 @@ impl<H: Handler> Session<H> {
         let Self { protocol, handler, state } = self;
         match protocol {
             Protocol::Server(handshake) => {
-                // A failure was answered; the handler is notified when the stream has ended.
+                // More input is needed; or the request was invalid and answered: `fail` follows at the end of the
+                // stream.
                 let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
                 budget.spend();
-                // So that handles can answer while the handler is called.
-                state.publish(out.waiting() + state.deferred_bytes(), Phase::Requested);
+                let (Incoming::Upgrade(request) | Incoming::Http(request)) = incoming;
+                let phase = Phase::awaiting_answer(*request.method() == Method::HEAD);
+                // Handles may answer from now on, also from another thread during the call.
+                state.publish(out.queued() + state.deferred_bytes(), phase);
                 let here = out.reborrow();
-                let (sender, receiver, successor) = (None, None, None);
-                let mut context = Context { sender, receiver, out: here, state, now, successor };
+                let (sender, receiver, new_handler) = (None, None, None);
+                let mut context = Context {
+                    marker: PhantomData,
+                    sender,
+                    receiver,
+                    out: here,
+                    state,
+                    now,
+                    new_handler,
+                };
                 let answer = match incoming {
                     Incoming::Upgrade(request) => handler.validate(request, &mut context),
                     Incoming::Http(request) => handler.http(request, &mut context),
                 };
-                if let Some(successor) = context.successor {
-                    *handler = successor;
+                if let Some(new_handler) = context.new_handler {
+                    *handler = new_handler;
                 }
-                if self.state.pending.has(Pending::TERMINATED) {
+                if self.state.flags.has(Flags::TERMINATED) {
                     return self.terminate_if_asked();
                 }
                 self.answer(answer, out, now);
@@ -83,8 +98,8 @@ impl<H: Handler> Session<H> {
             Answer::Defer => Ok(None),
             Answer::Accept(accept) => handshake.accept(accept, now, out).map(Some),
             Answer::AcceptWith(accept, config) => {
-                handshake.configure(|connection| config.change_protocol(connection));
-                self.state.set_limits(config.limits(self.state.endpoint.limits));
+                handshake.configure(|connection| config.apply_to(connection));
+                self.state.set_limits(config.apply_to_limits(self.state.endpoint.limits));
                 handshake.accept(accept, now, out).map(Some)
             }
             Answer::Respond(response) => self.respond(response, out, now).map(|()| None),
@@ -98,15 +113,18 @@ impl<H: Handler> Session<H> {
                 };
                 self.open(opened, request, out);
             }
-            // The request was already answered.
+            // Nothing waits for an answer: it was answered, or has timed out.
             Err(AnswerError::NotAwaiting) => {}
             // An invalid answer becomes 500, so that the client does not wait.
             Err(error) => {
-                crate::log::error!("the answer to a request was refused: {error}");
+                crate::log::error!(
+                    "the application's answer is invalid, 500 is sent instead: {error}"
+                );
                 if let Protocol::Server(handshake) = &mut self.protocol {
                     let _ = handshake.respond_internal_error(now, out);
                 }
-                self.state.rare().error.get_or_insert_with(|| Box::new(error)); // `fail` can ask why
+                // Available as `Context::error` in `fail`.
+                self.state.rare_mut().error.get_or_insert_with(|| Box::new(error));
             }
         }
     }
@@ -118,7 +136,7 @@ impl<H: Handler> Session<H> {
         crate::log::debug!("{peer}: open, subprotocol {subprotocol:?}, extension {extension:?}");
         self.protocol = Protocol::Open(connection);
         self.state.endpoint.counters.opened.add(1);
-        self.state.publish(out.waiting(), Phase::Open);
+        self.state.publish(out.queued(), Phase::Open);
         let response = Some(response.map(|()| Vec::new()));
         let target = self.state.take_target();
         let info = HandshakeInfo {
@@ -129,32 +147,32 @@ impl<H: Handler> Session<H> {
             extension,
             follows_redirects: false,
         };
-        self.state.rare().handshake = Some(Box::new(info));
-        self.state.pending.set(Pending::NOTIFY_OPEN, true);
+        self.state.rare_mut().handshake = Some(Box::new(info));
+        self.state.flags.set(Flags::NOTIFY_OPEN, true);
     }
 
-    /// Notifies the handler that the connection is open, if that is still to be done. Returns whether the handler was
-    /// notified, now or before.
+    /// Notifies the handler that the connection is open, if that is still to be done. Returns false if it remains to be
+    /// done, because the budget is spent.
     pub(super) fn notify_open(
         &mut self,
         out: &mut WriteBuffer<'_>,
         budget: &mut Budget,
         now: Instant,
     ) -> bool {
-        if !self.state.pending.has(Pending::NOTIFY_OPEN) {
+        if !self.state.flags.has(Flags::NOTIFY_OPEN) {
             return true;
         }
         if !budget.try_spend() {
             self.state.request_resume();
             return false;
         }
-        self.state.pending.set(Pending::NOTIFY_OPEN, false);
+        self.state.flags.set(Flags::NOTIFY_OPEN, false);
         self.call(out, now, Handler::open);
-        if self.state.pending.has(Pending::DEFERRED) {
+        if self.state.flags.has(Flags::DEFERRED) {
             self.call(out, now, |_, context| context.send_deferred());
         }
         if !self.state.endpoint.keep_handshake {
-            self.state.rare().forget_handshake();
+            self.state.rare_mut().forget_handshake();
         }
         true
     }

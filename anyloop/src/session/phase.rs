@@ -2,16 +2,19 @@
 
 use anyloop_proto::State;
 
-/// The [`State`] of a connection. A handshake has three phases: a request can be answered only in one of them, and
-/// after a response that is not 101 no message can wait for the opening.
+/// The [`State`] of a connection, with `Connecting` split in four: handles may answer a request only in `Requested` and
+/// `HeadRequested`, and may not queue messages in `WillNotOpen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
     Connecting,
     /// A request waits for the application's answer.
     Requested,
-    /// The request was answered, and not accepted: no connection opens.
-    Answered,
+    /// As `Requested`, with the method HEAD.
+    HeadRequested,
+    /// The request was answered without opening a connection: the response is not 101.
+    WillNotOpen,
+    /// This and the following are as in [`State`].
     Open,
     CloseSent,
     Closed,
@@ -20,10 +23,11 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Connecting,
         Self::Requested,
-        Self::Answered,
+        Self::HeadRequested,
+        Self::WillNotOpen,
         Self::Open,
         Self::CloseSent,
         Self::Closed,
@@ -33,7 +37,9 @@ impl Phase {
 
     pub(super) const fn state(self) -> State {
         match self {
-            Self::Connecting | Self::Requested | Self::Answered => State::Connecting,
+            Self::Connecting | Self::Requested | Self::HeadRequested | Self::WillNotOpen => {
+                State::Connecting
+            }
             Self::Open => State::Open,
             Self::CloseSent => State::CloseSent,
             Self::Closed => State::Closed,
@@ -53,10 +59,16 @@ impl Phase {
         }
     }
 
+    /// The phase while a request waits for an answer.
+    pub(super) const fn awaiting_answer(is_head_request: bool) -> Self {
+        if is_head_request { Self::HeadRequested } else { Self::Requested }
+    }
+
     pub(super) const fn encode(self) -> u8 {
         self as u8
     }
 
+    /// Decodes what [`encode`](Self::encode) has made. Any other code becomes `Ended`.
     pub(super) fn decode(code: u8) -> Self {
         Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::Ended)
     }
@@ -70,7 +82,7 @@ mod tests {
     fn a_phase_is_decoded_as_it_was_encoded() {
         for phase in Phase::ALL {
             assert_eq!(Phase::decode(phase.encode()), phase);
-            if !matches!(phase, Phase::Requested | Phase::Answered) {
+            if !matches!(phase, Phase::Requested | Phase::HeadRequested | Phase::WillNotOpen) {
                 assert_eq!(Phase::of(phase.state()), phase);
             }
         }

@@ -1,4 +1,4 @@
-//! Pieces of the messages that handles send in pieces.
+//! Fragmented messages that handles send: their queued fragments and progress.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -11,10 +11,10 @@ use super::unsent::report_unsent;
 use crate::stream::Completion;
 use crate::sync::{Mutex, MutexGuard};
 
-/// A piece of a message.
+/// A piece of a message: one fragment (RFC 6455 §5.4).
 pub(super) struct Piece {
     pub(super) payload: Bytes,
-    /// Of the first piece: whether the message may be compressed.
+    /// Whether the message may be compressed. Only the first piece's value counts.
     pub(super) compressible: bool,
     pub(super) last: bool,
     pub(super) completion: Option<Completion>,
@@ -22,70 +22,71 @@ pub(super) struct Piece {
 
 impl Piece {
     /// Calls the completion with an error.
-    pub(super) fn unsent(self) {
+    pub(super) fn report_unsent(self) {
         report_unsent(self.completion.into_iter());
     }
 }
 
-/// What a [`MessageWriter`](crate::endpoint::MessageWriter) and the connection share. Only the connection changes it.
-pub(super) struct Writer {
+/// The progress of a message, which a [`MessageWriter`](crate::endpoint::MessageWriter) and the connection share. Only
+/// the connection changes it; the lock is for threads with the writer, which read it.
+pub(super) struct MessageProgress {
     pub(super) kind: Kind,
-    progress: Mutex<Progress>,
+    state: Mutex<MessageState>,
 }
 
-pub(super) enum Progress {
-    /// The message waits, with its pieces. Without any, none has reached the connection.
-    Waiting(VecDeque<Piece>),
-    /// The message is under way: its pieces are sent at once.
-    UnderWay,
+pub(super) enum MessageState {
+    /// Not begun. The fragments that have reached the connection; empty before the first.
+    Queued(VecDeque<Piece>),
+    /// The first fragment was sent: the others are sent at once.
+    InProgress,
     /// The message is complete, or never will be.
     Over,
 }
 
-impl Writer {
+impl MessageProgress {
     pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, progress: Mutex::new(Progress::Waiting(VecDeque::new())) }
+        Self { kind, state: Mutex::new(MessageState::Queued(VecDeque::new())) }
     }
 
-    pub(super) fn is_under_way(&self) -> bool {
-        matches!(*self.progress(), Progress::UnderWay)
+    pub(super) fn is_in_progress(&self) -> bool {
+        matches!(*self.state(), MessageState::InProgress)
     }
 
     pub(super) fn is_over(&self) -> bool {
-        matches!(*self.progress(), Progress::Over)
+        matches!(*self.state(), MessageState::Over)
     }
 
-    /// Keeps a piece of a message that is not under way. Returns whether it is the first.
-    pub(super) fn wait(&self, piece: Piece) -> bool {
-        match &mut *self.progress() {
-            Progress::Waiting(pieces) => {
+    /// Queues a piece of a message that is not begun; it is lost otherwise. Returns whether it is the first.
+    pub(super) fn enqueue(&self, piece: Piece) -> bool {
+        match &mut *self.state() {
+            MessageState::Queued(pieces) => {
                 pieces.push_back(piece);
                 pieces.len() == 1
             }
-            Progress::UnderWay | Progress::Over => false,
+            MessageState::InProgress | MessageState::Over => false,
         }
     }
 
-    /// Whether pieces wait.
-    pub(super) fn is_waiting(&self) -> bool {
-        matches!(&*self.progress(), Progress::Waiting(pieces) if !pieces.is_empty())
+    /// Whether pieces are queued.
+    pub(super) fn has_queued(&self) -> bool {
+        matches!(&*self.state(), MessageState::Queued(pieces) if !pieces.is_empty())
     }
 
-    /// Takes the pieces that wait.
-    pub(super) fn take_waiting(&self) -> VecDeque<Piece> {
-        match &mut *self.progress() {
-            Progress::Waiting(pieces) => mem::take(pieces),
-            Progress::UnderWay | Progress::Over => VecDeque::new(),
+    /// Takes the queued pieces.
+    pub(super) fn take_queued(&self) -> VecDeque<Piece> {
+        match &mut *self.state() {
+            MessageState::Queued(pieces) => mem::take(pieces),
+            MessageState::InProgress | MessageState::Over => VecDeque::new(),
         }
     }
 
-    pub(super) fn set(&self, progress: Progress) {
-        let before = mem::replace(&mut *self.progress(), progress);
-        drop(before); // completions are program code, so not under the lock
+    pub(super) fn set_state(&self, state: MessageState) {
+        let before = mem::replace(&mut *self.state(), state);
+        drop(before); // completions are application code, so not under the lock
     }
 
-    /// A panic elsewhere leaves the progress consistent, so poisoning is ignored.
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A panic elsewhere leaves the state consistent, so poisoning is ignored.
+    fn state(&self) -> MutexGuard<'_, MessageState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

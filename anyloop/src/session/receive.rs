@@ -1,19 +1,21 @@
-//! Input and timers of an open connection.
+//! Input and timers of a session.
+
+use std::marker::PhantomData;
 
 use anyloop_proto::{
     Cause, Connection, Event, Input, Instant, Message, Protocol, Receiver, Shutdown, State, Timer,
 };
 
 use super::Session;
+use super::flags::Flags;
 use super::handler::{Context, Handler};
-use super::pending::Pending;
 use crate::cold::cold_path;
 use crate::stream::{Budget, Progress, StreamProtocol, WriteBuffer};
 
 impl<H: Handler> Session<H> {
     /// Takes input until it is used up, the budget is spent, or reading is paused.
     ///
-    /// The session's fast path: for messages that arrive whole, in one frame each, on an open connection that has
+    /// The session's fast path: for unfragmented messages that are wholly in the input, on an open connection that has
     /// nothing else to do. `Handler::message` has a single call site, so that the compiler can inline it.
     #[inline]
     pub(super) fn receive_input(
@@ -23,19 +25,27 @@ impl<H: Handler> Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) -> Progress {
-        let mut progress = Progress::Idle;
-        if self.state.pending != Pending::NONE || !self.protocol.is_open() {
-            progress = Progress::Changed;
+        let mut progress = Progress::SameWants;
+        if self.state.flags != Flags::NONE || !self.protocol.is_open() {
+            progress = Progress::WantsChanged;
             if !self.prepare_receive(input, out, budget, now) {
                 return progress;
             }
         }
         let Self { protocol: Protocol::Open(connection), handler, state } = self else {
-            return Progress::Changed;
+            return Progress::WantsChanged;
         };
         let Connection { receiver, sender } = connection;
         let (sender, out) = (Some(sender), out.reborrow());
-        let mut context = Context { sender, receiver: None, out, state, now, successor: None };
+        let mut context = Context {
+            marker: PhantomData,
+            sender,
+            receiver: None,
+            out,
+            state,
+            now,
+            new_handler: None,
+        };
         receive_messages(receiver, input, handler, &mut context, budget, progress)
     }
 
@@ -66,7 +76,7 @@ impl<H: Handler> Session<H> {
         if !self.notify_open(out, budget, now) {
             return;
         }
-        if !self.state.pending.has(Pending::NOT_STARTED)
+        if !self.state.flags.has(Flags::REQUEST_UNSENT)
             && !self.run_protocol_timers(out, budget, now)
         {
             return;
@@ -77,7 +87,8 @@ impl<H: Handler> Session<H> {
         self.run_application_timers(out, budget, now);
     }
 
-    /// Handles the protocol's deadlines that are due. Returns whether all were handled, and the connection continues.
+    /// Handles the protocol's deadlines that are due. Returns false if the budget is spent, or if only the end of
+    /// the stream was still awaited.
     fn run_protocol_timers(
         &mut self,
         out: &mut WriteBuffer<'_>,
@@ -122,12 +133,12 @@ impl<H: Handler> Session<H> {
             }
             let Some(f) = self.state.timers().take_due(now, first_new_id) else { return };
             budget.spend();
-            self.call_posted(out, now, f);
+            self.call_erased(out, now, f);
         }
     }
 }
 
-/// Receives messages, by the fast path where it applies. Returns `progress`, or `Changed` if anything has changed.
+/// Receives messages, by the fast path where it applies. Returns `progress`, or `WantsChanged` if anything has changed.
 #[inline(always)] // into `receive_input`
 fn receive_messages<H: Handler>(
     receiver: &mut Receiver,
@@ -138,11 +149,11 @@ fn receive_messages<H: Handler>(
     mut progress: Progress,
 ) -> Progress {
     let now = context.now;
-    // On its first call the receiver may return a message without input: one completed by `filled`.
-    let mut polled = false;
-    while !context.state.pending.has_any(Pending::PAUSED, Pending::TERMINATED) {
+    // On its first call the receiver may return a message without input: one completed by bytes that `filled` reported.
+    let mut received_once = false;
+    while !context.state.flags.has_any(Flags::PAUSED, Flags::TERMINATED) {
         if budget.is_spent() {
-            if !polled || !input.is_empty() {
+            if !received_once || !input.is_empty() {
                 context.state.request_resume();
             }
             break;
@@ -150,18 +161,18 @@ fn receive_messages<H: Handler>(
         let Some(sender) = context.sender.as_deref_mut() else { break };
         // A failure is kept by the connection; the handler is notified when the stream has ended.
         let Ok(next) = receiver.next_message(sender, input, now, &mut context.out) else {
-            return Progress::Changed;
+            return Progress::WantsChanged;
         };
         'handled: {
             let message = match next {
                 Some(message) => message,
-                None if receiver.is_idle() && input.is_empty() => {
+                None if receiver.is_on_fast_path() && input.is_empty() => {
                     let open = sender.state() == State::Open;
-                    let changed = !open || context.state.pending != Pending::NONE;
-                    return if changed { Progress::Changed } else { progress };
+                    let changed = !open || context.state.flags != Flags::NONE;
+                    return if changed { Progress::WantsChanged } else { progress };
                 }
                 None => {
-                    progress = Progress::Changed;
+                    progress = Progress::WantsChanged;
                     match receive_other(receiver, input, handler, context, budget, now) {
                         Received::Message(message) => message,
                         Received::Other => break 'handled,
@@ -172,16 +183,16 @@ fn receive_messages<H: Handler>(
             budget.spend();
             handler.message(message, context);
         }
-        polled = true;
-        if let Some(successor) = context.successor.take() {
+        received_once = true;
+        if let Some(new_handler) = context.new_handler.take() {
             cold_path();
-            *handler = successor;
+            *handler = new_handler;
         }
     }
-    if !receiver.is_idle() {
-        receiver.release(input); // the next input may come much later
+    if !receiver.is_on_fast_path() {
+        receiver.release(input); // returns the last message's memory to the pool before going idle
     }
-    Progress::Changed
+    Progress::WantsChanged
 }
 
 /// A received event.
@@ -193,7 +204,7 @@ enum Received<'e> {
     Nothing,
 }
 
-/// Receives events that are not on the fast path: control frames, and messages that arrive in parts.
+/// Receives events that are not on the fast path: control frames, and fragmented or partly received messages.
 #[cold]
 #[inline(never)]
 fn receive_other<'e, 'b: 'e, H: Handler>(
@@ -222,10 +233,11 @@ fn receive_other<'e, 'b: 'e, H: Handler>(
         Event::Pong { payload, round_trip } => {
             budget.spend();
             // The deadline changes from the pong's to the next ping's, which may be earlier: the driver must ask again.
-            context.state.pending.set(Pending::CHANGED, true);
+            context.state.flags.set(Flags::WANTS_CHANGED, true);
             handler.pong(payload, round_trip, context);
         }
-        // A Close was answered; the handler is notified when the stream has ended.
+        // It was answered; the handler is notified when the stream has ended.
+        Event::Close(_) => {}
         _ => {}
     }
     Received::Other

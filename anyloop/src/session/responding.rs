@@ -5,18 +5,18 @@ use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{Failure, Instant, Protocol, ResponseError};
 
 use super::Session;
-use super::body::{Body, Next, PIECE};
+use super::body::{Body, NextPiece, PIECE};
 use super::handler::Handler;
 use crate::stream::{Budget, Completion, Unsent, WriteBuffer};
 
-/// No more is taken of a body while so many bytes wait.
-const MARK: usize = PIECE;
+/// While this many bytes are unsent, no more of the body is read.
+const HIGH_WATER: usize = PIECE;
 
-/// At most so many bytes of a body are sent in one turn; then other connections have theirs.
-const TURN: usize = 1 << 20;
+/// After this many bytes the connection yields to others.
+const TURN_BYTES: usize = 1 << 20;
 
-/// A piece counts as so many bytes of a turn at least, since a reader may have short ones.
-const SHORTEST: usize = 256;
+/// A shorter piece is charged as this many bytes, so that many tiny reads end a turn too.
+const MIN_PIECE_COST: usize = 256;
 
 impl<H: Handler> Session<H> {
     /// Begins a response. Its body follows by [`send_body`](Self::send_body).
@@ -28,10 +28,12 @@ impl<H: Handler> Session<H> {
     ) -> Result<(), AnswerError> {
         let Protocol::Server(handshake) = &mut self.protocol else { return Ok(()) };
         let length = response.body().content_length();
-        if handshake.respond_head(&response, length, now, out)? {
+        let has_body = handshake.respond_head(&response, length, now, out)?;
+        if has_body {
             let body = response.into_body();
             if let Some(channel) = body.as_channel() {
-                let waker = self.state.shared(out.waiting(), self.state.phase).waker().clone();
+                let waker =
+                    self.state.get_or_create_shared(out.queued(), self.state.phase).waker().clone();
                 channel.attach(waker, self.state.limits());
             }
             self.state.set_body(body);
@@ -48,68 +50,69 @@ impl<H: Handler> Session<H> {
     ) {
         let Protocol::Server(handshake) = &mut self.protocol else { return };
         let Some(body) = self.state.body() else { return };
-        let mut left = TURN;
-        // Why the body ends is kept by the handshake; the handler is notified when the stream has ended.
+        let mut left = TURN_BYTES;
+        // The handshake records the outcome; `fail` is called at the end of the stream.
         let error = loop {
             if !handshake.is_responding() {
                 break None;
             }
-            if out.buffered() >= MARK {
+            if out.buffered() >= HIGH_WATER {
                 out.flush();
             }
-            if out.waiting() >= MARK {
+            if out.queued() >= HIGH_WATER {
                 return; // `handle_writable` follows
             }
             if left == 0 || budget.is_spent() {
                 return self.state.request_resume();
             }
             let (sent, completion, len) = match body.next() {
-                Next::Piece(piece) => (handshake.body_piece(piece, out), None, piece.len()),
-                Next::Owned(piece, completion) => {
+                NextPiece::Borrowed(piece) => (handshake.body_piece(piece, out), None, piece.len()),
+                NextPiece::Owned(piece, completion) => {
                     (handshake.body_piece(&piece, out), completion, piece.len())
                 }
-                Next::Wait => return,
-                Next::End => {
+                NextPiece::NotYet => return,
+                NextPiece::End => {
                     let _: Result<(), Failure> = handshake.end_body(now, out);
                     break None;
                 }
-                Next::Abandoned => {
+                NextPiece::Abandoned => {
                     handshake.fail_body(ResponseError::Abandoned);
                     break None;
                 }
-                Next::Failed(error) => {
+                NextPiece::Failed(error) => {
                     crate::log::warn!("the body of a response cannot be read: {error}");
                     handshake.fail_body(ResponseError::Unreadable);
                     break Some(error);
                 }
             };
-            left = left.saturating_sub(len.max(SHORTEST));
-            report(completion, sent.is_ok(), out);
+            left = left.saturating_sub(len.max(MIN_PIECE_COST));
+            complete_when_written(completion, sent.is_ok(), out);
         };
-        let body = self.state.take_body();
+        let body = self.state.take_handshake_output();
         if let Some(error) = error {
-            self.state.rare().error.get_or_insert_with(|| Box::new(error)); // `fail` can ask why
+            // Available as `Context::error` in `fail`.
+            self.state.rare_mut().error.get_or_insert_with(|| Box::new(error));
         }
-        drop(body); // program code
+        drop(body); // application code
     }
 
-    /// Publishes to the writer of a body how much of it waits for the peer.
-    pub(super) fn publish_body(&mut self, waiting: usize) {
+    /// Reports to the writer of a body how many bytes of the connection's output are unsent.
+    pub(super) fn report_unsent_to_writer(&mut self, waiting: usize) {
         if let Some(channel) = self.state.body().and_then(|body| body.as_channel()) {
-            channel.set_send_buffer(waiting);
+            channel.set_unsent(waiting);
         }
     }
 
-    /// The stream has taken some output: the body of a response goes on in the next turn.
+    /// Output was written: requests a resume, which sends more of the body.
     pub(super) fn resume_body(&mut self, out: &WriteBuffer<'_>) {
-        if out.waiting() < MARK && self.state.body().is_some() {
+        if out.queued() < HIGH_WATER && self.state.body().is_some() {
             self.state.request_resume();
         }
     }
 }
 
 /// Calls the completion of a piece when it was written, or never will be.
-fn report(completion: Option<Completion>, is_sent: bool, out: &mut WriteBuffer<'_>) {
+fn complete_when_written(completion: Option<Completion>, is_sent: bool, out: &mut WriteBuffer<'_>) {
     match completion {
         Some(completion) if is_sent => out.complete(completion),
         Some(completion) => completion(Err(Unsent)),

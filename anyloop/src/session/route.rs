@@ -31,6 +31,6 @@ impl<H: Handler> Context<'_, H> {
     }
 
     pub(crate) fn set_route(&mut self, route: MatchedRoute) {
-        self.state.rare().route = Some(Box::new(route));
+        self.state.rare_mut().route = Some(Box::new(route));
     }
 }

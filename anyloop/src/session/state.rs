@@ -1,4 +1,4 @@
-//! The state of a session beside its protocol and its handler.
+//! The rest of a session's state: all but its protocol and its handler.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -11,13 +11,13 @@ use anyloop_proto::handshake::{Request, Target};
 use anyloop_proto::{CloseCode, Instant};
 
 use super::body::Body;
-use super::counters::Counting;
-use super::deferred::{Accepted, Deferred, Next};
+use super::counters::AtomicCounters;
+use super::deferred::{Deferred, NextDeferred, OutgoingMessage};
 use super::erased::ErasedFn;
+use super::flags::Flags;
 use super::limits::SendBufferLimits;
-use super::pending::Pending;
 use super::phase::Phase;
-use super::pieces::{Piece, Writer};
+use super::pieces::{MessageProgress, Piece};
 use super::registry::Registry;
 #[cfg(feature = "router")]
 use super::route::MatchedRoute;
@@ -34,18 +34,18 @@ pub(crate) struct EndpointState {
     pub(crate) limits: SendBufferLimits,
     /// Whether connections remember their handshake.
     pub(crate) keep_handshake: bool,
-    pub(crate) counters: Counting,
+    pub(crate) counters: AtomicCounters,
     pub(crate) registry: Registry,
     shutting_down: AtomicBool,
     /// Closes the listeners of a server.
     stop_listening: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// Data with which the transport of a client connects. Only the transport knows its type.
+    /// What the module that owns this client (`net`) needs to connect; opaque here.
     connector: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl EndpointState {
     pub(crate) fn new(limits: SendBufferLimits, keep_handshake: bool) -> Arc<Self> {
-        let (counters, registry) = (Counting::default(), Registry::new(limits));
+        let (counters, registry) = (AtomicCounters::default(), Registry::new(limits));
         let (stop_listening, connector) = (OnceLock::new(), OnceLock::new());
         let shutting_down = AtomicBool::new(false);
         Arc::new(Self {
@@ -64,7 +64,7 @@ impl EndpointState {
         self.stop_listening.get_or_init(|| Box::new(stop_listening));
     }
 
-    /// Sets the data with which the transport connects. Only the first call has an effect.
+    /// Sets what is needed to connect. Only the first call has an effect.
     pub(crate) fn set_connector(&self, connector: Box<dyn Any + Send + Sync>) {
         self.connector.get_or_init(|| connector);
     }
@@ -87,20 +87,20 @@ impl EndpointState {
     }
 }
 
-/// The state of a session beside its protocol and its handler: 24 bytes, and a box for rare data.
+/// The rest of a session's state: 24 bytes, and a box for rare data.
 pub(super) struct SessionState {
     pub(super) endpoint: Arc<EndpointState>,
     pub(super) rare: Option<Box<Rare>>,
-    /// The index of the connection in the registry; `UNREGISTERED` before and after that.
+    /// The index of the connection in the registry; `UNREGISTERED` while it is not there.
     pub(super) index: u32,
-    pub(super) pending: Pending,
-    /// The phase that the registry knows.
+    pub(super) flags: Flags,
+    /// The phase last published to the registry.
     pub(super) phase: Phase,
 }
 
 const UNREGISTERED: u32 = u32::MAX;
 
-/// The data that only few connections have.
+/// The data that an idle connection without a kept handshake does not need.
 #[derive(Default)]
 pub(super) struct Rare {
     /// The state that the connection shares with its handles.
@@ -111,16 +111,16 @@ pub(super) struct Rare {
     pub(super) route: Option<Box<MatchedRoute>>,
     /// The peer, as the transport has reported it.
     pub(super) peer: Option<Box<Peer>>,
-    /// The error of the transport.
+    /// The error behind the ending, for [`Context::error`](super::Context::error).
     pub(super) error: Option<Box<dyn Error + Send + Sync>>,
     pub(super) timers: Timers<Box<ErasedFn>>,
     /// What the opening handshake still has to send.
-    pub(super) unsent: Option<Box<UnsentHttp>>,
+    pub(super) handshake_output: Option<Box<HandshakeOutput>>,
     pub(super) deferred: Option<Box<Deferred>>,
 }
 
-/// What an opening handshake still has to send. One box serves both roles, since most connections have none.
-pub(super) enum UnsentHttp {
+/// What an opening handshake still has to send. One field for client and server, to keep [`Rare`] small.
+pub(super) enum HandshakeOutput {
     /// A client's request, which is sent when the stream exists.
     Request(ClientRequest),
     /// The body of a server's response.
@@ -132,12 +132,12 @@ pub(super) struct ClientRequest {
     pub(super) bytes: Vec<u8>,
     /// Whether it may only be sent over a secure stream.
     pub(super) secure: bool,
-    /// The limits of the send buffer, if they are not the client's.
+    /// The limits of the send buffer, if this connection overrides the endpoint's.
     pub(super) limits: Option<SendBufferLimits>,
 }
 
 impl Rare {
-    /// Frees what only connections that keep their handshake have.
+    /// Frees the handshake, the peer and the route.
     pub(super) fn forget_handshake(&mut self) {
         (self.handshake, self.peer) = (None, None);
         #[cfg(feature = "router")]
@@ -160,7 +160,7 @@ impl Rare {
             && self.peer.is_none()
             && self.error.is_none()
             && self.timers.are_unused()
-            && self.unsent.is_none()
+            && self.handshake_output.is_none()
             && self.deferred.as_deref().is_none_or(Deferred::is_unused)
     }
 }
@@ -199,7 +199,7 @@ pub struct HandshakeInfo {
     pub subprotocol: Option<String>,
     /// The extension that was agreed on, with its parameters.
     pub extension: Option<String>,
-    /// Somebody follows redirects of this client, whose handshake is not over.
+    /// Whether the owner of the driver follows redirects. Set only until the handshake is over.
     pub(super) follows_redirects: bool,
 }
 
@@ -209,81 +209,84 @@ impl SessionState {
             endpoint,
             rare: None,
             index: UNREGISTERED,
-            pending: Pending::NONE,
+            flags: Flags::NONE,
             phase: Phase::Connecting,
         }
     }
 
-    /// The budget is spent, and there is more to do: requests [`resume`](crate::stream::StreamProtocol::resume).
+    /// The budget of handler calls is spent, and there is more to do: requests
+    /// [`resume`](crate::stream::StreamProtocol::resume).
     #[cold]
     pub(super) const fn request_resume(&mut self) {
-        self.pending.set(Pending::RESUME, true);
+        self.flags.set(Flags::RESUME, true);
     }
 
     pub(super) const fn is_resume_requested(&self) -> bool {
-        self.pending.has(Pending::RESUME)
+        self.flags.has(Flags::RESUME)
     }
 
     pub(super) const fn set_paused(&mut self, paused: bool) {
-        self.pending.set(Pending::PAUSED, paused);
-        self.pending.set(Pending::CHANGED, true);
+        self.flags.set(Flags::PAUSED, paused);
+        self.flags.set(Flags::WANTS_CHANGED, true);
     }
 
-    /// The rare data, which is created if there is none.
-    pub(super) fn rare(&mut self) -> &mut Rare {
-        self.pending.set(Pending::CHANGED, true);
+    /// The rare data. Makes the box if there is none, and sets [`Flags::WANTS_CHANGED`].
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.flags.set(Flags::WANTS_CHANGED, true);
         self.rare.get_or_insert_default()
     }
 
     /// Sets the body of the response.
     pub(super) fn set_body(&mut self, body: Body) {
-        self.rare().unsent = Some(Box::new(UnsentHttp::Body(body)));
+        self.rare_mut().handshake_output = Some(Box::new(HandshakeOutput::Body(body)));
     }
 
     /// The body of the response, while it is being sent.
     pub(super) fn body(&mut self) -> Option<&mut Body> {
-        match self.rare.as_deref_mut()?.unsent.as_deref_mut()? {
-            UnsentHttp::Body(body) => Some(body),
-            UnsentHttp::Request(_) => None,
+        match self.rare.as_deref_mut()?.handshake_output.as_deref_mut()? {
+            HandshakeOutput::Body(body) => Some(body),
+            HandshakeOutput::Request(_) => None,
         }
     }
 
-    pub(super) fn take_body(&mut self) -> Option<Box<UnsentHttp>> {
-        self.rare.as_deref_mut()?.unsent.take()
+    /// Takes the request or the body.
+    pub(super) fn take_handshake_output(&mut self) -> Option<Box<HandshakeOutput>> {
+        self.rare.as_deref_mut()?.handshake_output.take()
     }
 
-    /// Takes the request of a client.
+    /// Takes the request of a client. A body is left.
     pub(super) fn take_request(&mut self) -> Option<ClientRequest> {
-        match *self.rare.as_deref_mut()?.unsent.take()? {
-            UnsentHttp::Request(request) => Some(request),
-            UnsentHttp::Body(_) => None,
+        let is_request = |output: &mut Box<_>| matches!(**output, HandshakeOutput::Request(_));
+        match *self.rare.as_deref_mut()?.handshake_output.take_if(is_request)? {
+            HandshakeOutput::Request(request) => Some(request),
+            HandshakeOutput::Body(_) => None,
         }
     }
 
     /// Defers a message until it can be sent.
-    pub(super) fn defer(&mut self, accepted: Accepted) {
-        self.pending.set(Pending::DEFERRED, true);
-        self.deferred_mut().push(accepted);
+    pub(super) fn defer(&mut self, message: OutgoingMessage) {
+        self.flags.set(Flags::DEFERRED, true);
+        self.deferred_mut().push(message);
         self.publish_deferred();
     }
 
-    /// Defers a piece until its message is under way.
-    pub(super) fn defer_piece(&mut self, writer: &Arc<Writer>, piece: Piece) {
-        self.pending.set(Pending::DEFERRED, true);
+    /// Defers a piece until its message is in progress.
+    pub(super) fn defer_piece(&mut self, writer: &Arc<MessageProgress>, piece: Piece) {
+        self.flags.set(Flags::DEFERRED, true);
         self.deferred_mut().push_piece(writer, piece);
         self.publish_deferred();
     }
 
-    /// Takes the next that is deferred.
-    pub(super) fn take_deferred(&mut self) -> Option<Next> {
+    /// Takes the next deferred message.
+    pub(super) fn take_deferred(&mut self) -> Option<NextDeferred> {
         let next = self.deferred_mut().pop();
-        self.pending.set(Pending::DEFERRED, next.is_some());
+        self.flags.set(Flags::DEFERRED, next.is_some());
         self.publish_deferred();
         next
     }
 
     /// Takes the pieces of a message that waits.
-    pub(super) fn take_pieces(&mut self, writer: &Writer) -> VecDeque<Piece> {
+    pub(super) fn take_pieces(&mut self, writer: &MessageProgress) -> VecDeque<Piece> {
         let pieces = self.deferred_mut().take_pieces(writer);
         self.publish_deferred();
         pieces
@@ -294,19 +297,19 @@ impl SessionState {
         self.rare.as_deref_mut()?.deferred.as_deref_mut()?.close.take()
     }
 
-    /// Sets the writer whose message is under way.
-    pub(super) fn set_writer(&mut self, writer: Option<Arc<Writer>>) {
+    /// Sets the writer whose message is in progress.
+    pub(super) fn set_writer(&mut self, writer: Option<Arc<MessageProgress>>) {
         self.deferred_mut().writer = writer;
     }
 
-    /// Whether the message that is under way is one of a handle, in pieces.
-    pub(super) fn has_writer(&self) -> bool {
+    /// Whether the message of a handle's [`MessageWriter`](super::MessageWriter) is in progress.
+    pub(super) fn has_message_writer(&self) -> bool {
         let rare = self.rare.as_deref();
         rare.and_then(|rare| rare.deferred.as_deref()).is_some_and(|it| it.writer.is_some())
     }
 
     pub(super) fn deferred_mut(&mut self) -> &mut Deferred {
-        self.rare().deferred.get_or_insert_default()
+        self.rare_mut().deferred.get_or_insert_default()
     }
 
     fn publish_deferred(&self) {
@@ -316,18 +319,26 @@ impl SessionState {
         }
     }
 
+    /// Publishes whether a message in pieces is under way, which `is_begun` says, or others wait for it. At the end of
+    /// the message, the send buffer is published before, without what has waited.
+    pub(super) fn publish_held_up(&self, is_begun: bool) {
+        if let Some(shared) = self.shared() {
+            shared.publish_held_up(is_begun || self.flags.has(Flags::DEFERRED));
+        }
+    }
+
     /// The payload bytes of deferred messages.
     pub(super) fn deferred_bytes(&self) -> usize {
         let rare = self.rare.as_deref();
         rare.and_then(|rare| rare.deferred.as_deref()).map_or(0, Deferred::bytes)
     }
 
-    /// Frees the rare data if all of it is unused.
+    /// Frees the shared state if no handle needs it, and then the box if it is empty.
     pub(super) fn free_unused(&mut self) {
-        if self.present_shared().is_some_and(|shared| shared.is_unused())
+        if self.shared().is_some_and(|shared| shared.is_unused())
             && self.endpoint.registry.free_shared(self.index)
         {
-            self.rare().shared = None;
+            self.rare_mut().shared = None;
         }
         if self.rare.as_deref().is_some_and(Rare::is_empty) {
             self.rare = None;
@@ -335,10 +346,10 @@ impl SessionState {
     }
 
     /// Frees the rare data of a connection that is over, except for the state that handles share.
-    pub(super) fn free(&mut self) {
+    pub(super) fn free_all_but_shared(&mut self) {
         let shared = self.rare.take().and_then(|rare| rare.shared);
         if shared.is_some() {
-            self.rare().shared = shared;
+            self.rare_mut().shared = shared;
         }
     }
 
@@ -346,64 +357,64 @@ impl SessionState {
 
     /// The state that the connection shares with its handles, if there is one.
     #[inline]
-    pub(super) fn present_shared(&self) -> Option<&Arc<Shared>> {
+    pub(super) fn shared(&self) -> Option<&Arc<Shared>> {
         self.rare.as_deref()?.shared.as_ref()
     }
 
     /// The state that the connection shares with its handles, created if there is none.
-    pub(super) fn shared(&mut self, waiting: usize, phase: Phase) -> Arc<Shared> {
-        if let Some(shared) = self.present_shared() {
+    pub(super) fn get_or_create_shared(&mut self, waiting: usize, phase: Phase) -> Arc<Shared> {
+        if let Some(shared) = self.shared() {
             return shared.clone();
         }
-        let shared = self.endpoint.registry.shared(self.index);
+        let shared = self.endpoint.registry.get_or_create_shared(self.index);
         if phase != Phase::Ended {
             shared.publish(waiting, phase);
         }
-        self.rare().shared = Some(shared.clone());
+        self.rare_mut().shared = Some(shared.clone());
         shared
     }
 
     /// The limits of the send buffer.
     pub(super) fn limits(&self) -> SendBufferLimits {
-        self.present_shared().map_or(self.endpoint.limits, |shared| shared.limits())
+        self.shared().map_or(self.endpoint.limits, |shared| shared.limits())
     }
 
     /// Gives a connection limits of its own. They are kept in the shared state, since handles apply them too.
     pub(super) fn set_limits(&mut self, limits: SendBufferLimits) {
         if limits != self.endpoint.limits {
-            self.shared(0, self.phase).set_limits(limits);
+            self.get_or_create_shared(0, self.phase).set_limits(limits);
         }
     }
 
-    /// Adopts a shared state that another thread may have created. Returns whether there is one, which may have
-    /// commands.
+    /// Adopts a shared state that another thread may have created. Returns whether there is one: the caller must then
+    /// run its commands.
     pub(super) fn adopt_shared(&mut self, waiting: usize, phase: Phase) -> bool {
-        if self.present_shared().is_some() {
+        if self.shared().is_some() {
             return true;
         }
-        let Some(shared) = self.endpoint.registry.present_shared(self.index) else {
+        let Some(shared) = self.endpoint.registry.shared(self.index) else {
             return false;
         };
         shared.publish(waiting, phase);
-        self.rare().shared = Some(shared);
+        self.rare_mut().shared = Some(shared);
         true
     }
 
-    /// The connection is closed because the peer is too slow to read.
+    /// Records that the connection is closed because of `Overflow::Close`, and counts it.
     pub(super) fn note_overflow(&mut self, waiting: usize, phase: Phase) {
-        if self.shared(waiting, phase).note_overflow() {
+        if self.get_or_create_shared(waiting, phase).note_overflow() {
             self.endpoint.counters.overflowed.add(1);
         }
     }
 
-    /// Whether it was closed for that.
+    /// Whether [`note_overflow`](Self::note_overflow) was called.
     pub(super) fn overflowed(&self) -> bool {
-        self.present_shared().is_some_and(|shared| shared.overflowed())
+        self.shared().is_some_and(|shared| shared.overflowed())
     }
 
     /// Publishes changes to the handles and the registry.
     pub(super) fn publish(&mut self, waiting: usize, phase: Phase) {
-        if let Some(shared) = self.present_shared() {
+        if let Some(shared) = self.shared() {
             shared.publish(waiting, phase);
         }
         if phase != self.phase {
@@ -416,15 +427,15 @@ impl SessionState {
     pub(super) fn end(&mut self) {
         self.phase = Phase::Ended;
         let deferred = self.rare.as_deref_mut().and_then(|rare| rare.deferred.take());
-        let body = self.take_body();
+        let body = self.take_handshake_output();
         let index = std::mem::replace(&mut self.index, UNREGISTERED);
         if index != UNREGISTERED {
             let registered = self.endpoint.registry.deregister(index);
-            match (self.present_shared(), registered) {
+            match (self.shared(), registered) {
                 (Some(shared), _) => shared.close(),
                 (None, Some(shared)) => {
                     shared.close(); // another thread has just created it
-                    self.rare().shared = Some(shared);
+                    self.rare_mut().shared = Some(shared);
                 }
                 (None, None) => {}
             }
@@ -457,7 +468,7 @@ impl SessionState {
     }
 
     pub(super) fn timers(&mut self) -> &mut Timers<Box<ErasedFn>> {
-        &mut self.rare().timers
+        &mut self.rare_mut().timers
     }
 
     /// The time when the first of the application's timers is due.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyloop_proto::Instant;
 
-use super::erased::{ErasedFn, posted};
+use super::erased::{ErasedFn, erased_fn};
 use super::handler::{Context, Handler};
 
 /// A timer of a connection.
@@ -33,49 +33,50 @@ pub struct TimerId(u64);
 /// The timers of one connection, each with its function, ordered by due time and then by the order in which they were
 /// set. A connection has few.
 pub(super) struct Timers<F> {
-    due: Vec<(Instant, TimerId, F)>,
-    next: u64,
+    pending: Vec<(Instant, TimerId, F)>,
+    next_id: u64,
 }
 
 impl<F> Default for Timers<F> {
     fn default() -> Self {
-        Self { due: Vec::new(), next: 0 }
+        Self { pending: Vec::new(), next_id: 0 }
     }
 }
 
 impl<F> Timers<F> {
     pub(super) fn set(&mut self, at: Instant, f: F) -> TimerId {
-        let id = TimerId(self.next);
-        self.next += 1;
-        let index = self.due.partition_point(|(other, ..)| *other <= at);
-        self.due.insert(index, (at, id, f));
+        let id = TimerId(self.next_id);
+        self.next_id += 1;
+        let index = self.pending.partition_point(|(other, ..)| *other <= at);
+        self.pending.insert(index, (at, id, f));
         id
     }
 
     pub(super) fn cancel(&mut self, timer: TimerId) -> bool {
-        let index = self.due.iter().position(|(_, id, _)| *id == timer);
-        index.map(|index| self.due.remove(index)).is_some()
+        let index = self.pending.iter().position(|(_, id, _)| *id == timer);
+        index.map(|index| self.pending.remove(index)).is_some()
     }
 
     /// Whether no timer was ever set.
     pub(super) const fn are_unused(&self) -> bool {
-        self.next == 0
+        self.next_id == 0
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.due.first().map(|(at, ..)| *at)
+        self.pending.first().map(|(at, ..)| *at)
     }
 
     /// The id that the next timer will get.
     pub(super) const fn next_id(&self) -> TimerId {
-        TimerId(self.next)
+        TimerId(self.next_id)
     }
 
     /// Takes the first timer that is due at `now` and has an id before `first_new_id`, so that timers that are set
     /// meanwhile wait for the next call.
     pub(super) fn take_due(&mut self, now: Instant, first_new_id: TimerId) -> Option<F> {
-        let index = self.due.iter().position(|(at, id, _)| *at <= now && id.0 < first_new_id.0)?;
-        Some(self.due.remove(index).2)
+        let index =
+            self.pending.iter().position(|(at, id, _)| *at <= now && id.0 < first_new_id.0)?;
+        Some(self.pending.remove(index).2)
     }
 }
 
@@ -86,10 +87,10 @@ impl<H: Handler> Context<'_, H> {
         delay: Duration,
         f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
     ) -> TimerId {
-        self.set_posted_timer(delay, posted(f))
+        self.set_erased_timer(delay, erased_fn(f))
     }
 
-    pub(super) fn set_posted_timer(&mut self, delay: Duration, f: Box<ErasedFn>) -> TimerId {
+    pub(super) fn set_erased_timer(&mut self, delay: Duration, f: Box<ErasedFn>) -> TimerId {
         let now = self.out.now().unwrap_or(self.now);
         self.state.timers().set(now + delay, f)
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use anyloop_proto::{CloseCode, Kind, Payload, Refused};
 
 use super::error::{SendError, Sent};
+use super::flags::Flags;
 use super::handler::{Context, Handler};
-use super::pending::Pending;
-use super::pieces::{Piece, Progress, Writer};
+use super::pieces::{MessageProgress, MessageState, Piece};
 use super::shared::{Command, HandleRef};
 use super::unsent::report_unsent;
 use crate::stream::{Completion, Unsent};
@@ -60,7 +60,7 @@ const UNFINISHED: &str = "a message was not finished";
 #[must_use = "nothing is sent before the first piece"]
 pub struct MessageWriter {
     shared: HandleRef,
-    writer: Arc<Writer>,
+    writer: Arc<MessageProgress>,
     /// A piece was accepted.
     begun: bool,
     /// The last piece was accepted.
@@ -69,7 +69,7 @@ pub struct MessageWriter {
 
 impl MessageWriter {
     pub(super) fn new(shared: HandleRef, kind: Kind) -> Self {
-        let writer = Arc::new(Writer::new(kind));
+        let writer = Arc::new(MessageProgress::new(kind));
         Self { shared, writer, begun: false, finished: false }
     }
 
@@ -81,8 +81,8 @@ impl MessageWriter {
     /// # Errors
     ///
     /// [`SendError::SendBufferFull`]: the piece is not sent. With [`Overflow::Error`](super::Overflow::Error) and
-    /// [`Overflow::Drop`](super::Overflow::Drop) the message remains begun, and the piece can be sent again when the
-    /// peer has read more, or, if the message waits for another in pieces, after the last piece of that. With
+    /// [`Overflow::Drop`](super::Overflow::Drop) the message stays in progress, and the piece can be sent again when
+    /// the peer has read more, or, if the message waits for another in pieces, after the last piece of that. With
     /// [`Overflow::Close`](super::Overflow::Close) this is so only until the peer is too slow itself: then the
     /// connection is closed with 1008, and sending again returns [`SendError::Closing`]. [`SendError::Closing`],
     /// [`SendError::Gone`]. [`SendError::Refused`] after the last piece.
@@ -94,8 +94,8 @@ impl MessageWriter {
     /// transport has taken all of it or never will, or within this call if the piece is refused.
     ///
     /// A thread that sends more than the send buffer can take waits for the completion of an earlier piece. A piece
-    /// counts for the send buffer until the end of the batch that has written it, which is shortly after its completion
-    /// was called: leave room for twice as much as is under way at a time.
+    /// counts for the send buffer until the end of the [batch](super::Context) that has written it, which is shortly
+    /// after its completion was called: leave room for twice as much as is in flight at a time.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl MessageWriter {
         let compressible = payload.is_compressible();
         let piece = Piece { payload: payload.into_bytes(), compressible, last, completion };
         if self.finished {
-            piece.unsent();
+            piece.report_unsent();
             return Err(SendError::Refused(Refused::NoMessageBegun));
         }
         if !self.begun {
@@ -139,7 +139,8 @@ impl Drop for MessageWriter {
     fn drop(&mut self) {
         if self.begun && !self.finished {
             // A connection that is over needs no Close.
-            let _: Result<(), SendError> = self.shared.push(Command::Abandon(self.writer.clone()));
+            let _: Result<(), SendError> =
+                self.shared.push(Command::AbandonMessage(self.writer.clone()));
             self.shared.end_writer();
         }
     }
@@ -155,16 +156,16 @@ impl fmt::Debug for MessageWriter {
 }
 
 impl<H: Handler> Context<'_, H> {
-    /// Sends a piece that a handle has accepted, or defers it until its message is under way.
-    pub(super) fn send_piece_or_defer(&mut self, writer: &Arc<Writer>, piece: Piece) {
-        if writer.is_under_way() {
+    /// Sends a piece that a handle has accepted, or defers it until its message is in progress.
+    pub(super) fn send_piece_or_defer(&mut self, writer: &Arc<MessageProgress>, piece: Piece) {
+        if writer.is_in_progress() {
             self.send_piece(writer, piece);
-            if self.state.pending.has(Pending::DEFERRED) {
+            if self.state.flags.has(Flags::DEFERRED) {
                 self.send_deferred();
             }
         } else if writer.is_over() {
-            piece.unsent();
-        } else if writer.is_waiting() || self.must_defer() {
+            piece.report_unsent();
+        } else if writer.has_queued() || self.must_defer() {
             self.state.defer_piece(writer, piece);
         } else {
             self.send_pieces(writer, [piece]);
@@ -174,7 +175,7 @@ impl<H: Handler> Context<'_, H> {
     /// Begins a message in pieces, and sends those that were accepted.
     pub(super) fn send_pieces(
         &mut self,
-        writer: &Arc<Writer>,
+        writer: &Arc<MessageProgress>,
         pieces: impl IntoIterator<Item = Piece>,
     ) {
         if writer.is_over() {
@@ -186,24 +187,24 @@ impl<H: Handler> Context<'_, H> {
             true => sender.begin(writer.kind).is_ok(),
             false => sender.begin_uncompressed(writer.kind).is_ok(),
         });
-        writer.set(if begun { Progress::UnderWay } else { Progress::Over });
+        writer.set_state(if begun { MessageState::InProgress } else { MessageState::Over });
         self.state.set_writer(begun.then(|| writer.clone()));
         for piece in pieces {
             self.send_piece(writer, piece);
         }
     }
 
-    /// Sends a piece of the message that is under way, and calls its completion in any case.
-    fn send_piece(&mut self, writer: &Writer, piece: Piece) {
+    /// Sends a piece of the message that is in progress, and calls its completion in any case.
+    fn send_piece(&mut self, writer: &MessageProgress, piece: Piece) {
         let Piece { payload, last, completion, .. } = piece;
-        let sender = self.sender.as_mut().filter(|_| writer.is_under_way());
+        let sender = self.sender.as_mut().filter(|_| writer.is_in_progress());
         let is_sent = sender.is_some_and(|sender| {
             let sent = sender.piece(&payload, last, &mut self.out);
             sent.inspect_err(|error| crate::log::debug!("a piece is not sent: {error}")).is_ok()
         });
         self.out.flush_if_large();
         if last || !is_sent {
-            writer.set(Progress::Over);
+            writer.set_state(MessageState::Over);
             self.state.set_writer(None);
         }
         match completion {
@@ -213,12 +214,12 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// A writer was dropped before its last piece.
-    pub(super) fn abandon(&mut self, writer: &Writer) {
-        let is_under_way = writer.is_under_way();
+    pub(super) fn abandon(&mut self, writer: &MessageProgress) {
+        let is_in_progress = writer.is_in_progress();
         let waiting = self.state.take_pieces(writer);
-        writer.set(Progress::Over);
+        writer.set_state(MessageState::Over);
         report_unsent(waiting.into_iter().filter_map(|piece| piece.completion));
-        if is_under_way {
+        if is_in_progress {
             self.state.set_writer(None);
             // The connection may be closing already.
             let _: Result<(), SendError> = self.close(CloseCode::INTERNAL_ERROR, UNFINISHED);

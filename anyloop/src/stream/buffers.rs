@@ -29,7 +29,7 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// Buffers that keep at most `limit` bytes for messages that arrive in parts.
+    /// Buffers that keep at most `limit` bytes for messages that arrive in parts: in several reads or frames.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         let trimmed = Instant::from_nanos(0);

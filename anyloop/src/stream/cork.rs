@@ -27,8 +27,8 @@ impl std::fmt::Debug for Cork {
 pub(crate) struct Scratch {
     /// Output that was not sealed yet.
     pub(super) cork: Cork,
-    /// Input that was opened.
-    pub(crate) plain: Vec<u8>,
-    /// Free memory for input that cannot be opened yet.
-    pub(crate) cipher: Vec<u8>,
+    /// Input that was decrypted.
+    pub(crate) plaintext: Vec<u8>,
+    /// Free memory for input that cannot be decrypted yet.
+    pub(crate) ciphertext: Vec<u8>,
 }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use anyloop_proto::{Input, Instant, SendQueue, Shutdown, TransportError};
 
 use super::buffers::Buffers;
-use super::protocol::{StreamProtocol, Wants};
+use super::protocol::{Progress, StreamProtocol, Wants};
 use super::queued::{End, Queued};
 use super::transport::Transport;
 use super::write_buffer::{WriteBuffer, WriteGuard};
@@ -140,7 +140,10 @@ impl<S: StreamProtocol> Driver<S> {
             self.queue().input.push(bytes);
             self.pass_unread(transport, buffers, now);
         } else {
-            let left = self.pass(transport, buffers, bytes, now);
+            let (left, progress) = self.pass(transport, buffers, bytes, now);
+            if self.is_complete(progress) {
+                return;
+            }
             self.keep(&bytes[bytes.len() - left..]);
         }
         self.finish_call(transport, buffers, now);
@@ -159,8 +162,10 @@ impl<S: StreamProtocol> Driver<S> {
         if !self.takes_input() {
             return 0;
         }
-        let left = self.pass(transport, buffers, bytes, now);
-        self.finish_call(transport, buffers, now);
+        let (left, progress) = self.pass(transport, buffers, bytes, now);
+        if !self.is_complete(progress) {
+            self.finish_call(transport, buffers, now);
+        }
         bytes.len() - left
     }
 
@@ -235,7 +240,7 @@ impl<S: StreamProtocol> Driver<S> {
     ) {
         self.call(transport, buffers, |session, out, _| {
             // The timeouts are extended only if the peer has read something.
-            if out.waiting() == 0 || out.flush_send_buffer() {
+            if out.queued() == 0 || out.flush_send_buffer() {
                 session.handle_writable(out, now);
             }
         });
@@ -425,39 +430,47 @@ impl<S: StreamProtocol> Driver<S> {
         // Completions are application code: they may panic.
         let flushed = catch_unwind(AssertUnwindSafe(|| out.flush()));
         drop(out);
-        for panic in [called, flushed].into_iter().filter_map(Result::err) {
+        if let Err(panic) = called.and(flushed) {
             self.put_panic(panic);
         }
     }
 
-    /// Passes input to the protocol. Returns the number of bytes that were not taken.
+    /// Passes input to the protocol. Returns the number of bytes that were not taken, and whether anything has changed.
     fn pass(
         &mut self,
         mut transport: &mut dyn Transport,
         buffers: &mut Buffers,
         bytes: &mut [u8],
         now: Instant,
-    ) -> usize {
+    ) -> (usize, Progress) {
         if !self.takes_input() {
-            return bytes.len();
+            return (bytes.len(), Progress::WantsChanged);
         }
         let Buffers { cork, budget, pool, .. } = buffers;
         let mut input = Input::with_pool(bytes, pool);
-        let mut out = WriteGuard::new(cork, &mut self.queued, &mut transport);
+        let mut guard = WriteGuard::new(cork, &mut self.queued, &mut transport);
+        let mut out = guard.buffer();
         let called = catch_unwind(AssertUnwindSafe(|| {
-            // `finish_call` checks what has changed.
-            let _ = self.session.receive(&mut input, &mut out.buffer(), budget, now);
+            self.session.receive(&mut input, &mut out, budget, now)
         }));
-        if self.session.wants().shutdown == Shutdown::HalfClose {
+        let progress = *called.as_ref().unwrap_or(&Progress::WantsChanged);
+        if progress == Progress::WantsChanged
+            && self.session.wants().shutdown == Shutdown::HalfClose
+        {
             out.transport.expect_half_close();
         }
         let flushed = catch_unwind(AssertUnwindSafe(|| out.flush()));
-        drop(out);
+        drop(guard);
         let left = input.len();
-        for panic in [called, flushed].into_iter().filter_map(Result::err) {
+        if let Err(panic) = called.and(flushed) {
             self.put_panic(panic);
         }
-        left
+        (left, progress)
+    }
+
+    /// Whether a call with this progress is complete: all output was written, and the next step is to read again.
+    fn is_complete(&self, progress: Progress) -> bool {
+        progress == Progress::SameWants && self.queued.is_none()
     }
 
     /// Passes unread input to the protocol, which may also hold an event without further input.
@@ -466,7 +479,7 @@ impl<S: StreamProtocol> Driver<S> {
             Some(queued) => std::mem::take(&mut queued.input),
             None => Default::default(),
         };
-        let left = self.pass(transport, buffers, unread.rest(), now);
+        let (left, _) = self.pass(transport, buffers, unread.rest(), now); // `finish_call` follows
         unread.keep(left);
         if left > 0 {
             self.queue().input = unread;

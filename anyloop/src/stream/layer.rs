@@ -55,8 +55,8 @@ impl WriteBuffer<'_> {
         &mut self.cork.bytes
     }
 
-    /// The state of the layer that seals the output all the way to the peer, if there is one.
-    pub(crate) fn seal_state(&self) -> Option<&dyn Any> {
+    /// The state of the layer that encrypts the output all the way to the peer, if there is one.
+    pub(crate) fn encryption_state(&self) -> Option<&dyn Any> {
         self.layer.as_ref()?.seal.as_any()
     }
 

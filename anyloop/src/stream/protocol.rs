@@ -15,8 +15,10 @@ use super::write_buffer::WriteBuffer;
 /// 1. It reports what happened: input, the end of the input, an error, a stream that takes more output, a deadline,
 ///    a wake-up. The protocol calls handlers, and appends its output to `out`.
 /// 2. It writes `out`, and [reports](Self::handle_written) how much still waits.
-/// 3. It calls [`wants`](Self::wants), and does what the result requires. After [`Progress::Idle`] the result is the
-///    same as before, except for a later deadline, so the driver need not call it.
+/// 3. It calls [`wants`](Self::wants), does what the result requires, and [ends the call](Self::end_call).
+///
+/// After [`Progress::SameWants`] nothing of this has changed, except for a later deadline. So a driver that has nothing
+/// queued, before and after it has written `out`, need neither report, nor ask, nor end the call.
 ///
 /// A call stops early when the budget is spent. [`Wants::again`] then holds until
 /// [`resume`](Self::resume).
@@ -126,7 +128,7 @@ pub trait StreamProtocol {
     fn wants(&self) -> Wants;
 
     /// The time to call [`handle_timeout`](Self::handle_timeout); `None` if no timer runs. While the protocol reports
-    /// [`Progress::Idle`] the deadline only moves to later times.
+    /// [`Progress::SameWants`] the deadline only moves to later times.
     fn deadline(&self) -> Option<Instant>;
 
     /// Ends a call of the driver, which has done what the protocol wants: the output is written, except for `waiting`
@@ -159,14 +161,14 @@ impl Wants {
     }
 }
 
-/// Whether a call has changed what the driver must do.
+/// Whether the driver must ask [`StreamProtocol::wants`] after a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 #[expect(clippy::exhaustive_enums, reason = "either something has changed or not")]
 pub enum Progress {
     /// All input was taken, the driver only has to receive more, and [`StreamProtocol::wants`] has not changed. The
     /// deadline may be later.
-    Idle,
-    /// Ask [`StreamProtocol::wants`].
-    Changed,
+    SameWants,
+    /// It may have changed: ask [`StreamProtocol::wants`].
+    WantsChanged,
 }

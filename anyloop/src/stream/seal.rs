@@ -7,8 +7,8 @@ use super::cork::Cork;
 /// The most bytes that are sealed at once: those of a TLS record (RFC 8446 §5.1).
 pub(crate) const RECORD: usize = 16 * 1024;
 
-/// Seals output.
-pub(crate) trait Seal {
+/// Seals output. It is `Send`, so that the compiler does not name it when a context is moved to another thread.
+pub(crate) trait Seal: Send {
     /// Appends `bytes`, at most [`RECORD`] of them, to `out` in sealed form. Returns false if they cannot be sent.
     fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool;
 

@@ -102,7 +102,7 @@ pub trait Transport {
     /// Errors are logged, and have no other effect.
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()>;
 
-    /// Announces that [`Shutdown::HalfClose`] follows the next write, if that writes everything. The transport may hold
+    /// Tells the transport to expect [`Shutdown::HalfClose`] after the next write, if that takes everything. It may hold
     /// the bytes back until then, so that they leave together with the end of the stream. By default it does nothing.
     fn expect_half_close(&mut self) {}
 

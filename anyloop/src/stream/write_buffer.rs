@@ -79,23 +79,31 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
     }
 }
 
+impl<T: Transport + ?Sized> WriteGuard<'_, T> {
+    /// Moves the cork to the send buffer.
+    #[cold]
+    fn keep_unwritten(&mut self) {
+        let Cork { bytes, completions, .. } = self.cork;
+        move_to_send_buffer(self.queued, [bytes, &[], &[]], 0);
+        for (end, completion) in completions.drain(..) {
+            queue(self.queued).output.push_completion(bytes.len() - end, completion);
+        }
+        bytes.clear();
+    }
+}
+
 impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // Completions are in the cork only together with bytes.
         if !self.cork.bytes.is_empty() {
-            cold_path();
-            let Cork { bytes, completions, .. } = self.cork;
-            move_to_send_buffer(self.queued, [bytes, &[], &[]], 0);
-            for (end, completion) in completions.drain(..) {
-                queue(self.queued).output.push_completion(bytes.len() - end, completion);
-            }
-            bytes.clear();
+            self.keep_unwritten();
         }
     }
 }
 
-/// The output of one connection, while a protocol or a handler works on it.
+/// The output side of one connection, while a protocol or a handler works on it: what gathers in memory, the send
+/// buffer behind that, and the transport.
 ///
 /// Appended output is written together when the call is over, or when 64 KiB have gathered. Large payloads are written
 /// immediately, without a copy.
@@ -116,14 +124,14 @@ impl std::fmt::Debug for WriteBuffer<'_> {
 impl WriteBuffer<'_> {
     /// The number of bytes in the send buffer, without those in the cork.
     #[inline]
-    pub(crate) fn waiting(&self) -> usize {
+    pub(crate) fn queued(&self) -> usize {
         self.queued.as_deref().map_or(0, |queued| queued.output.len())
     }
 
-    /// The number of bytes that the transport has not taken.
+    /// The number of bytes that the transport has not taken: those of the send buffer and of the cork.
     pub(crate) fn buffered(&self) -> usize {
         let sealed = self.layer.as_ref().map_or(0, |layer| layer.below.bytes.len());
-        self.waiting() + self.cork.bytes.len() + sealed
+        self.queued() + self.cork.bytes.len() + sealed
     }
 
     /// The same output for a shorter time.
@@ -187,60 +195,36 @@ impl WriteBuffer<'_> {
     }
 
     pub(crate) fn is_secure(&self) -> bool {
-        self.seal_state().is_some() || self.transport.is_secure()
+        self.encryption_state().is_some() || self.transport.is_secure()
     }
 
     pub(crate) fn now(&self) -> Option<Instant> {
         self.transport.now()
     }
 
-    fn must_wait(&self) -> bool {
-        self.queued.as_deref().is_some_and(|queued| queued.output.is_blocked())
-    }
-
     /// Writes the cork, and one frame after it.
+    #[inline(always)] // into `flush`, which has no frame
     fn write_frame(&mut self, header: &[u8], payload: &[u8]) {
         if self.layer.is_some() {
             return self.seal_frame(header, payload);
         }
+        let Self { cork, queued, transport, .. } = self;
+        let completions = (!cork.completions.is_empty())
+            .then(|| Completions(std::mem::take(&mut cork.completions)));
         // If the transport panics, it is unknown how much it wrote, so nothing is written again.
-        let mut cork = std::mem::take(&mut self.cork.bytes);
-        let completions = Completions(std::mem::take(&mut self.cork.completions));
-        let parts = [&cork[..], header, payload];
-        let written = if self.must_wait() { 0 } else { self.write(&parts) };
-        if written < parts.iter().map(|part| part.len()).sum() {
-            cold_path();
-            move_to_send_buffer(self.queued, parts, written);
+        let corked = Cleared(&mut cork.bytes);
+        let parts = [&corked.0[..], header, payload];
+        let len = parts.iter().map(|part| part.len()).sum();
+        let written = match payload {
+            [] => write_new(queued, &mut **transport, &[IoSlice::new(corked.0)]),
+            _ => write_new(queued, &mut **transport, &parts.map(IoSlice::new)),
+        };
+        if written < len {
+            move_to_send_buffer(queued, parts, written);
         }
-        let len = cork.len();
-        cork.clear();
-        self.cork.bytes = cork;
-        if !completions.0.is_empty() {
-            self.call_completions(completions, written, len + header.len() + payload.len());
-        }
-    }
-
-    fn write(&mut self, parts: &[&[u8]; 3]) -> usize {
-        let slices = parts.map(IoSlice::new);
-        let slices = if parts[2].is_empty() { &slices[..1] } else { &slices[..] };
-        let mut error = None;
-        let written = write(self.transport, &mut error, slices);
-        if let Some(error) = error {
-            queue(self.queued).output.fail(error);
-        }
-        written
-    }
-
-    /// `written` of `len` bytes were written: calls the completions of those, and queues the others.
-    #[cold]
-    fn call_completions(&mut self, mut completions: Completions, written: usize, len: usize) {
-        for (end, completion) in std::mem::take(&mut completions.0) {
-            match self.queued.as_deref_mut() {
-                Some(queued) if end > written => {
-                    queued.output.push_completion(len - end, completion)
-                }
-                _ => completion(Ok(())),
-            }
+        drop(corked);
+        if let Some(completions) = completions {
+            call_completions(queued, completions, written, len);
         }
     }
 }
@@ -267,7 +251,7 @@ impl Output for WriteBuffer<'_> {
     /// copy.
     fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
         let is_small = frame.len() < LARGE_PAYLOAD;
-        if is_small && (self.waiting() == 0 || self.layer.is_some()) {
+        if is_small && (self.queued() == 0 || self.layer.is_some()) {
             return false;
         }
         if self.layer.is_some() {
@@ -275,10 +259,7 @@ impl Output for WriteBuffer<'_> {
             return true;
         }
         self.flush();
-        let written = match self.must_wait() {
-            true => 0,
-            false => self.write(&[frame, &[], &[]]),
-        };
+        let written = write_new(self.queued, self.transport, &[IoSlice::new(frame)]);
         if written < frame.len() {
             queue(self.queued).output.push_shared(frame, written);
         }
@@ -287,7 +268,7 @@ impl Output for WriteBuffer<'_> {
 
     #[inline]
     fn is_blocked(&self) -> bool {
-        self.waiting() > 0
+        self.queued() > 0
     }
 }
 
@@ -303,7 +284,36 @@ impl Drop for Completions {
     }
 }
 
+/// The bytes of the cork while they are written. Dropped, also in a panic, it empties the cork.
+struct Cleared<'c>(&'c mut Vec<u8>);
+
+impl Drop for Cleared<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Writes new output, unless other output waits before it. Returns the number of bytes that were written.
+#[inline(always)] // as `write_frame`
+fn write_new(
+    queued: &mut Option<Box<Queued>>,
+    transport: &mut (dyn Transport + '_),
+    slices: &[IoSlice<'_>],
+) -> usize {
+    if queued.as_deref().is_some_and(|queued| queued.output.is_blocked()) {
+        return 0;
+    }
+    let mut error = None;
+    let written = write(transport, &mut error, slices);
+    if let Some(error) = error {
+        queue(queued).output.fail(error);
+    }
+    written
+}
+
 /// Writes what can be written. `WouldBlock` counts as zero bytes, and other errors are stored in `failed`.
+#[inline]
 fn write(
     transport: &mut (dyn Transport + '_),
     failed: &mut Option<io::Error>,
@@ -312,11 +322,32 @@ fn write(
     let offered: usize = slices.iter().map(|slice| slice.len()).sum();
     match transport.write(slices) {
         Ok(written) => written.min(offered),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
         Err(error) => {
-            cold_path();
-            *failed = Some(error);
+            store_failure(error, failed);
             0
+        }
+    }
+}
+
+#[cold]
+fn store_failure(error: io::Error, failed: &mut Option<io::Error>) {
+    if error.kind() != ErrorKind::WouldBlock {
+        *failed = Some(error);
+    }
+}
+
+/// `written` of `len` bytes were written: calls the completions of those, and queues the others.
+#[cold]
+fn call_completions(
+    queued: &mut Option<Box<Queued>>,
+    mut completions: Completions,
+    written: usize,
+    len: usize,
+) {
+    for (end, completion) in std::mem::take(&mut completions.0) {
+        match queued.as_deref_mut() {
+            Some(queued) if end > written => queued.output.push_completion(len - end, completion),
+            _ => completion(Ok(())),
         }
     }
 }

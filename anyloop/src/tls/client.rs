@@ -11,19 +11,20 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::error::TlsConfigError;
-use super::pem::Source;
+use super::pem::PemSource;
 use super::provider;
 use super::records::Records;
-use super::self_signed::TellsSelfSigned;
-use super::server::{ALPN, certified_key, offers_http2, roots};
+use super::self_signed::ReportsSelfSigned;
+use super::server::{ALPN, offers_http2, read_certified_key, read_roots};
 
-/// What a client trusts, and who it says it is, when it connects to a `wss` URI.
+/// The authorities that a client trusts, and its own certificate if it has one, for connections to `wss` URIs.
 ///
 /// By default, servers are verified by what the operating system trusts (feature `tls-platform-verifier`), otherwise by
 /// Mozilla's roots (feature `tls-webpki-roots`). The certificate must be valid for the host of the URI: a name, which
-/// the server is told (RFC 6066 §3), or an address. Sessions are resumed among all connections of one value.
+/// is sent to the server (RFC 6066 §3), or an address. A connection can resume the TLS session of any other connection
+/// with the same `ClientTls`.
 ///
-/// Clones are the same. It can be used from any thread.
+/// Clones share their configuration and their TLS sessions. It can be used from any thread.
 ///
 /// ```no_run
 /// use anyloop::net::Client;
@@ -39,20 +40,20 @@ use super::server::{ALPN, certified_key, offers_http2, roots};
 /// ```
 #[derive(Clone, Default)]
 pub struct ClientTls {
-    /// Made for the first connection if it is the default.
+    /// Empty until the first connection if it is the default.
     config: Arc<OnceLock<Arc<ClientConfig>>>,
 }
 
 impl ClientTls {
-    /// The default. The roots are read in the call that makes the first connection, which may fail for that. To read
-    /// them at once, use [`builder`](Self::builder).
+    /// The default. The roots are read by the call that makes the first connection; if that fails, so does the call. To
+    /// read them at once, use [`builder`](Self::builder).
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With a configuration of the program's own. If it has no ALPN protocols, none is offered; if it has `h2`, only
-    /// `http/1.1` is (RFC 7301). Early data is not sent.
+    /// Uses a configuration of the application's own. If it has no ALPN protocols, none is offered (RFC 7301); if it
+    /// has `h2`, only `http/1.1` is offered. Early data is not sent.
     #[must_use]
     pub fn from_config(mut config: Arc<ClientConfig>) -> Self {
         if offers_http2(&config.alpn_protocols) {
@@ -61,13 +62,13 @@ impl ClientTls {
         Self { config: Arc::new(OnceLock::from(config)) }
     }
 
-    /// For other roots, a client certificate, or no verification.
+    /// A builder, for other roots, a client certificate, or no verification.
     pub fn builder() -> ClientTlsBuilder {
         ClientTlsBuilder::default()
     }
 
     /// The TLS of a new connection to `host`: a name or an IP address, which may be in brackets.
-    pub(crate) fn records(&self, host: &str) -> Result<Records, TlsConfigError> {
+    pub(crate) fn new_records(&self, host: &str) -> Result<Records, TlsConfigError> {
         let name =
             server_name(host).ok_or_else(|| TlsConfigError::Host { host: host.to_string() })?;
         Records::client(self.config()?, name).map_err(TlsConfigError::Rustls)
@@ -88,7 +89,7 @@ impl fmt::Debug for ClientTls {
     }
 }
 
-/// The name to verify. A final dot is not part of it (RFC 6066 §3).
+/// The name or address that the certificate must be valid for. A final dot is not part of a name (RFC 6066 §3).
 fn server_name(host: &str) -> Option<ServerName<'static>> {
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let host = inner.unwrap_or_else(|| host.strip_suffix('.').unwrap_or(host));
@@ -110,14 +111,15 @@ fn server_name(host: &str) -> Option<ServerName<'static>> {
 #[must_use]
 pub struct ClientTlsBuilder {
     roots: Roots,
-    cas: Vec<Source>,
-    identity: Option<(Source, Source)>,
+    cas: Vec<PemSource>,
+    identity: Option<(PemSource, PemSource)>,
     accepts_any: bool,
 }
 
-/// What is trusted beside the CAs that the program adds.
+/// The roots that are trusted beside the CAs that the application adds.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Roots {
+    /// Those of the operating system if the feature is enabled, otherwise Mozilla's.
     #[default]
     Default,
     #[cfg(feature = "tls-webpki-roots")]
@@ -128,13 +130,13 @@ enum Roots {
 impl ClientTlsBuilder {
     /// Trusts the authorities in this file, too. A self-signed certificate is its own authority.
     pub fn ca_file(mut self, path: impl AsRef<Path>) -> Self {
-        self.cas.push(Source::file(path));
+        self.cas.push(PemSource::file(path));
         self
     }
 
     /// Like [`ca_file`](Self::ca_file), with the content of the file.
     pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.cas.push(Source::Bytes(pem.into()));
+        self.cas.push(PemSource::Bytes(pem.into()));
         self
     }
 
@@ -151,14 +153,14 @@ impl ClientTlsBuilder {
         self
     }
 
-    /// Presents this certificate to servers that ask for one. The files are as those of
+    /// Presents this certificate to servers that ask for one. The form of the files is that of
     /// [`ServerTls::from_pem_files`](super::ServerTls::from_pem_files).
     pub fn certificate_files(
         mut self,
         certificate: impl AsRef<Path>,
         key: impl AsRef<Path>,
     ) -> Self {
-        self.identity = Some((Source::file(certificate), Source::file(key)));
+        self.identity = Some((PemSource::file(certificate), PemSource::file(key)));
         self
     }
 
@@ -168,12 +170,11 @@ impl ClientTlsBuilder {
         certificate: impl Into<Vec<u8>>,
         key: impl Into<Vec<u8>>,
     ) -> Self {
-        self.identity = Some((Source::Bytes(certificate.into()), Source::Bytes(key.into())));
+        self.identity = Some((PemSource::Bytes(certificate.into()), PemSource::Bytes(key.into())));
         self
     }
 
-    /// Accepts any certificate, of anybody, so that whoever is on the way to the server can read and change
-    /// everything. For tests.
+    /// Accepts any certificate. Everyone on the way to the server can then read and change everything. For tests.
     pub fn danger_accept_any_certificate(mut self) -> Self {
         self.accepts_any = true;
         self
@@ -191,7 +192,7 @@ impl ClientTlsBuilder {
 
     fn config(&self) -> Result<Arc<ClientConfig>, TlsConfigError> {
         let provider = provider::provider()?;
-        let verifier = Arc::new(TellsSelfSigned(self.verifier(&provider)?));
+        let verifier = Arc::new(ReportsSelfSigned(self.verifier(&provider)?));
         let builder = ClientConfig::builder_with_provider(provider.clone());
         let builder =
             builder.with_safe_default_protocol_versions().map_err(TlsConfigError::Rustls)?;
@@ -199,7 +200,7 @@ impl ClientTlsBuilder {
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let key = certified_key(certificate, key, &provider)?;
+                let key = read_certified_key(certificate, key, &provider)?;
                 let resolver = rustls::sign::SingleCertAndKey::from(key);
                 builder.with_client_cert_resolver(Arc::new(resolver))
             }
@@ -213,17 +214,17 @@ impl ClientTlsBuilder {
         provider: &Arc<CryptoProvider>,
     ) -> Result<Arc<dyn ServerCertVerifier>, TlsConfigError> {
         if self.accepts_any {
-            return Ok(Arc::new(AcceptsAny(provider.clone())));
+            return Ok(Arc::new(AcceptsAnyCertificate(provider.clone())));
         }
         match self.roots {
             #[cfg(all(feature = "tls-platform-verifier", not(target_os = "android")))]
             Roots::Default => {
                 use rustls_platform_verifier::Verifier;
 
-                roots(&self.cas)?; // its errors name the file
+                read_roots(&self.cas)?; // its errors name the file
                 let mut cas = Vec::new();
                 for source in &self.cas {
-                    cas.extend(source.certificates()?);
+                    cas.extend(source.read_certificates()?);
                 }
                 let verifier = Verifier::new_with_extra_roots(cas, provider.clone());
                 Ok(Arc::new(verifier.map_err(platform_error)?))
@@ -234,7 +235,7 @@ impl ClientTlsBuilder {
                 Ok(Arc::new(verifier.map_err(platform_error)?))
             }
             _ => {
-                let mut store = roots(&self.cas)?;
+                let mut store = read_roots(&self.cas)?;
                 self.add_webpki_roots(&mut store);
                 if store.is_empty() {
                     return Err(TlsConfigError::NoRoots);
@@ -256,7 +257,7 @@ impl ClientTlsBuilder {
     }
 
     #[cfg(not(feature = "tls-webpki-roots"))]
-    #[expect(clippy::unused_self, reason = "as with the feature")]
+    #[expect(clippy::unused_self, reason = "the signature is the same as with the feature")]
     const fn add_webpki_roots(&self, _: &mut RootCertStore) {}
 }
 
@@ -272,7 +273,7 @@ fn platform_error(error: Error) -> TlsConfigError {
 
 impl fmt::Debug for ClientTlsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cas: Vec<_> = self.cas.iter().map(Source::path).collect();
+        let cas: Vec<_> = self.cas.iter().map(PemSource::to_path_buf).collect();
         f.debug_struct("ClientTlsBuilder")
             .field("cas", &cas)
             .field("accepts_any", &self.accepts_any)
@@ -280,11 +281,11 @@ impl fmt::Debug for ClientTlsBuilder {
     }
 }
 
-/// Accepts any certificate, if the server has its key.
+/// Accepts any certificate, if the server proves that it has the key.
 #[derive(Debug)]
-struct AcceptsAny(Arc<CryptoProvider>);
+struct AcceptsAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for AcceptsAny {
+impl ServerCertVerifier for AcceptsAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

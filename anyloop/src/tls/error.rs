@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyloop_proto::Role;
 use rustls::{AlertDescription, CertificateError, Error};
 
 /// Why the TLS of a connection failed. [`Context::error`] returns it in [`Handler::fail`] and [`Handler::close`]; the
@@ -39,9 +40,9 @@ pub enum TlsError {
     #[error("the peer has refused TLS with the alert {}{}", name_of(*.0), advice_on_alert(*.0))]
     Alert(AlertDescription),
     /// The certificate of a client was refused.
-    #[error("the client's certificate was refused: {}{}", words(.0), advice(.0))]
+    #[error("the client's certificate was refused: {}{}", description(.0), advice(.0))]
     ClientCertificate(CertificateError),
-    /// The first byte of a client is neither of TLS nor of HTTP. It was not answered.
+    /// The first byte of a client is neither of TLS nor of HTTP. The client was not answered.
     #[error("the client does not speak TLS, and this port does: it must use wss://")]
     ClientNotTls,
     /// The peer has ended the stream inside the handshake.
@@ -53,14 +54,14 @@ pub enum TlsError {
     /// The first byte of a server is not of TLS.
     #[error("the peer does not speak TLS: is it a plain port? Then use ws://")]
     NotTls,
-    /// A client has sent plain HTTP to a server that speaks TLS. It was answered with 400.
+    /// A client has sent plain HTTP to a server that speaks TLS. The answer was 400 (Bad Request).
     #[error("the client has sent plain HTTP, and this port speaks TLS: it must use wss://")]
     PlainHttp,
     /// Anything else, in the words of rustls.
     #[error("TLS failed: {0}")]
     Protocol(Error),
     /// The certificate of the server was refused.
-    #[error("the server's certificate was refused: {}{}", words(.0), advice(.0))]
+    #[error("the server's certificate was refused: {}{}", description(.0), advice(.0))]
     ServerCertificate(CertificateError),
     /// The stream has ended without a close_notify: what the peer has sent last may be lost, or was cut off on the way
     /// (RFC 8446 §6.1).
@@ -69,11 +70,14 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    pub(super) fn new(error: Error, is_client: bool) -> Self {
+    /// The error of a connection with this role.
+    pub(super) fn new(error: Error, role: Role) -> Self {
         match error {
             Error::AlertReceived(alert) => Self::Alert(alert),
-            Error::InvalidCertificate(error) if is_client => Self::ServerCertificate(error),
-            Error::InvalidCertificate(error) => Self::ClientCertificate(error),
+            Error::InvalidCertificate(error) => match role {
+                Role::Client => Self::ServerCertificate(error),
+                Role::Server => Self::ClientCertificate(error),
+            },
             Error::NoCertificatesPresented => Self::NoClientCertificate,
             error => Self::Protocol(error),
         }
@@ -83,18 +87,18 @@ impl TlsError {
 /// Why a certificate of this end cannot be used.
 pub(super) fn reason(error: &Error) -> String {
     match error {
-        Error::InvalidCertificate(error) => format!("{}{}", words(error), advice(error)),
+        Error::InvalidCertificate(error) => format!("{}{}", description(error), advice(error)),
         error => error.to_string(),
     }
 }
 
-/// The certificate was issued by itself, and is not trusted.
+/// The certificate is self-signed, and not trusted.
 #[derive(Debug, thiserror::Error)]
 #[error("it is self-signed")]
 pub(super) struct SelfSigned;
 
-/// Whether an algorithm is not supported by which a certificate was signed.
-#[expect(deprecated, reason = "a verifier of the program's own may return it")]
+/// Whether the error is that the signature algorithm of a certificate is not supported.
+#[expect(deprecated, reason = "a verifier of the application's own may return it")]
 pub(super) const fn is_unsupported_signature(error: &CertificateError) -> bool {
     use CertificateError as E;
     matches!(
@@ -105,12 +109,12 @@ pub(super) const fn is_unsupported_signature(error: &CertificateError) -> bool {
     )
 }
 
-/// What is wrong with a certificate. What has no words here has those of its verifier.
-fn words(error: &CertificateError) -> String {
+/// What is wrong with a certificate. Errors that are not listed here have the text of the verifier.
+fn description(error: &CertificateError) -> String {
     match error {
         CertificateError::BadEncoding => "it is not a valid X.509 certificate".to_string(),
         CertificateError::BadSignature => {
-            "its signature is wrong, or that which its key has made".to_string()
+            "its signature, or one that was made with its key, is wrong".to_string()
         }
         error if is_unsupported_signature(error) => {
             "it is signed by an algorithm that is not supported here".to_string()
@@ -137,10 +141,10 @@ fn advice(error: &CertificateError) -> &'static str {
         E::UnknownIssuer => {
             "; its authority is not trusted here: add the certificate of that authority to trust it"
         }
-        E::BadEncoding => "; it is damaged, or something else: issue it anew",
+        E::BadEncoding => "; it is damaged, or not a certificate: issue it anew",
         E::BadSignature => {
-            "; it was changed, its authority has the name but not the key of one that is trusted here, or its key is \
-             too weak (RSA needs 2048 bits)"
+            "; it was changed, or its authority has the name but not the key of a trusted one, or its key is too weak \
+             (RSA needs 2048 bits)"
         }
         error if is_unsupported_signature(error) => {
             "; issue it with ECDSA P-256, or with RSA of 2048 bits or more, and SHA-256"
@@ -152,7 +156,7 @@ fn advice(error: &CertificateError) -> &'static str {
         E::Other(other) if other.0.is::<SelfSigned>() => "; add it as an authority to trust it",
         // As `openssl req -x509` makes it. The type is of a crate that rustls does not export.
         E::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
-            ": it is that of an authority; a server needs one with basicConstraints CA:FALSE"
+            ": it is the certificate of an authority; a server needs one with basicConstraints CA:FALSE"
         }
         _ => "",
     }
@@ -177,7 +181,9 @@ const fn advice_on_alert(alert: AlertDescription) -> &'static str {
         | A::CertificateUnknown => ": it does not accept our certificate",
         A::UnknownCA => ": it does not trust the authority of our certificate",
         A::ProtocolVersion => ": it speaks other versions of TLS",
-        A::HandshakeFailure | A::InsufficientSecurity => ": it speaks other cipher suites",
+        A::HandshakeFailure | A::InsufficientSecurity => {
+            ": perhaps there is no cipher suite that both ends accept"
+        }
         A::UnrecognisedName => ": it has no certificate for this host",
         A::NoApplicationProtocol => ": it does not speak HTTP/1.1",
         _ => "",
@@ -204,38 +210,38 @@ pub enum TlsConfigError {
         /// The reason.
         source: std::io::Error,
     },
-    /// A file is not PEM, or its PEM has an error.
-    #[error("{}: not valid PEM: {reason}", name(path.as_deref()))]
+    /// The PEM text of a file, or that the application has passed, has an error.
+    #[error("{}: not valid PEM: {reason}", pem_name(path.as_deref()))]
     Pem {
-        /// The file; `None` if the program has passed the bytes.
+        /// The file; `None` if the application has passed the bytes.
         path: Option<PathBuf>,
         /// What is wrong with it.
         reason: String,
     },
-    /// A file has no certificate.
-    #[error("{}: there is no certificate in it (BEGIN CERTIFICATE)", name(path.as_deref()))]
+    /// There is no certificate in the PEM text of a file, or in that which the application has passed.
+    #[error("{}: there is no certificate in it (BEGIN CERTIFICATE)", pem_name(path.as_deref()))]
     NoCertificate {
-        /// The file; `None` if the program has passed the bytes.
+        /// The file; `None` if the application has passed the bytes.
         path: Option<PathBuf>,
     },
-    /// A file has no private key that can be used.
-    #[error("{}: {reason}", name(path.as_deref()))]
+    /// There is no private key that can be used in the PEM text of a file, or in that which the application has passed.
+    #[error("{}: {reason}", pem_name(path.as_deref()))]
     NoKey {
-        /// The file; `None` if the program has passed the bytes.
+        /// The file; `None` if the application has passed the bytes.
         path: Option<PathBuf>,
         /// What it has instead.
         reason: &'static str,
     },
     /// The certificate or the key cannot be used.
-    #[error("{}: {reason}", name(path.as_deref()))]
+    #[error("{}: {reason}", pem_name(path.as_deref()))]
     Unusable {
-        /// The file; `None` if the program has passed the bytes.
+        /// The file; `None` if the application has passed the bytes.
         path: Option<PathBuf>,
-        /// Why, in the words of rustls.
+        /// Why.
         reason: String,
     },
-    /// Two certificates were set for the same clients, so that one would never be presented.
-    #[error("two certificates for {}: set one, or give the other another host name", clients(host.as_deref()))]
+    /// Two certificates were set for the same clients. One of them would never be used.
+    #[error("two certificates for {}: set one, or give the other another host name", describe_clients(host.as_deref()))]
     DuplicateCertificate {
         /// The host name that both are for; `None` if neither has one.
         host: Option<String>,
@@ -249,13 +255,13 @@ pub enum TlsConfigError {
     /// A client has nothing to verify servers with.
     #[error("no roots to verify servers with: {}", NO_ROOTS)]
     NoRoots,
-    /// The settings contradict each other.
+    /// The configuration cannot be used, or the verifier of the platform has failed.
     #[error("TLS cannot be configured: {0}")]
     Rustls(Error),
-    /// The server has no files, which alone can be read again.
+    /// The configuration was not read from files.
     #[error("there are no files to read again")]
     NotFromFiles,
-    /// The host is neither a DNS name nor an IP address, so that no certificate can be valid for it.
+    /// The host is neither a DNS name nor an IP address: no certificate can be valid for it.
     #[error("{host:?} is neither a DNS name nor an IP address, so no certificate is valid for it")]
     Host {
         /// The host.
@@ -269,10 +275,10 @@ const NO_ROOTS: &str = "this system has no CA certificates: install them (often 
 #[cfg(not(feature = "tls-platform-verifier"))]
 const NO_ROOTS: &str = "enable the feature tls-platform-verifier or tls-webpki-roots of anyloop, or add a CA (ca_file)";
 
-fn clients(host: Option<&str>) -> String {
+fn describe_clients(host: Option<&str>) -> String {
     host.map_or_else(|| "clients that ask for no name".to_string(), |host| format!("{host:?}"))
 }
 
-fn name(path: Option<&Path>) -> String {
+fn pem_name(path: Option<&Path>) -> String {
     path.map_or_else(|| "the PEM".to_string(), |path| path.display().to_string())
 }

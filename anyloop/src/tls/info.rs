@@ -1,4 +1,4 @@
-//! What a connection answers about its TLS.
+//! What applications can read about the TLS of a connection.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use rustls::{HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 
 use super::records::Records;
 
-/// What TLS has agreed on for a connection. [`Context::tls`](crate::endpoint::Context::tls) returns it, and has an
-/// example.
+/// What the TLS handshake of a connection has negotiated. [`Context::tls`](crate::endpoint::Context::tls) returns it,
+/// and has an example.
 #[derive(Clone, Copy)]
 pub struct TlsInfo<'c> {
     records: &'c Records,
@@ -31,21 +31,22 @@ impl<'c> TlsInfo<'c> {
         self.records.common().negotiated_cipher_suite()
     }
 
-    /// The application protocol that was agreed on (RFC 7301), usually `http/1.1`; `None` if one of the ends has named
-    /// none.
+    /// The application protocol that was agreed on (RFC 7301), usually `http/1.1`; `None` until then, or if one of the
+    /// ends has named none.
     #[must_use]
     pub fn alpn_protocol(&self) -> Option<&'c [u8]> {
         self.records.common().alpn_protocol()
     }
 
-    /// On a server, the host name that the client has asked for (RFC 6066 §3); `None` if it has asked for none, as
-    /// clients do that connect to an address.
+    /// On a server, the host name that the client has asked for (RFC 6066 §3). `None` on a client, before the client's
+    /// first message has arrived, and if it has asked for none, as clients do that connect to an address.
     #[must_use]
     pub fn server_name(&self) -> Option<&'c str> {
         self.records.server_name()
     }
 
-    /// The certificates of the peer, its own first, in DER; `None` if it has sent none, as most clients do.
+    /// The certificates of the peer, its own first, in DER; `None` until they have arrived, or if the peer has sent
+    /// none, which is usual for clients.
     #[must_use]
     pub fn peer_certificates(&self) -> Option<&'c [CertificateDer<'static>]> {
         self.records.common().peer_certificates()

@@ -1,8 +1,8 @@
 //! TLS in both roles, with [rustls].
 //!
-//! [`ServerTls`] is what a server speaks TLS with, and [`ClientTls`] what a client trusts. A server of `net` listens
-//! with [`over_tls`](crate::endpoint::Server::over_tls), and a client of `net` connects to `wss` URIs. Over other
-//! transports `over_tls` makes connections whose bytes are records:
+//! [`ServerTls`] has the certificates and settings of a server, [`ClientTls`] those of a client. A server of `net`
+//! listens with [`over_tls`](crate::transport::Server::over_tls), and a client of `net` connects to `wss` URIs. Over
+//! other transports `over_tls` makes connections whose input and output are TLS records:
 //!
 //! ```
 //! use anyloop::iostream::{Client, Server};
@@ -43,19 +43,19 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `tls` | `tls-aws-lc-rs` and `tls-platform-verifier`: what most programs want |
-//! | `tls-aws-lc-rs`, `tls-ring` | the cryptography provider; the first if both are there |
+//! | `tls` | `tls-aws-lc-rs` and `tls-platform-verifier`: what most applications want |
+//! | `tls-aws-lc-rs`, `tls-ring` | the cryptography provider; `tls-aws-lc-rs` is used if both are enabled |
 //! | `tls-platform-verifier` | clients trust what the operating system trusts |
 //! | `tls-webpki-roots` | clients can trust Mozilla's roots, which are compiled in |
-//! | `tls-core` | none of these: for configurations of the program's own |
+//! | `tls-core` | none of these: for configurations of the application's own |
 //!
-//! The provider is always passed to rustls explicitly: its process-wide default is neither needed nor used.
+//! The provider is always passed to rustls explicitly: the process-wide default of rustls is not used.
 //!
 //! # Bounds
 //!
-//! The time for the opening handshake includes the handshake of TLS. A connection keeps no memory for input or output
-//! while nothing waits; what a peer can make it keep before its handshake is bounded by 128 KiB. An event loop serves
-//! few handshakes between two polls, so that open connections have their turn.
+//! The timeout of the opening handshake includes the TLS handshake. A connection keeps no memory for input or output
+//! while none waits. During its handshake it keeps at most some 128 KiB of input. An event loop serves few TLS
+//! handshakes between two polls, so that they do not delay the open connections.
 
 mod client;
 mod error;

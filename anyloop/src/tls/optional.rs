@@ -1,4 +1,4 @@
-//! A protocol with TLS or without, where the choice is made when a connection is made.
+//! A protocol with TLS or without: each connection has the choice.
 
 use std::error::Error;
 
@@ -7,7 +7,7 @@ use anyloop_proto::{Input, Instant, SendQueue, TransportError};
 use super::stream::TlsStream;
 use crate::stream::{Budget, Peer, Progress, StreamProtocol, Wants, WriteBuffer};
 
-/// A protocol over TLS, or immediately over its byte stream.
+/// A protocol over TLS, or directly over its byte stream.
 pub(crate) enum OptionalTls<S> {
     Plain(S),
     Tls(Box<TlsStream<S>>),
@@ -29,7 +29,7 @@ impl<S> OptionalTls<S> {
     }
 }
 
-/// Calls the same method of either.
+/// Calls the method of the variant.
 macro_rules! either {
     ($self:ident.$method:ident($($argument:expr),*)) => {
         match $self {

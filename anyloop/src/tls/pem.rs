@@ -7,19 +7,19 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::TlsConfigError;
 
-/// Where PEM comes from.
+/// Where the PEM text comes from.
 #[derive(Clone, Debug)]
-pub(super) enum Source {
+pub(super) enum PemSource {
     File(PathBuf),
     Bytes(Vec<u8>),
 }
 
-impl Source {
+impl PemSource {
     pub(super) fn file(path: impl AsRef<Path>) -> Self {
         Self::File(path.as_ref().to_path_buf())
     }
 
-    pub(super) fn path(&self) -> Option<PathBuf> {
+    pub(super) fn to_path_buf(&self) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
             Self::Bytes(_) => None,
@@ -34,31 +34,31 @@ impl Source {
         }
     }
 
-    /// All certificates, at least one.
-    pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
+    /// Reads all certificates, at least one.
+    pub(super) fn read_certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
         let bytes = self.read()?;
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
         let certificates = certificates.map_err(|error| self.invalid(&error))?;
         match certificates.is_empty() {
-            true => Err(TlsConfigError::NoCertificate { path: self.path() }),
+            true => Err(TlsConfigError::NoCertificate { path: self.to_path_buf() }),
             false => Ok(certificates),
         }
     }
 
-    /// The first private key: PKCS #8, PKCS #1 (RSA) or SEC 1 (elliptic curves).
-    pub(super) fn key(&self) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
+    /// Reads the first private key: PKCS #8, PKCS #1 (RSA) or SEC 1 (elliptic curves).
+    pub(super) fn read_key(&self) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
         let bytes = self.read()?;
         match PrivateKeyDer::from_pem_slice(&bytes) {
             Ok(key) => Ok(key),
             Err(PemError::NoItemsFound) => {
-                Err(TlsConfigError::NoKey { path: self.path(), reason: instead_of_key(&bytes) })
+                Err(TlsConfigError::NoKey { path: self.to_path_buf(), reason: why_no_key(&bytes) })
             }
             Err(error) => Err(self.invalid(&error)),
         }
     }
 
     pub(super) fn unusable(&self, error: impl ToString) -> TlsConfigError {
-        TlsConfigError::Unusable { path: self.path(), reason: error.to_string() }
+        TlsConfigError::Unusable { path: self.to_path_buf(), reason: error.to_string() }
     }
 
     fn invalid(&self, error: &PemError) -> TlsConfigError {
@@ -68,17 +68,17 @@ impl Source {
                 format!("the line \"-----END {}-----\" is missing", kind.trim())
             }
             PemError::IllegalSectionStart { line } => {
-                format!("the line {:?} is no beginning", String::from_utf8_lossy(line))
+                format!("the line {:?} is not a valid BEGIN line", String::from_utf8_lossy(line))
             }
             PemError::Base64Decode(error) => format!("its base64 is broken: {error}"),
             error => error.to_string(),
         };
-        TlsConfigError::Pem { path: self.path(), reason }
+        TlsConfigError::Pem { path: self.to_path_buf(), reason }
     }
 }
 
-/// What a file has that was to have a private key.
-fn instead_of_key(bytes: &[u8]) -> &'static str {
+/// Why a file has no private key that can be used: what it has instead.
+fn why_no_key(bytes: &[u8]) -> &'static str {
     let text = String::from_utf8_lossy(bytes);
     let has = |kind: SectionKind| {
         <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes)

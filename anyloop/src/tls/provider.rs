@@ -1,4 +1,5 @@
-//! The cryptography provider, which rustls is always given: it has no default that could be missing or another's.
+//! The cryptography provider. It is always passed to rustls explicitly, because the process-wide default of rustls may
+//! be missing, or set by other code.
 
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ pub(super) fn provider() -> Result<Arc<CryptoProvider>, TlsConfigError> {
     Err(TlsConfigError::NoProvider)
 }
 
-/// Issues tickets, with which clients resume sessions and the server keeps none. Without one, the server keeps the last
-/// few hundred sessions.
+/// Issues session tickets (RFC 8446 §4.6.1): clients resume sessions with them, and the server stores no sessions. If
+/// it is `None`, rustls stores the last few hundred sessions.
 pub(super) fn ticketer() -> Option<Arc<dyn rustls::server::ProducesTickets>> {
     #[cfg(feature = "tls-aws-lc-rs")]
     return rustls::crypto::aws_lc_rs::Ticketer::new().ok();

@@ -1,6 +1,6 @@
 //! TLS between a client and its proxy, while a tunnel is opened.
 
-use anyloop_proto::Input;
+use anyloop_proto::{Input, Role};
 
 use super::error::TlsError;
 use super::records::{Received, Records};
@@ -9,60 +9,62 @@ use crate::stream::{RECORD, Seal as _};
 /// TLS with a proxy.
 pub(crate) struct ProxyTls {
     records: Records,
-    /// What was opened last.
+    /// What was decrypted last.
     content: Vec<u8>,
     /// Whether any input has arrived.
-    begun: bool,
+    any_input: bool,
 }
 
 impl ProxyTls {
-    /// Begins the handshake: appends the first record to `out`.
+    /// Begins the handshake: appends the ClientHello to `out`.
     pub(crate) fn start(records: Records, out: &mut Vec<u8>) -> Result<Self, TlsError> {
-        let mut tls = Self { records, content: Vec::new(), begun: false };
-        tls.records.start(out).map_err(error)?;
+        let mut tls = Self { records, content: Vec::new(), any_input: false };
+        tls.records.start(out).map_err(tls_error)?;
         Ok(tls)
     }
 
-    /// Seals bytes, once the handshake is complete.
-    pub(crate) fn send(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
+    /// Appends records with `bytes` to `out`. During the handshake the bytes are kept until its end.
+    pub(crate) fn encrypt(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
         for bytes in bytes.chunks(RECORD) {
-            self.records.seal(bytes, out); // its failure is taken below
+            self.records.seal(bytes, out); // the error is taken below
         }
-        match self.records.take_failure() {
-            Some(failure) => Err(error(failure)),
+        match self.records.take_seal_error() {
+            Some(failure) => Err(tls_error(failure)),
             None => Ok(()),
         }
     }
 
-    /// Opens the records in `bytes`. Returns their content. After an error, `out` has the alert.
-    pub(crate) fn receive(
+    /// Decrypts the records in `bytes`. Returns their content. Output of TLS is appended to `out`; if it fails, the
+    /// alert, unless the peer does not speak TLS.
+    pub(crate) fn decrypt(
         &mut self,
         bytes: &mut [u8],
         out: &mut Vec<u8>,
     ) -> Result<&mut [u8], TlsError> {
-        // RFC 8446 §5.1: the type of a record.
-        if !std::mem::replace(&mut self.begun, true) && !matches!(bytes.first(), Some(20..=23)) {
+        // A record begins with its type, 20 to 23 (RFC 8446 §5.1).
+        if !std::mem::replace(&mut self.any_input, true) && !matches!(bytes.first(), Some(20..=23))
+        {
             return Err(TlsError::NotTls);
         }
         self.content.clear();
         let was_handshaking = self.records.is_handshaking();
         let (mut input, mut spare) = (Input::new(bytes), Vec::new());
         while !input.is_empty() {
-            let opened = self.records.receive(&mut input, &mut self.content, out, &mut spare);
-            if opened.map_err(error)? == Received::Closed {
+            let received = self.records.receive(&mut input, &mut self.content, out, &mut spare);
+            if received.map_err(tls_error)? == Received::Closed {
                 input.discard();
             }
         }
         if was_handshaking && !self.records.is_handshaking() {
-            let early = self.records.take_early();
-            self.send(&early, out)?;
+            let pending_output = self.records.take_pending_output();
+            self.encrypt(&pending_output, out)?;
         }
         Ok(&mut self.content)
     }
 
-    /// Whether nothing more can be received: the proxy has ended its TLS.
-    pub(crate) const fn is_over(&self) -> bool {
-        self.records.is_over()
+    /// Whether nothing more can be received: the proxy has ended its TLS, or decryption has failed.
+    pub(crate) const fn is_input_over(&self) -> bool {
+        self.records.is_input_over()
     }
 
     pub(super) fn into_records(self) -> Records {
@@ -70,6 +72,6 @@ impl ProxyTls {
     }
 }
 
-fn error(error: rustls::Error) -> TlsError {
-    TlsError::new(error, true)
+fn tls_error(error: rustls::Error) -> TlsError {
+    TlsError::new(error, Role::Client)
 }

@@ -1,80 +1,92 @@
-//! The records of one connection: the seam to rustls.
+//! The records of one connection: all calls of rustls's connections are here.
+//!
+//! To seal is to encrypt into a record, as AEAD ciphers do (RFC 5116).
 
 use std::any::Any;
 use std::sync::Arc;
 
-use anyloop_proto::Input;
+use anyloop_proto::{Input, Role};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 
-use self::around::Around;
+use self::outer::OuterTls;
 use super::server_name;
 use crate::stream::{RECORD, Seal};
 
-mod around;
+mod outer;
 
-/// What a record has beside its content, at most: header, nonce, content type and tag.
+/// The most bytes that a record has beside its content: header, nonce, content type and tag.
 const OVERHEAD: usize = 64;
 
-/// The most bytes of one message of the handshake that are kept until all of it has arrived.
-const MAX_HELD: usize = 128 * 1024;
+/// The most bytes that are kept of an incomplete record, or of the records of an incomplete handshake message.
+const MAX_INCOMPLETE: usize = 128 * 1024;
 
-/// Opening stops when this much plaintext has gathered.
-const PLAIN_LIMIT: usize = 64 * 1024;
+/// Decryption pauses when this much plaintext has gathered, in bytes.
+const PLAINTEXT_LIMIT: usize = 64 * 1024;
 
-/// The TLS protocol of one connection. It keeps no output, and of the input an incomplete record.
+/// The TLS protocol of one connection. It keeps input that is incomplete, and plaintext output until the handshake is
+/// complete.
 pub(crate) struct Records {
     side: Side,
     /// An incomplete record, or the records of an incomplete message of the handshake.
     ///
-    /// rustls must get it with each call: it has ranges of it, and panics if they are missing.
-    cipher: Vec<u8>,
-    /// So many bytes of it rustls has looked at, and may have moved.
-    looked_at: usize,
-    /// The host that a client has asked for (RFC 6066 §3), as the server has got it.
+    /// rustls must get these bytes with each call: it stores ranges of them, and panics if they are missing.
+    ciphertext: Vec<u8>,
+    /// How many bytes of `ciphertext`, from its start, rustls has inspected, and may have moved.
+    inspected: usize,
+    /// On a server, the host name that the client has asked for (RFC 6066 §3).
     server_name: Option<Box<str>>,
-    /// Output that the handshake must precede.
-    early: Vec<u8>,
-    /// Why output could not be sealed.
-    failed: Option<Error>,
+    /// Plaintext that was passed to `seal` before the end of the handshake.
+    pending_output: Vec<u8>,
+    /// Why output could not be sealed; `None` once it was taken.
+    seal_error: Option<Error>,
     /// The close_notify of the peer has arrived.
-    closed: bool,
-    /// Nothing can be sealed any more.
+    peer_closed: bool,
+    /// Nothing is sealed any more: TLS has failed, or [`stop`](Self::stop) was called.
     stopped: bool,
-    /// Opening has failed: rustls must not be given more.
-    broken: bool,
-    /// The peer was told of an error.
-    alerted: bool,
-    /// The peer is a proxy, and not the end of the connection.
-    of_proxy: bool,
-    /// The records of a proxy, in which these travel.
-    around: Option<Box<Around>>,
+    /// Decryption has failed, here or in the TLS with the proxy: rustls must not get more input.
+    decryption_failed: bool,
+    /// An alert about an error was appended to the output.
+    alert_written: bool,
+    /// The peer is a proxy, and not the WebSocket server.
+    peer_is_proxy: bool,
+    /// The TLS with a proxy: its records contain these records.
+    outer: Option<Box<OuterTls>>,
 }
 
+/// The connection of rustls, by the role of this end.
 enum Side {
     Client(Box<UnbufferedClientConnection>),
     Server(Box<UnbufferedServerConnection>),
 }
 
-/// What [`Records::receive`] has done.
+/// The peer's direction of the stream, after [`Records::receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {
-    /// All input was used, or enough was opened.
-    Some,
-    /// The peer sends nothing more: its close_notify has arrived.
+    /// The peer may send more. All input was used, or [`PLAINTEXT_LIMIT`] was reached.
+    Open,
+    /// The close_notify of the peer has arrived: it sends nothing more.
     Closed,
+}
+
+/// What [`Records::decrypt`] has done.
+struct Decrypted {
+    /// The number of bytes that were used.
+    used: usize,
+    /// Whether it has stopped because of [`PLAINTEXT_LIMIT`]. The input may have more records.
+    is_limit_reached: bool,
 }
 
 /// What one call of rustls has done.
 enum Step {
-    /// Something: call again.
-    Done,
-    Closed,
-    /// Nothing: it needs more input.
-    Idle,
+    /// Something was done: call again.
+    CallAgain,
+    PeerClosed,
+    /// Nothing is left to do: rustls needs more input, or the content is written.
+    Finished,
 }
 
 impl Records {
@@ -94,92 +106,93 @@ impl Records {
     const fn new(side: Side) -> Self {
         Self {
             side,
-            cipher: Vec::new(),
-            looked_at: 0,
+            ciphertext: Vec::new(),
+            inspected: 0,
             server_name: None,
-            early: Vec::new(),
-            failed: None,
-            closed: false,
+            pending_output: Vec::new(),
+            seal_error: None,
+            peer_closed: false,
             stopped: false,
-            broken: false,
-            alerted: false,
-            of_proxy: false,
-            around: None,
+            decryption_failed: false,
+            alert_written: false,
+            peer_is_proxy: false,
+            outer: None,
         }
     }
 
-    /// A client appends its first message to `out`; a server does nothing.
+    /// A client appends its ClientHello to `out`; a server does nothing.
     pub(super) fn start(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.through(out, |records, out| records.open(&mut [], &mut Vec::new(), out).map(|_| ()))
+        self.with_output(out, |records, out| {
+            records.decrypt(&mut [], &mut Vec::new(), out).map(|_| ())
+        })
     }
 
-    /// Opens the records in `input`, and appends their content to `plain`. Output of TLS itself is appended to `out`.
-    /// `spare` is free memory, for an incomplete record.
+    /// Decrypts the records in `input`, and appends their content to `plaintext`. Output of TLS itself is appended to
+    /// `out`. `spare` is free memory for an incomplete record.
     pub(super) fn receive(
         &mut self,
         input: &mut Input<'_>,
-        plain: &mut Vec<u8>,
+        plaintext: &mut Vec<u8>,
         out: &mut Vec<u8>,
         spare: &mut Vec<u8>,
     ) -> Result<Received, Error> {
-        if let Some(mut around) = self.around.take() {
-            let received = around.receive(self, input, plain, out, spare);
-            self.around = Some(around);
+        if let Some(mut outer) = self.outer.take() {
+            let received = outer.receive(self, input, plaintext, out, spare);
+            self.outer = Some(outer);
             return received;
         }
-        if !self.cipher.is_empty() && !self.complete(input, plain, out, spare)? {
-            return Ok(Received::Some);
+        if !self.ciphertext.is_empty() && !self.complete_record(input, plaintext, out, spare)? {
+            return Ok(Received::Open);
         }
-        if self.cipher.is_empty() && !self.closed {
+        if self.ciphertext.is_empty() && !self.peer_closed {
             let bytes = input.take_all();
-            let whole = bytes.len() - Tail::of(bytes).len; // rustls may move what it has looked at
-            let (used, more) = self.open(bytes, plain, out)?;
+            let whole = bytes.len() - Tail::of(bytes).len; // read first: rustls may move what it inspects
+            let Decrypted { used, is_limit_reached } = self.decrypt(bytes, plaintext, out)?;
             let rest = &mut bytes[used..];
-            if more {
+            if is_limit_reached {
                 input.put_back(rest);
-            } else if !rest.is_empty() && !self.closed {
-                self.cipher = std::mem::take(spare);
-                self.cipher.extend_from_slice(rest);
-                self.looked_at = whole.saturating_sub(used);
+            } else if !rest.is_empty() && !self.peer_closed {
+                self.ciphertext = std::mem::take(spare);
+                self.ciphertext.extend_from_slice(rest);
+                self.inspected = whole.saturating_sub(used);
             }
         }
-        Ok(if self.closed { Received::Closed } else { Received::Some })
+        Ok(if self.peer_closed { Received::Closed } else { Received::Open })
     }
 
-    /// Adds what the incomplete record lacks, so that the records after it need no copy, and opens it. Returns false if
-    /// there is not enough input.
-    fn complete(
+    /// Adds only the bytes that the incomplete record lacks, and decrypts it: the records after it are not copied.
+    /// Returns false if there is not enough input.
+    fn complete_record(
         &mut self,
         input: &mut Input<'_>,
-        plain: &mut Vec<u8>,
+        plaintext: &mut Vec<u8>,
         out: &mut Vec<u8>,
         spare: &mut Vec<u8>,
     ) -> Result<bool, Error> {
         loop {
-            let lacks = match self.tail().lacks {
-                0 => HEADER, // a message of the handshake continues in another record
-                lacks => lacks,
+            let missing = match self.tail().missing {
+                0 => HEADER_LEN, // a message of the handshake continues in another record
+                missing => missing,
             };
             let bytes = input.take_all();
-            let (first, rest) = bytes.split_at_mut(lacks.min(bytes.len()));
-            self.cipher.extend_from_slice(first);
-            let is_enough = first.len() == lacks;
+            let (first, rest) = bytes.split_at_mut(missing.min(bytes.len()));
+            self.ciphertext.extend_from_slice(first);
+            let is_enough = first.len() == missing;
             input.put_back(rest);
-            if self.cipher.len() > MAX_HELD {
-                self.break_off(out);
+            if self.ciphertext.len() > MAX_INCOMPLETE {
+                self.fail_decryption(out);
                 return Err(Error::PeerSentOversizedRecord);
             }
             if !is_enough {
                 return Ok(false);
             }
-            if self.tail().lacks == 0 {
-                let mut cipher = std::mem::take(&mut self.cipher);
-                let opened = self.open(&mut cipher, plain, out);
-                let (used, _) = opened?;
-                cipher.drain(..used);
-                match cipher.is_empty() {
-                    true => *spare = cipher,
-                    false => (self.looked_at, self.cipher) = (cipher.len(), cipher),
+            if self.tail().missing == 0 {
+                let mut ciphertext = std::mem::take(&mut self.ciphertext);
+                let decrypted = self.decrypt(&mut ciphertext, plaintext, out);
+                ciphertext.drain(..decrypted?.used);
+                match ciphertext.is_empty() {
+                    true => *spare = ciphertext,
+                    false => (self.inspected, self.ciphertext) = (ciphertext.len(), ciphertext),
                 }
                 return Ok(true);
             }
@@ -188,109 +201,119 @@ impl Records {
 
     /// The incomplete record at the end of what is kept.
     fn tail(&self) -> Tail {
-        Tail::of(&self.cipher[self.looked_at..])
+        Tail::of(&self.ciphertext[self.inspected..])
     }
 
-    /// Opens the records in `cipher`. Returns the number of bytes that were used, and whether it has stopped because
-    /// enough was opened.
-    fn open(
+    /// Decrypts the records in `ciphertext`. Stops when [`PLAINTEXT_LIMIT`] is reached.
+    fn decrypt(
         &mut self,
-        cipher: &mut [u8],
-        plain: &mut Vec<u8>,
+        ciphertext: &mut [u8],
+        plaintext: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> Result<(usize, bool), Error> {
+    ) -> Result<Decrypted, Error> {
         let mut used = 0;
         loop {
-            let (now_used, step) = self.process(&mut cipher[used..], plain, out);
+            let (now_used, step) = self.process(&mut ciphertext[used..], plaintext, out);
             used += now_used;
-            match step.inspect_err(|_| self.break_off(out))? {
-                Step::Done if plain.len() >= PLAIN_LIMIT => return Ok((used, true)),
-                Step::Done => {}
-                Step::Closed => self.closed = true,
-                Step::Idle => return Ok((used, false)),
+            match step.inspect_err(|_| self.fail_decryption(out))? {
+                Step::CallAgain if plaintext.len() >= PLAINTEXT_LIMIT => {
+                    return Ok(Decrypted { used, is_limit_reached: true });
+                }
+                Step::CallAgain => {}
+                Step::PeerClosed => self.peer_closed = true,
+                Step::Finished => return Ok(Decrypted { used, is_limit_reached: false }),
             }
         }
     }
 
-    /// Opening has failed. Nothing may follow the alert (RFC 8446 §6), and rustls must not look at input any more.
+    /// Decryption has failed: appends the alert. Nothing may follow it (RFC 8446 §6), and rustls must not get more
+    /// input.
     #[cold]
-    fn break_off(&mut self, out: &mut Vec<u8>) {
-        (self.broken, self.stopped) = (true, true);
-        self.alert(out);
+    fn fail_decryption(&mut self, out: &mut Vec<u8>) {
+        (self.decryption_failed, self.stopped) = (true, true);
+        self.write_alert(out);
     }
 
     /// Appends the alert that tells the peer of an error, if there is one (RFC 8446 §6.2).
-    pub(super) fn alert(&mut self, out: &mut Vec<u8>) {
-        self.through(out, |records, out| {
-            // rustls must not look at input after an error, and does not while it has output.
+    pub(super) fn write_alert(&mut self, out: &mut Vec<u8>) {
+        self.with_output(out, |records, out| {
+            // rustls must not inspect input after an error. It does not while it has output.
             let before = out.len();
             while records.common().wants_write() {
                 let _ = records.process(&mut [], &mut Vec::new(), out);
             }
-            records.alerted |= out.len() > before;
+            records.alert_written |= out.len() > before;
         });
     }
 
-    /// Whether an alert has told the peer of an error.
-    pub(super) fn has_alerted(&self) -> bool {
-        self.alerted || self.around.as_deref().is_some_and(|around| around.records.has_alerted())
+    /// Whether an alert about an error was appended, for the peer or for the proxy.
+    pub(super) fn has_written_alert(&self) -> bool {
+        self.alert_written
+            || self.outer.as_deref().is_some_and(|outer| outer.records.has_written_alert())
     }
 
-    /// Appends a close_notify, unless TLS has failed. Nothing can be sealed after it.
-    pub(super) fn close_notify(&mut self, out: &mut Vec<u8>) {
+    /// Appends a close_notify, unless nothing is sealed any more or the handshake is not complete. Nothing can be
+    /// sealed after it.
+    pub(super) fn write_close_notify(&mut self, out: &mut Vec<u8>) {
         if self.stopped {
             return;
         }
-        let written = self.through(out, |records, out| records.write(Content::CloseNotify, out));
+        let written =
+            self.with_output(out, |records, out| records.write(Content::CloseNotify, out));
         if let Err(error) = written {
             crate::log::debug!("no close_notify is sent: {error}");
         }
-        if let Some(around) = &mut self.around {
-            around.records.close_notify(out);
+        if let Some(outer) = &mut self.outer {
+            outer.records.write_close_notify(out);
         }
     }
 
-    /// TLS is over: nothing is sealed any more.
+    /// Seals nothing any more, and drops what is kept of the input.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
-        self.cipher = Vec::new();
-        if let Some(around) = &mut self.around {
-            around.records.stop();
+        self.ciphertext = Vec::new();
+        if let Some(outer) = &mut self.outer {
+            outer.records.stop();
         }
     }
 
-    /// Whether no more input can be opened: the peer has closed, or TLS has failed.
-    pub(super) const fn is_over(&self) -> bool {
-        self.closed || self.broken
+    /// Whether no more input can be decrypted: the close_notify of the peer has arrived, or decryption has failed.
+    pub(super) const fn is_input_over(&self) -> bool {
+        self.peer_closed || self.decryption_failed
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
         self.common().is_handshaking()
     }
 
-    /// Takes the output that has waited for the handshake.
-    pub(super) fn take_early(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.early)
+    /// Takes the plaintext that waits for the end of the handshake.
+    pub(super) fn take_pending_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.pending_output)
     }
 
-    /// Why output could not be sealed, once.
-    pub(super) fn take_failure(&mut self) -> Option<Error> {
-        self.failed.take().or_else(|| self.around.as_deref_mut()?.records.take_failure())
+    /// Takes the error because of which output could not be sealed.
+    pub(super) fn take_seal_error(&mut self) -> Option<Error> {
+        self.seal_error.take().or_else(|| self.outer.as_deref_mut()?.records.take_seal_error())
     }
 
-    /// The same records, which lead to a proxy, and not to the end of the connection.
-    pub(super) fn of_proxy(self) -> Self {
-        Self { of_proxy: true, ..self }
+    /// The same records, marked: their peer is a proxy, and not the WebSocket server.
+    pub(super) fn with_proxy_as_peer(self) -> Self {
+        Self { peer_is_proxy: true, ..self }
     }
 
-    pub(super) const fn is_client(&self) -> bool {
-        matches!(self.side, Side::Client(_))
+    /// The role of this end.
+    pub(super) const fn role(&self) -> Role {
+        match self.side {
+            Side::Client(_) => Role::Client,
+            Side::Server(_) => Role::Server,
+        }
     }
 
     pub(super) fn server_name(&self) -> Option<&str> {
         self.server_name.as_deref()
     }
 
+    /// What rustls knows about the connection in either role.
     pub(super) fn common(&self) -> &CommonState {
         match &self.side {
             Side::Client(connection) => connection,
@@ -298,52 +321,57 @@ impl Records {
         }
     }
 
+    /// Passes `ciphertext` to rustls, and does one thing that it requires. Returns the number of bytes that were used.
     fn process(
         &mut self,
-        cipher: &mut [u8],
-        plain: &mut Vec<u8>,
+        ciphertext: &mut [u8],
+        plaintext: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> (usize, Result<Step, Error>) {
         match &mut self.side {
-            Side::Client(connection) => step(connection.process_tls_records(cipher), plain, out),
+            Side::Client(connection) => {
+                handle_state(connection.process_tls_records(ciphertext), plaintext, out)
+            }
             Side::Server(connection) if connection.is_handshaking() => {
-                let ((used, step), name) = server_name::record(|| {
-                    step(connection.process_tls_records(cipher), plain, out)
+                let ((used, step), name) = server_name::capture(|| {
+                    handle_state(connection.process_tls_records(ciphertext), plaintext, out)
                 });
                 if name.is_some() {
                     self.server_name = name;
                 }
                 (used, step)
             }
-            Side::Server(connection) => step(connection.process_tls_records(cipher), plain, out),
+            Side::Server(connection) => {
+                handle_state(connection.process_tls_records(ciphertext), plaintext, out)
+            }
         }
     }
 }
 
 /// The length of the header of a record (RFC 8446 §5.1).
-const HEADER: usize = 5;
+const HEADER_LEN: usize = 5;
 
-/// An incomplete record at the end of some records.
+/// The incomplete record at the end of some records, if there is one.
 #[derive(Debug, PartialEq, Eq)]
 struct Tail {
     /// Its length so far.
     len: usize,
     /// The number of bytes that its header or its body lacks; 0 if there is no such record.
-    lacks: usize,
+    missing: usize,
 }
 
 impl Tail {
     fn of(records: &[u8]) -> Self {
         let mut rest = records;
-        while let Some((header, body)) = rest.split_first_chunk::<HEADER>() {
+        while let Some((header, body)) = rest.split_first_chunk::<HEADER_LEN>() {
             let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
             match body.get(len..) {
                 Some(behind) => rest = behind,
-                None => return Self { len: rest.len(), lacks: len - body.len() },
+                None => return Self { len: rest.len(), missing: len - body.len() },
             }
         }
-        let lacks = if rest.is_empty() { 0 } else { HEADER - rest.len() };
-        Self { len: rest.len(), lacks }
+        let missing = if rest.is_empty() { 0 } else { HEADER_LEN - rest.len() };
+        Self { len: rest.len(), missing }
     }
 }
 
@@ -358,19 +386,19 @@ impl Records {
     /// Appends a record with `content` to `out`, after what TLS itself has to send.
     fn write(&mut self, content: Content<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         loop {
-            let cipher = &mut self.cipher;
+            let ciphertext = &mut self.ciphertext;
             let step = match &mut self.side {
                 Side::Client(connection) => {
-                    write(connection.process_tls_records(cipher), content, out)
+                    write_content(connection.process_tls_records(ciphertext), content, out)
                 }
                 Side::Server(connection) => {
-                    write(connection.process_tls_records(cipher), content, out)
+                    write_content(connection.process_tls_records(ciphertext), content, out)
                 }
             };
             match step? {
-                Step::Done => {}
-                Step::Closed => self.closed = true,
-                Step::Idle => return Ok(()),
+                Step::CallAgain => {}
+                Step::PeerClosed => self.peer_closed = true,
+                Step::Finished => return Ok(()),
             }
         }
     }
@@ -382,13 +410,13 @@ impl Seal for Records {
             return false;
         }
         if self.is_handshaking() {
-            self.early.extend_from_slice(bytes);
+            self.pending_output.extend_from_slice(bytes);
             return true;
         }
-        match self.through(out, |records, out| records.write(Content::Data(bytes), out)) {
+        match self.with_output(out, |records, out| records.write(Content::Data(bytes), out)) {
             Ok(()) => true,
             Err(error) => {
-                (self.failed, self.stopped) = (Some(error), true);
+                (self.seal_error, self.stopped) = (Some(error), true);
                 false
             }
         }
@@ -399,14 +427,14 @@ impl Seal for Records {
     }
 
     fn as_any(&self) -> Option<&dyn Any> {
-        if self.of_proxy { None } else { Some(self) }
+        if self.peer_is_proxy { None } else { Some(self) }
     }
 }
 
-/// Does what rustls asks for. Returns the number of bytes of input that were used, and what was done.
-fn step<D>(
+/// Does what the state of rustls requires. Returns the number of bytes of input that were used, and what was done.
+fn handle_state<D>(
     status: UnbufferedStatus<'_, '_, D>,
-    plain: &mut Vec<u8>,
+    plaintext: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) -> (usize, Result<Step, Error>) {
     let UnbufferedStatus { discard, state } = status;
@@ -416,29 +444,30 @@ fn step<D>(
             match traffic.next_record() {
                 Some(Ok(record)) => {
                     used += record.discard;
-                    plain.extend_from_slice(record.payload);
+                    plaintext.extend_from_slice(record.payload);
                 }
                 Some(Err(error)) => break Err(error),
-                None => break Ok(Step::Done),
+                None => break Ok(Step::CallAgain),
             }
         },
         Ok(ConnectionState::EncodeTlsData(mut data)) => {
-            append(OVERHEAD, out, |out| data.encode(out).map_err(Unsealed::from))
-                .map(|()| Step::Done)
+            append_with(OVERHEAD, out, |out| data.encode(out).map_err(WriteError::from))
+                .map(|()| Step::CallAgain)
         }
         Ok(ConnectionState::TransmitTlsData(data)) => {
             data.done();
-            Ok(Step::Done)
+            Ok(Step::CallAgain)
         }
-        Ok(ConnectionState::PeerClosed) => Ok(Step::Closed),
-        Ok(_) => Ok(Step::Idle),
+        Ok(ConnectionState::PeerClosed) => Ok(Step::PeerClosed),
+        Ok(_) => Ok(Step::Finished),
         Err(error) => Err(error),
     };
     (used, step)
 }
 
-/// Does what rustls asks for before it seals, and then seals `content`: the step is idle when that is done.
-fn write<D>(
+/// Seals `content` if rustls is ready for that: then returns [`Step::Finished`]. Otherwise does what its state
+/// requires.
+fn write_content<D>(
     status: UnbufferedStatus<'_, '_, D>,
     content: Content<'_>,
     out: &mut Vec<u8>,
@@ -449,19 +478,19 @@ fn write<D>(
                 Content::Data(bytes) => bytes.len() + OVERHEAD * (1 + bytes.len() / RECORD),
                 Content::CloseNotify => OVERHEAD,
             };
-            append(len, out, |out| {
+            append_with(len, out, |out| {
                 let written = match content {
                     Content::Data(bytes) => traffic.encrypt(bytes, out),
                     Content::CloseNotify => traffic.queue_close_notify(out),
                 };
-                written.map_err(Unsealed::from)
+                written.map_err(WriteError::from)
             })
-            .map(|()| Step::Idle)
+            .map(|()| Step::Finished)
         }
         state => {
             let status = UnbufferedStatus { discard: 0, state: Ok(state) };
-            match step(status, &mut Vec::new(), out).1 {
-                Ok(Step::Idle) => Err(Error::HandshakeNotComplete),
+            match handle_state(status, &mut Vec::new(), out).1 {
+                Ok(Step::Finished) => Err(Error::HandshakeNotComplete),
                 step => step,
             }
         }
@@ -469,35 +498,35 @@ fn write<D>(
 }
 
 /// Why rustls has not written a record.
-enum Unsealed {
-    /// It needs so many bytes.
-    Room(usize),
+enum WriteError {
+    /// It needs a buffer of this many bytes.
+    BufferTooSmall(usize),
     Failed,
 }
 
-impl From<EncodeError> for Unsealed {
+impl From<EncodeError> for WriteError {
     fn from(error: EncodeError) -> Self {
         match error {
-            EncodeError::InsufficientSize(size) => Self::Room(size.required_size),
+            EncodeError::InsufficientSize(size) => Self::BufferTooSmall(size.required_size),
             EncodeError::AlreadyEncoded => Self::Failed,
         }
     }
 }
 
-impl From<EncryptError> for Unsealed {
+impl From<EncryptError> for WriteError {
     fn from(error: EncryptError) -> Self {
         match error {
-            EncryptError::InsufficientSize(size) => Self::Room(size.required_size),
+            EncryptError::InsufficientSize(size) => Self::BufferTooSmall(size.required_size),
             EncryptError::EncryptExhausted => Self::Failed,
         }
     }
 }
 
-/// Appends what `f` writes, for which `len` bytes are probably enough.
-fn append(
+/// Appends what `f` writes into a buffer of `len` bytes, or of as many as `f` requires.
+fn append_with(
     mut len: usize,
     out: &mut Vec<u8>,
-    mut f: impl FnMut(&mut [u8]) -> Result<usize, Unsealed>,
+    mut f: impl FnMut(&mut [u8]) -> Result<usize, WriteError>,
 ) -> Result<(), Error> {
     let start = out.len();
     loop {
@@ -507,7 +536,7 @@ fn append(
                 out.truncate(start + written);
                 return Ok(());
             }
-            Err(Unsealed::Room(needed)) if needed > len => len = needed,
+            Err(WriteError::BufferTooSmall(needed)) if needed > len => len = needed,
             Err(_) => {
                 out.truncate(start);
                 return Err(Error::EncryptError);

@@ -1,4 +1,4 @@
-//! Tells self-signed certificates from those of unknown authorities, which rustls reports alike.
+//! Distinguishes self-signed certificates from those of unknown authorities, for which rustls has one error.
 
 use std::sync::Arc;
 
@@ -8,11 +8,12 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, Signatu
 
 use super::error::{SelfSigned, is_unsupported_signature};
 
-/// Refuses self-signed certificates with an error of their own.
+/// Lets another verifier decide. If it refuses a self-signed certificate because of the issuer, the error becomes
+/// [`SelfSigned`].
 #[derive(Debug)]
-pub(super) struct TellsSelfSigned(pub(super) Arc<dyn ServerCertVerifier>);
+pub(super) struct ReportsSelfSigned(pub(super) Arc<dyn ServerCertVerifier>);
 
-impl ServerCertVerifier for TellsSelfSigned {
+impl ServerCertVerifier for ReportsSelfSigned {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -24,7 +25,7 @@ impl ServerCertVerifier for TellsSelfSigned {
         let verified = self.0.verify_server_cert(end_entity, intermediates, name, ocsp, now);
         verified.map_err(|error| match error {
             Error::InvalidCertificate(reason)
-                if is_of_issuer(&reason) && is_self_issued(end_entity) =>
+                if is_about_issuer(&reason) && is_self_issued(end_entity) =>
             {
                 let error = OtherError(Arc::new(SelfSigned));
                 Error::InvalidCertificate(CertificateError::Other(error))
@@ -56,19 +57,20 @@ impl ServerCertVerifier for TellsSelfSigned {
     }
 }
 
-/// Whether no trusted authority has issued the certificate. If one has the same name, its signature is found wrong.
-const fn is_of_issuer(error: &CertificateError) -> bool {
+/// Whether the error can be that no trusted authority has issued the certificate. If a trusted authority has the name
+/// of the issuer, the verifier reports a wrong or unsupported signature instead.
+const fn is_about_issuer(error: &CertificateError) -> bool {
     matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature)
         || is_unsupported_signature(error)
 }
 
-/// Whether the issuer of a certificate is its subject (RFC 5280 §4.1).
+/// Whether the issuer of a certificate is its subject (RFC 5280 §3.2).
 fn is_self_issued(certificate: &[u8]) -> bool {
-    names(certificate).is_some_and(|(issuer, subject)| issuer == subject)
+    issuer_and_subject(certificate).is_some_and(|(issuer, subject)| issuer == subject)
 }
 
-/// The issuer and the subject, as they are encoded.
-fn names(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
+/// The issuer and the subject of a certificate (RFC 5280 §4.1), in DER.
+fn issuer_and_subject(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     let (certificate, _) = element(certificate)?;
     let (fields, _) = element(content(certificate)?)?;
     let mut rest = content(fields)?;
@@ -83,7 +85,7 @@ fn names(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((issuer, subject))
 }
 
-/// The first element of DER, with its header, and what follows it.
+/// The first element of `der`, with its header, and the bytes after it.
 fn element(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (header, len) = header(der)?;
     der.split_at_checked(header.checked_add(len)?)
@@ -108,6 +110,7 @@ fn header(der: &[u8]) -> Option<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use anyloop_proto::Role;
     use anyloop_testkit::tls::{Authority, Identity, self_signed};
     use rustls::pki_types::pem::PemObject;
 
@@ -166,10 +169,10 @@ mod tests {
     /// What the user reads about a certificate that was refused with `error`.
     fn refused(identity: &Identity, error: CertificateError) -> String {
         let name = ServerName::try_from("localhost").unwrap();
-        let error = TellsSelfSigned(Arc::new(Refuses(error)))
+        let error = ReportsSelfSigned(Arc::new(Refuses(error)))
             .verify_server_cert(&der(identity), &[], &name, &[], UnixTime::now())
             .unwrap_err();
-        TlsError::new(error, true).to_string()
+        TlsError::new(error, Role::Client).to_string()
     }
 
     #[test]
@@ -182,7 +185,7 @@ mod tests {
         };
         let issued = Authority::new("CA").issue(&["localhost"]);
         for (error, words) in [
-            (E::BadSignature, "its signature is wrong, or that which "),
+            (E::BadSignature, "its signature, or one that was made with its key, "),
             (unsupported(), "it is signed by an algorithm that is not supported here; issue it "),
             (E::BadEncoding, "it is not a valid X.509 certificate; it is damaged, "),
         ] {

@@ -11,18 +11,21 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
 
 use super::error::{TlsConfigError, reason};
-use super::pem::Source;
+use super::pem::PemSource;
 use super::provider;
 use super::records::Records;
-use super::server_name::RecordsName;
+use super::server_name::CapturesServerName;
 
-/// The protocol that runs over TLS (RFC 7301).
+/// The ALPN protocol ID of HTTP/1.1 (RFC 7301), in which each WebSocket connection begins.
 pub(super) const ALPN: &[u8] = b"http/1.1";
+
+/// In place of a name: the identity is the default, for clients that no other identity is for.
+const ANY_NAME: Option<&str> = None;
 
 /// The certificates and the settings with which a server speaks TLS.
 ///
-/// Clones are the same: [`reload`](Self::reload) and [`replace`](Self::replace) have an effect on all listeners that
-/// use it, for the connections that are made afterwards. It can be used from any thread.
+/// Clones share one configuration: [`reload`](Self::reload) and [`replace`](Self::replace) change it for all listeners
+/// that use it, and for the connections that are made afterwards. It can be used from any thread.
 ///
 /// ```no_run
 /// use anyloop::net::Server;
@@ -39,8 +42,8 @@ pub(super) const ALPN: &[u8] = b"http/1.1";
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// With [`from_config`](Self::from_config) everything that rustls can do is possible. Whatever makes it, a server
-/// speaks TLS 1.2 and 1.3, and no early data: a request in it could be replayed.
+/// [`from_config`](Self::from_config) takes any configuration of rustls. Otherwise a server speaks TLS 1.2 and 1.3. It
+/// never accepts early data (RFC 8446 §2.3), because a request in early data could be replayed.
 #[derive(Clone)]
 pub struct ServerTls {
     shared: Arc<RwLock<Shared>>,
@@ -48,14 +51,14 @@ pub struct ServerTls {
 
 struct Shared {
     config: Arc<ServerConfig>,
-    /// What the configuration was made from, if there are files among it.
+    /// The builder that has made `config`, if it has files: [`ServerTls::reload`] reads them again.
     builder: Option<Arc<ServerTlsBuilder>>,
 }
 
 impl ServerTls {
-    /// With the certificate in one file and its private key in another, or in the same. The certificate comes first,
-    /// and then those of the authorities that lead to a root. The key is PKCS #8, PKCS #1 (RSA) or SEC 1 (elliptic
-    /// curves), and is not encrypted.
+    /// Reads the certificate from one file, and its private key from another, or from the same. The server's
+    /// certificate comes first, and then the intermediate certificates, up to the root. The key is PKCS #8, PKCS #1
+    /// (RSA) or SEC 1 (elliptic curves), and is not encrypted.
     ///
     /// # Errors
     ///
@@ -80,21 +83,21 @@ impl ServerTls {
         Self::builder().certificate_pem(certificate, key).build()
     }
 
-    /// With a configuration of the program's own. Its `max_early_data_size` is ignored. If it has no ALPN protocols,
-    /// none is agreed on; if it has `h2`, only `http/1.1` is (RFC 7301).
+    /// Uses a configuration of the application's own. Its `max_early_data_size` is ignored. If it has no ALPN
+    /// protocols, none is negotiated (RFC 7301); if it has `h2`, only `http/1.1` is accepted.
     ///
     /// # Errors
     ///
     /// [`TlsConfigError::Rustls`]: rustls refuses the configuration.
     pub fn from_config(config: Arc<ServerConfig>) -> Result<Self, TlsConfigError> {
-        Ok(Self::new(adapt(config)?, None))
+        Ok(Self::new(adapted(config)?, None))
     }
 
     fn new(config: Arc<ServerConfig>, builder: Option<Arc<ServerTlsBuilder>>) -> Self {
         Self { shared: Arc::new(RwLock::new(Shared { config, builder })) }
     }
 
-    /// For several certificates, and for client certificates.
+    /// A builder, for several certificates, and for client certificates.
     pub fn builder() -> ServerTlsBuilder {
         ServerTlsBuilder::default()
     }
@@ -103,9 +106,9 @@ impl ServerTls {
     ///
     /// # Errors
     ///
-    /// As [`from_pem_files`](Self::from_pem_files). [`TlsConfigError::NotFromFiles`]: there are no files, because it
-    /// was made with [`from_config`](Self::from_config) or [`from_pem`](Self::from_pem), or was given another
-    /// configuration with [`replace`](Self::replace).
+    /// As [`ServerTlsBuilder::build`]. [`TlsConfigError::NotFromFiles`]: there are no files. It was made with
+    /// [`from_config`](Self::from_config) or only from PEM bytes, or [`replace`](Self::replace) has given it another
+    /// configuration, before or during this call.
     pub fn reload(&self) -> Result<(), TlsConfigError> {
         let builder = self.read().builder.clone().ok_or(TlsConfigError::NotFromFiles)?;
         let config = builder.config()?;
@@ -118,14 +121,14 @@ impl ServerTls {
         Ok(())
     }
 
-    /// Uses this configuration from now on, and no files any more. Connections that exist are not affected. On an error
+    /// Uses this configuration from now on, in place of files. Connections that exist are not affected. On an error
     /// nothing changes.
     ///
     /// # Errors
     ///
     /// As [`from_config`](Self::from_config).
     pub fn replace(&self, config: Arc<ServerConfig>) -> Result<(), TlsConfigError> {
-        let config = adapt(config)?;
+        let config = adapted(config)?;
         *self.write() = Shared { config, builder: None };
         Ok(())
     }
@@ -139,7 +142,7 @@ impl ServerTls {
     }
 
     /// The TLS of a new connection.
-    pub(crate) fn records(&self) -> Result<Records, TlsConfigError> {
+    pub(crate) fn new_records(&self) -> Result<Records, TlsConfigError> {
         let config = self.read().config.clone();
         Records::server(config).map_err(TlsConfigError::Rustls)
     }
@@ -151,24 +154,24 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-/// Whether a configuration, which may be shared with an HTTP server, offers HTTP/2: this crate does not speak it.
+/// Whether a configuration offers HTTP/2, which this crate does not speak. The configuration of an HTTP server may.
 pub(super) fn offers_http2(alpn_protocols: &[Vec<u8>]) -> bool {
     alpn_protocols.iter().any(|protocol| protocol == b"h2")
 }
 
-/// A configuration of the program's own, with what this crate needs.
-fn adapt(config: Arc<ServerConfig>) -> Result<Arc<ServerConfig>, TlsConfigError> {
+/// Changes a configuration of the application's own to what this crate needs, and checks it.
+fn adapted(config: Arc<ServerConfig>) -> Result<Arc<ServerConfig>, TlsConfigError> {
     let mut config = Arc::unwrap_or_clone(config);
-    config.cert_resolver = Arc::new(RecordsName(config.cert_resolver));
+    config.cert_resolver = Arc::new(CapturesServerName(config.cert_resolver));
     config.max_early_data_size = 0;
     if offers_http2(&config.alpn_protocols) {
         config.alpn_protocols = vec![ALPN.to_vec()];
     }
-    check(config)
+    checked(config)
 }
 
-/// Checks that connections can be made with the configuration.
-fn check(config: ServerConfig) -> Result<Arc<ServerConfig>, TlsConfigError> {
+/// The configuration, if rustls makes connections with it.
+fn checked(config: ServerConfig) -> Result<Arc<ServerConfig>, TlsConfigError> {
     let config = Arc::new(config);
     Records::server(config.clone()).map_err(TlsConfigError::Rustls)?;
     Ok(config)
@@ -190,39 +193,43 @@ fn check(config: ServerConfig) -> Result<Arc<ServerConfig>, TlsConfigError> {
 #[must_use]
 pub struct ServerTlsBuilder {
     identities: Vec<Identity>,
-    client_cas: Vec<Source>,
+    client_cas: Vec<PemSource>,
     client_certificates_optional: bool,
 }
 
 #[derive(Clone)]
 struct Identity {
-    /// For clients that ask for this name.
+    /// The host name that clients ask for; [`ANY_NAME`] for the default.
     name: Option<String>,
-    certificate: Source,
-    key: Source,
+    certificate: PemSource,
+    key: PemSource,
 }
 
 impl ServerTlsBuilder {
-    /// Sets the certificate and its key for clients that ask for no name, or for one that has no certificate of its
-    /// own. There can be one of this kind. Without it, the first of the others is for those clients.
+    /// Sets the default certificate and its key: for clients that ask for no host name, or for a name without a
+    /// certificate of its own. It can be set once. If it is not set, the first of the others is the default.
     pub fn certificate_files(self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
-        self.identity(None, Source::file(certificate), Source::file(key))
+        self.with_identity(ANY_NAME, PemSource::file(certificate), PemSource::file(key))
     }
 
     /// Like [`certificate_files`](Self::certificate_files), with the content of the files.
     pub fn certificate_pem(self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        self.identity(None, Source::Bytes(certificate.into()), Source::Bytes(key.into()))
+        self.with_identity(
+            ANY_NAME,
+            PemSource::Bytes(certificate.into()),
+            PemSource::Bytes(key.into()),
+        )
     }
 
-    /// Adds a certificate for clients that ask for this host name (RFC 6066 §3), whatever its case. `*.` in front
-    /// stands for one label. A name can have one certificate.
+    /// Adds a certificate and its key for clients that ask for this host name (RFC 6066 §3). Case does not matter. `*.`
+    /// at the front stands for one label. A name can have one certificate.
     pub fn certificate_files_for(
         self,
         name: &str,
         certificate: impl AsRef<Path>,
         key: impl AsRef<Path>,
     ) -> Self {
-        self.identity(Some(name), Source::file(certificate), Source::file(key))
+        self.with_identity(Some(name), PemSource::file(certificate), PemSource::file(key))
     }
 
     /// Like [`certificate_files_for`](Self::certificate_files_for), with the content of the files.
@@ -232,25 +239,29 @@ impl ServerTlsBuilder {
         certificate: impl Into<Vec<u8>>,
         key: impl Into<Vec<u8>>,
     ) -> Self {
-        self.identity(Some(name), Source::Bytes(certificate.into()), Source::Bytes(key.into()))
+        self.with_identity(
+            Some(name),
+            PemSource::Bytes(certificate.into()),
+            PemSource::Bytes(key.into()),
+        )
     }
 
-    fn identity(mut self, name: Option<&str>, certificate: Source, key: Source) -> Self {
+    fn with_identity(mut self, name: Option<&str>, certificate: PemSource, key: PemSource) -> Self {
         let name = name.map(str::to_ascii_lowercase);
         self.identities.push(Identity { name, certificate, key });
         self
     }
 
-    /// Requires a certificate of each client that one of the authorities in this file has issued. By default clients
-    /// are not asked for one.
+    /// Requires from each client a certificate that an authority in this file has issued. By default clients are not
+    /// asked for a certificate.
     pub fn client_ca_file(mut self, path: impl AsRef<Path>) -> Self {
-        self.client_cas.push(Source::file(path));
+        self.client_cas.push(PemSource::file(path));
         self
     }
 
     /// Like [`client_ca_file`](Self::client_ca_file), with the content of the file.
     pub fn client_ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.client_cas.push(Source::Bytes(pem.into()));
+        self.client_cas.push(PemSource::Bytes(pem.into()));
         self
     }
 
@@ -276,7 +287,7 @@ impl ServerTlsBuilder {
     fn has_files(&self) -> bool {
         let identities = self.identities.iter();
         let sources = identities.flat_map(|identity| [&identity.certificate, &identity.key]);
-        sources.chain(&self.client_cas).any(|source| matches!(source, Source::File(_)))
+        sources.chain(&self.client_cas).any(|source| matches!(source, PemSource::File(_)))
     }
 
     fn config(&self) -> Result<Arc<ServerConfig>, TlsConfigError> {
@@ -288,7 +299,7 @@ impl ServerTlsBuilder {
         let builder = match self.client_cas.is_empty() {
             true => builder.with_no_client_auth(),
             false => {
-                let roots = Arc::new(roots(&self.client_cas)?);
+                let roots = Arc::new(read_roots(&self.client_cas)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
                 let verifier = match self.client_certificates_optional {
                     true => verifier.allow_unauthenticated(),
@@ -299,12 +310,12 @@ impl ServerTlsBuilder {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder.with_cert_resolver(Arc::new(RecordsName(resolver)));
+        let mut config = builder.with_cert_resolver(Arc::new(CapturesServerName(resolver)));
         config.alpn_protocols = vec![ALPN.to_vec()];
         if let Some(ticketer) = provider::ticketer() {
             config.ticketer = ticketer;
         }
-        check(config)
+        checked(config)
     }
 
     fn resolver(&self, provider: &CryptoProvider) -> Result<ByName, TlsConfigError> {
@@ -314,7 +325,7 @@ impl ServerTlsBuilder {
             if !names.insert(&identity.name) {
                 return Err(TlsConfigError::DuplicateCertificate { host: identity.name.clone() });
             }
-            let key = certified_key(&identity.certificate, &identity.key, provider)?;
+            let key = read_certified_key(&identity.certificate, &identity.key, provider)?;
             keys.push((identity.name.clone(), Arc::new(key)));
         }
         let unnamed = keys.iter().find(|(name, _)| name.is_none());
@@ -327,23 +338,23 @@ impl ServerTlsBuilder {
 
 impl fmt::Debug for ServerTlsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the keys.
+        // The keys stay secret.
         let certificates: Vec<_> =
-            self.identities.iter().map(|identity| identity.certificate.path()).collect();
+            self.identities.iter().map(|identity| identity.certificate.to_path_buf()).collect();
         f.debug_struct("ServerTlsBuilder")
             .field("certificates", &certificates)
             .finish_non_exhaustive()
     }
 }
 
-/// A certificate with its key, which belongs to it.
-pub(super) fn certified_key(
-    certificate: &Source,
-    key: &Source,
+/// Reads a certificate chain and its private key, and checks that the key belongs to the certificate.
+pub(super) fn read_certified_key(
+    certificate: &PemSource,
+    key: &PemSource,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsConfigError> {
-    let chain = certificate.certificates()?;
-    CertifiedKey::from_der(chain, key.key()?, provider).map_err(|error| match error {
+    let chain = certificate.read_certificates()?;
+    CertifiedKey::from_der(chain, key.read_key()?, provider).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             key.unusable("the private key does not belong to the certificate")
         }
@@ -352,11 +363,11 @@ pub(super) fn certified_key(
     })
 }
 
-/// The authorities in some files.
-pub(super) fn roots(sources: &[Source]) -> Result<RootCertStore, TlsConfigError> {
+/// Reads the certificates of authorities.
+pub(super) fn read_roots(sources: &[PemSource]) -> Result<RootCertStore, TlsConfigError> {
     let mut roots = RootCertStore::empty();
     for source in sources {
-        for certificate in source.certificates()? {
+        for certificate in source.read_certificates()? {
             roots.add(certificate).map_err(|error| source.unusable(reason(&error)))?;
         }
     }
@@ -367,7 +378,7 @@ pub(super) fn roots(sources: &[Source]) -> Result<RootCertStore, TlsConfigError>
 #[derive(Debug)]
 struct ByName {
     default: Arc<CertifiedKey>,
-    /// In lower case; `*.` in front stands for one label.
+    /// By host name in lower case; `*.` at the front stands for one label.
     named: HashMap<String, Arc<CertifiedKey>>,
 }
 

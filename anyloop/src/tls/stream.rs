@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use anyloop_proto::{Input, Instant, SendQueue, Shutdown, TransportError};
+use anyloop_proto::{Input, Instant, Role, SendQueue, Shutdown, TransportError};
 
 use super::error::TlsError;
 use super::proxy::ProxyTls;
@@ -14,44 +14,45 @@ use crate::stream::{
     WriteBuffer,
 };
 
-/// The time in which the peer can read why it was refused. Closing at once would turn that into a reset.
+/// How long the stream stays half-closed after TLS has failed, so that the peer can read the alert. To close at once
+/// could reset the stream, and discard the alert.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The answer to a request without TLS.
-const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+/// The answer to an HTTP request without TLS.
+const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plaintext\r\n\
     Content-Length: 50\r\n\r\nthis port speaks TLS: use wss:// or https:// URIs\n";
 
-/// A protocol over TLS: it takes records, passes their content on, and seals the output.
+/// A protocol over TLS: decrypts the input of the protocol, and encrypts its output.
 ///
-/// Programs only name it in the type of a driver. What is kept of the input is in front of the driver's own queue:
-/// an incomplete record, and content that the protocol does not take yet. The send buffer of the driver has records.
+/// Applications only name it in the type of a driver. It keeps incomplete input, and decrypted input that the protocol
+/// does not take yet. Both come before the input in the driver's own queue. The send buffer of the driver has records.
 pub struct TlsStream<S> {
     inner: S,
     records: Records,
     phase: Phase,
-    /// The length of our close_notify, in bytes; 0 until it is sent.
-    notified: u8,
+    /// The number of bytes that were appended to the output for our close_notify, at most 255; 0 until then.
+    close_notify_len: u8,
     held: Option<Box<Held>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The handshake; whether any input has arrived.
     Handshake {
-        begun: bool,
+        /// Whether any input has arrived.
+        any_input: bool,
     },
     Open,
-    /// TLS has failed, and the peer can read why until then.
+    /// TLS has failed. The peer can read the alert until this time.
     Lingering(Instant),
     /// TLS has failed, or the stream has ended.
     Over,
 }
 
-/// What is kept while the protocol does not take its input.
+/// Decrypted input that the protocol has not taken yet, and the end of the input if that has not been reported.
 #[derive(Default)]
 struct Held {
-    plain: Unread,
-    /// Reported after `plain`.
+    plaintext: Unread,
+    /// Reported after `plaintext`.
     end: Option<End>,
 }
 
@@ -63,23 +64,29 @@ enum End {
 
 impl<S> TlsStream<S> {
     pub(crate) const fn new(inner: S, records: Records) -> Self {
-        let phase = Phase::Handshake { begun: false };
-        Self { inner, records, phase, notified: 0, held: None }
+        let phase = Phase::Handshake { any_input: false };
+        Self { inner, records, phase, close_notify_len: 0, held: None }
     }
 
-    /// A protocol over TLS, through a tunnel of a proxy that speaks TLS itself. `received` came from the tunnel.
-    pub(crate) fn through(inner: S, records: Records, proxy: ProxyTls, received: Vec<u8>) -> Self {
-        Self::new(inner, records.inside(proxy.into_records(), received))
+    /// A protocol over TLS, through a tunnel of a proxy that speaks TLS itself. `received` was received from the
+    /// tunnel.
+    pub(crate) fn through_proxy(
+        inner: S,
+        records: Records,
+        proxy: ProxyTls,
+        received: Vec<u8>,
+    ) -> Self {
+        Self::new(inner, records.with_outer(proxy.into_records(), received))
     }
 
     /// A protocol without TLS, through a tunnel of a proxy that speaks TLS itself. `received` was received from the
     /// tunnel.
-    pub(crate) fn plain_through(inner: S, proxy: ProxyTls, received: &[u8]) -> Self {
-        let mut plain = Unread::default();
-        plain.push(received);
-        let held = (!received.is_empty()).then(|| Box::new(Held { plain, end: None }));
-        let records = proxy.into_records().of_proxy();
-        Self { inner, records, phase: Phase::Open, notified: 0, held }
+    pub(crate) fn plain_through_proxy(inner: S, proxy: ProxyTls, received: &[u8]) -> Self {
+        let mut plaintext = Unread::default();
+        plaintext.push(received);
+        let held = (!received.is_empty()).then(|| Box::new(Held { plaintext, end: None }));
+        let records = proxy.into_records().with_proxy_as_peer();
+        Self { inner, records, phase: Phase::Open, close_notify_len: 0, held }
     }
 
     /// The protocol.
@@ -115,31 +122,34 @@ impl<S: StreamProtocol> TlsStream<S> {
         result
     }
 
-    /// Ends each call: reports the end of the input if that is due, and sends a close_notify if the stream is to end.
+    /// Ends each call: fails if output could not be sealed, reports the end of the input if that is due, and sends a
+    /// close_notify if the stream is to end.
     fn finish(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
-        if let Some(error) = self.records.take_failure() {
+        if let Some(error) = self.records.take_seal_error() {
             self.fail(TlsError::Protocol(error), out, now);
         }
         if self.held.is_some() {
             self.report_end(out, now);
         }
-        self.notify_close(out);
+        self.write_close_notify_if_due(out);
     }
 
+    /// Reports the end of the input if the protocol has taken all input before it. An error does not wait for input
+    /// that the protocol does not read.
     #[cold]
     fn report_end(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
         let Wants { read, discard, again, .. } = self.inner.wants();
         let Some(held) = self.held.as_deref_mut() else { return };
         if discard {
-            held.plain = Unread::default();
+            held.plaintext = Unread::default();
         }
-        let unread = !held.plain.is_empty();
+        let unread = !held.plaintext.is_empty();
         let waits = match &held.end {
             Some(End::Failed(_)) => again || (unread && read),
             _ => again || unread,
         };
         let end = if waits { None } else { held.end.take() };
-        if held.plain.is_empty() && held.end.is_none() {
+        if held.plaintext.is_empty() && held.end.is_none() {
             self.held = None;
         }
         match end {
@@ -149,17 +159,19 @@ impl<S: StreamProtocol> TlsStream<S> {
         }
     }
 
-    fn notify_close(&mut self, out: &mut WriteBuffer<'_>) {
+    /// Sends a close_notify, once, if the protocol ends the stream.
+    fn write_close_notify_if_due(&mut self, out: &mut WriteBuffer<'_>) {
         let ends = matches!(self.inner.wants().shutdown, Shutdown::HalfClose | Shutdown::Close);
-        if ends && self.is_open() && self.notified == 0 && !self.records.is_stopped() {
+        if ends && self.is_open() && self.close_notify_len == 0 && !self.records.is_stopped() {
             cold_path();
             let before = out.bytes().len();
-            self.records.close_notify(out.bytes());
-            self.notified = u8::try_from(out.bytes().len() - before).unwrap_or(u8::MAX).max(1);
+            self.records.write_close_notify(out.bytes());
+            self.close_notify_len =
+                u8::try_from(out.bytes().len() - before).unwrap_or(u8::MAX).max(1);
         }
     }
 
-    /// TLS has failed: tells the peer why, and reports it to the protocol.
+    /// TLS has failed: answers the peer if the error calls for that, and reports the error to the protocol.
     #[cold]
     fn fail(&mut self, error: TlsError, out: &mut WriteBuffer<'_>, now: Instant) {
         if !matches!(self.phase, Phase::Handshake { .. } | Phase::Open) {
@@ -169,9 +181,9 @@ impl<S: StreamProtocol> TlsStream<S> {
         match error {
             TlsError::PlainHttp => out.bytes().extend_from_slice(PLAIN_HTTP.as_bytes()),
             TlsError::NotTls | TlsError::ClientNotTls | TlsError::Alert(_) => {}
-            _ => self.records.alert(out.bytes()),
+            _ => self.records.write_alert(out.bytes()),
         }
-        let answered = is_plain_http || self.records.has_alerted();
+        let answered = is_plain_http || self.records.has_written_alert();
         let lingers = answered && !self.inner.is_terminated();
         self.phase = if lingers { Phase::Lingering(now + LINGER) } else { Phase::Over };
         self.records.stop();
@@ -183,12 +195,13 @@ impl<S: StreamProtocol> TlsStream<S> {
         self.phase == Phase::Open
     }
 
-    /// Whether no more records are opened: the peer has ended its input, or we ended ours, and nothing counts any more.
-    /// rustls asserts then that nothing is wrong with what it is given.
-    const fn ignores_input(&self) -> bool {
-        self.records.is_over() || self.notified > 0
+    /// Whether input is discarded undecrypted: the peer has sent its close_notify, decryption has failed, or our
+    /// close_notify was sent. After ours, rustls asserts that no alert follows, and an invalid record would need one.
+    const fn discards_input(&self) -> bool {
+        self.records.is_input_over() || self.close_notify_len > 0
     }
 
+    /// Keeps the end of the input for [`report_end`](Self::report_end), unless another end is kept.
     fn keep_end(&mut self, end: End) {
         self.held.get_or_insert_default().end.get_or_insert(end);
     }
@@ -204,90 +217,92 @@ impl<S: StreamProtocol> TlsStream<S> {
         budget: &mut Budget,
         now: Instant,
     ) -> Progress {
-        let mut progress = Progress::Idle;
+        let mut progress = Progress::SameWants;
         if input.is_empty() || self.has_unread() {
-            // The protocol may hold an event without input.
+            // The protocol may have an event to report without further input.
             progress = self.pass_unread(input, out, scratch, budget, now);
         }
-        while !input.is_empty() && !self.is_stopped() {
-            if self.ignores_input() || matches!(self.phase, Phase::Lingering(_) | Phase::Over) {
+        while !input.is_empty() && !self.is_input_blocked() {
+            if self.discards_input() || matches!(self.phase, Phase::Lingering(_) | Phase::Over) {
                 input.discard();
-                return Progress::Changed;
+                return Progress::WantsChanged;
             }
-            let opened = self.open(input, scratch, out.bytes());
-            self.begin_if_open(out);
-            let mut plain = std::mem::take(&mut scratch.plain);
-            if !plain.is_empty() {
-                let (passed, left) = self.pass(&mut plain, input, out, scratch, budget, now);
+            let received = self.decrypt(input, scratch, out.bytes());
+            self.open_if_handshake_is_complete(out);
+            let mut plaintext = std::mem::take(&mut scratch.plaintext);
+            if !plaintext.is_empty() {
+                let (passed, left) = self.pass(&mut plaintext, input, out, scratch, budget, now);
                 if left > 0 {
-                    let left = &plain[plain.len() - left..];
-                    self.held.get_or_insert_default().plain.push(left);
+                    let left = &plaintext[plaintext.len() - left..];
+                    self.held.get_or_insert_default().plaintext.push(left);
                 }
-                if passed == Progress::Changed || left > 0 {
-                    progress = Progress::Changed;
+                if passed == Progress::WantsChanged || left > 0 {
+                    progress = Progress::WantsChanged;
                 }
             }
-            plain.clear();
-            scratch.plain = plain;
-            match opened {
-                Ok(Received::Some) => continue,
+            plaintext.clear();
+            scratch.plaintext = plaintext;
+            match received {
+                Ok(Received::Open) => continue,
                 Ok(Received::Closed) => self.keep_end(End::Closed),
                 Err(error) => self.keep_end(End::Failed(error)),
             }
             input.discard();
-            progress = Progress::Changed;
+            progress = Progress::WantsChanged;
         }
         progress
     }
 
-    /// Whether the protocol takes no input now, so that it waits here and in the driver.
-    fn is_stopped(&self) -> bool {
+    /// Whether the protocol takes no input now. Then the input waits here and in the driver.
+    fn is_input_blocked(&self) -> bool {
         self.has_unread() || self.inner.wants().again
     }
 
-    /// Opens records.
-    fn open(
+    /// Decrypts records.
+    fn decrypt(
         &mut self,
         input: &mut Input<'_>,
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Result<Received, TlsError> {
-        self.check_first(input)?;
-        let Scratch { plain, cipher, .. } = scratch;
-        self.records.receive(input, plain, out, cipher).map_err(|error| self.error(error))
+        self.check_first_byte(input)?;
+        let Scratch { plaintext, ciphertext, .. } = scratch;
+        self.records
+            .receive(input, plaintext, out, ciphertext)
+            .map_err(|error| self.tls_error(error))
     }
 
-    /// Recognizes a peer that does not speak TLS by its first byte (RFC 8446 §5.1).
-    fn check_first(&mut self, input: &Input<'_>) -> Result<(), TlsError> {
-        if self.phase != (Phase::Handshake { begun: false }) {
+    /// Fails if the first byte of the input is not the type of a record, 20 to 23 (RFC 8446 §5.1).
+    fn check_first_byte(&mut self, input: &Input<'_>) -> Result<(), TlsError> {
+        if self.phase != (Phase::Handshake { any_input: false }) {
             return Ok(());
         }
-        self.phase = Phase::Handshake { begun: true };
+        self.phase = Phase::Handshake { any_input: true };
         match input.rest().first() {
             Some(20..=23) | None => Ok(()),
-            Some(letter) if letter.is_ascii_alphabetic() && !self.records.is_client() => {
-                Err(TlsError::PlainHttp)
-            }
-            Some(_) if self.records.is_client() => Err(TlsError::NotTls),
-            Some(_) => Err(TlsError::ClientNotTls),
+            Some(byte) => Err(match self.records.role() {
+                Role::Client => TlsError::NotTls,
+                Role::Server if byte.is_ascii_alphabetic() => TlsError::PlainHttp,
+                Role::Server => TlsError::ClientNotTls,
+            }),
         }
     }
 
-    fn error(&self, error: rustls::Error) -> TlsError {
-        TlsError::new(error, self.records.is_client())
+    fn tls_error(&self, error: rustls::Error) -> TlsError {
+        TlsError::new(error, self.records.role())
     }
 
-    /// Once the handshake is complete: seals the output that has waited for it.
-    fn begin_if_open(&mut self, out: &mut WriteBuffer<'_>) {
+    /// Enters [`Phase::Open`] once the handshake is complete, and seals the output that was kept until then.
+    fn open_if_handshake_is_complete(&mut self, out: &mut WriteBuffer<'_>) {
         if !matches!(self.phase, Phase::Handshake { .. }) || self.records.is_handshaking() {
             return;
         }
         self.phase = Phase::Open;
-        let early = self.records.take_early();
-        early.chunks(RECORD).for_each(|bytes| _ = self.records.seal(bytes, out.bytes()));
+        let pending_output = self.records.take_pending_output();
+        pending_output.chunks(RECORD).for_each(|bytes| _ = self.records.seal(bytes, out.bytes()));
     }
 
-    /// Passes input on that was opened before and could not be taken.
+    /// Passes on input that was decrypted before and could not be taken.
     fn pass_unread(
         &mut self,
         input: &mut Input<'_>,
@@ -297,22 +312,23 @@ impl<S: StreamProtocol> TlsStream<S> {
         now: Instant,
     ) -> Progress {
         if !self.is_open() {
-            return Progress::Changed;
+            return Progress::WantsChanged;
         }
-        let unread = self.held.as_deref_mut().map(|held| std::mem::take(&mut held.plain));
+        let unread = self.held.as_deref_mut().map(|held| std::mem::take(&mut held.plaintext));
         let mut unread = unread.unwrap_or_default();
         let (_, left) = self.pass(unread.rest(), input, out, scratch, budget, now);
         unread.keep(left);
         if left > 0 {
-            self.held.get_or_insert_default().plain = unread;
+            self.held.get_or_insert_default().plaintext = unread;
         }
-        Progress::Changed
+        Progress::WantsChanged
     }
 
-    /// Passes opened input to the protocol. Returns the number of bytes that were not taken.
+    /// Passes decrypted input to the protocol. Returns its progress, and the number of bytes that it has not taken and
+    /// that must be kept for it.
     fn pass(
         &mut self,
-        plain: &mut [u8],
+        plaintext: &mut [u8],
         input: &mut Input<'_>,
         out: &mut WriteBuffer<'_>,
         scratch: &mut Scratch,
@@ -321,24 +337,24 @@ impl<S: StreamProtocol> TlsStream<S> {
     ) -> (Progress, usize) {
         let Wants { read, discard, .. } = self.inner.wants();
         if discard || !read {
-            return (Progress::Changed, if discard { 0 } else { plain.len() });
+            return (Progress::WantsChanged, if discard { 0 } else { plaintext.len() });
         }
-        let mut progress = Progress::Idle;
-        let mut rest = plain;
-        // The rest of a large message goes to its own memory, without another copy.
+        let mut progress = Progress::SameWants;
+        let mut rest = plaintext;
+        // The rest of a large message is copied immediately to the memory of the message.
         if let Some(buffer) = self.inner.receive_buffer() {
             let n = buffer.len().min(rest.len());
             let (large, behind) = rest.split_at_mut(n);
             buffer[..n].copy_from_slice(large);
             self.inner.filled(n);
-            (rest, progress) = (behind, Progress::Changed);
+            (rest, progress) = (behind, Progress::WantsChanged);
         }
         let mut input = input.over(rest);
         let mut guard = LayerGuard::new(out, &mut self.records, scratch);
         let received = self.inner.receive(&mut input, &mut guard.buffer(), budget, now);
         drop(guard);
-        if received == Progress::Changed {
-            progress = Progress::Changed;
+        if received == Progress::WantsChanged {
+            progress = Progress::WantsChanged;
         }
         let left = if self.inner.wants().discard { 0 } else { input.len() };
         (progress, left)
@@ -346,15 +362,16 @@ impl<S: StreamProtocol> TlsStream<S> {
 }
 
 impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
-    /// A client's request waits for the handshake, so that the timeout of the protocol is one for both.
+    /// Starts the protocol at once, so that its timeout covers both handshakes. A client's request is kept until the
+    /// TLS handshake is complete.
     fn start(&mut self, _: bool, out: &mut WriteBuffer<'_>, now: Instant) {
         self.call(out, now, |inner, out| inner.start(true, out, now));
         if self.inner.wants().shutdown != Shutdown::None || self.is_open() {
-            return; // it was abandoned, or a tunnel has opened it
+            return; // the connection was abandoned, or its only TLS is that with a proxy, which is open
         }
-        // A client sends its first message; a server does nothing.
+        // A client sends its ClientHello; a server does nothing.
         if let Err(error) = self.records.start(out.bytes()) {
-            self.fail(self.error(error), out, now);
+            self.fail(self.tls_error(error), out, now);
         }
     }
 
@@ -370,7 +387,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         out.put_scratch(scratch);
         self.finish(out, now);
         if !self.is_open() || self.held.is_some() {
-            progress = Progress::Changed;
+            progress = Progress::WantsChanged;
         }
         progress
     }
@@ -386,7 +403,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     }
 
     fn has_unread(&self) -> bool {
-        self.held.as_deref().is_some_and(|held| !held.plain.is_empty())
+        self.held.as_deref().is_some_and(|held| !held.plaintext.is_empty())
     }
 
     fn is_costly(&self) -> bool {
@@ -400,12 +417,12 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     fn handle_eof(&mut self) {
         match self.phase {
             Phase::Lingering(_) => self.phase = Phase::Over,
-            // Without any input it may be a probe, which has nothing to do with TLS.
-            Phase::Handshake { begun } if begun || self.records.is_client() => {
+            // A client that ends without any input may probe the port: that is no failure of TLS.
+            Phase::Handshake { any_input } if any_input || self.records.role() == Role::Client => {
                 self.inner.handle_error(TransportError::Tls, Some(Box::new(TlsError::Cut)));
             }
-            // Unless the protocol has got everything, or what has arrived was not looked at.
-            Phase::Open if !self.records.is_over() && self.inner.wants().read => {
+            // The close_notify of the peer is missing. That does not matter if the protocol expects no more input.
+            Phase::Open if !self.records.is_input_over() && self.inner.wants().read => {
                 self.inner.handle_error(TransportError::Tls, Some(Box::new(TlsError::Truncated)));
             }
             Phase::Handshake { .. } | Phase::Open | Phase::Over => self.inner.handle_eof(),
@@ -419,11 +436,12 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         }
     }
 
-    /// Lost are records: the close_notify, and at most one record beside the content that the protocol has sent last.
+    /// `bytes` counts bytes of records. For the protocol, the close_notify and the overhead of one record are
+    /// subtracted: of several lost records, the result includes the overhead of the others.
     fn handle_lost_output(&mut self, bytes: usize, error: Option<TransportError>) {
-        let notified = usize::from(self.notified);
-        let overhead = notified.saturating_sub(2); // an alert has two bytes
-        match bytes.checked_sub(notified) {
+        let close_notify_len = usize::from(self.close_notify_len);
+        let overhead = close_notify_len.saturating_sub(2); // an alert has two bytes
+        match bytes.checked_sub(close_notify_len) {
             None | Some(0) => {}
             Some(bytes) => self.inner.handle_lost_output(bytes.saturating_sub(overhead), error),
         }
@@ -448,7 +466,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         now: Instant,
     ) -> Progress {
         let progress = self.call(out, now, |inner, out| inner.run_commands(out, budget, now));
-        if self.is_open() { progress } else { Progress::Changed }
+        if self.is_open() { progress } else { Progress::WantsChanged }
     }
 
     fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
@@ -476,7 +494,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     }
 
     fn end_output(&mut self, out: &mut WriteBuffer<'_>) {
-        self.notify_close(out);
+        self.write_close_notify_if_due(out);
     }
 
     fn may_close(&mut self, budget: &mut Budget) -> bool {
@@ -491,13 +509,14 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
     fn wants(&self) -> Wants {
         let mut wants = self.inner.wants();
         match self.phase {
-            Phase::Open if self.ignores_input() => {
+            Phase::Open if self.discards_input() => {
                 wants.read &= self.has_unread();
                 wants.discard = !wants.read;
                 wants.large = true;
             }
             Phase::Open => {
-                // The protocol needs no memory of the driver, and its input is read on for the close_notify.
+                // `receive_buffer` lends nothing, so the driver can read into any memory. After the last input of the
+                // protocol, reading goes on for the close_notify.
                 wants.large = false;
                 wants.read |= wants.discard;
                 wants.discard = false;
@@ -507,7 +526,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
                 wants.read = wants.shutdown == Shutdown::None;
                 wants.discard = !wants.read;
                 if wants.shutdown == Shutdown::HalfClose {
-                    wants.shutdown = Shutdown::Close; // nothing was sent that the peer has to read
+                    wants.shutdown = Shutdown::Close; // the protocol has sent nothing that the peer must read
                 }
             }
             Phase::Lingering(_) => {

@@ -295,7 +295,7 @@ fn a_handler_that_terminates_its_connection_is_not_called_again() {
     connection.collect_output();
     connection.read_all(anyloop_testkit::requests::REQUEST.as_bytes()).unwrap();
     connection.read_all(&b"\x81\x80\0\0\0\0".repeat(3)).unwrap();
-    assert!(connection.is_over());
+    assert!(connection.has_ended());
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["message", "close"]);
 }
 
@@ -310,7 +310,7 @@ fn a_request_whose_handler_terminates_it_is_not_accepted() {
     let connection = server.connection();
     connection.collect_output();
     connection.read_all(anyloop_testkit::requests::REQUEST.as_bytes()).unwrap();
-    assert!(connection.is_over() && !connection.wants_output());
+    assert!(connection.has_ended() && !connection.wants_output());
 }
 
 /// A shutdown that happens while a connection is being made is not missed.
@@ -358,7 +358,7 @@ fn a_client_without_sockets_makes_no_connection_after_its_shutdown() {
     let connection = client.connection(&"ws://a/".parse().unwrap()).unwrap();
     connection.collect_output();
     connection.start().unwrap();
-    assert!(connection.is_over() && !connection.wants_output());
+    assert!(connection.has_ended() && !connection.wants_output());
     assert!(causes.try_recv().is_ok());
 }
 

@@ -9,7 +9,7 @@ use std::task::Waker;
 use std::thread;
 
 use anyloop::endpoint::{BodyWriter, Session};
-use anyloop::http::{HeaderValue, Response, header};
+use anyloop::http::{HeaderValue, Response, StatusCode, header};
 use anyloop::prelude::*;
 use anyloop::proto::handshake::AnswerError;
 use anyloop::proto::{Instant, SendQueue, Shutdown, TransportError};
@@ -27,6 +27,7 @@ over_each_transport! {
     a_body_for_http_1_0_ends_with_the_stream,
     the_response_to_head_is_not_read,
     a_status_without_a_body_does_not_read_it,
+    a_response_without_its_body_may_have_the_length_of_it,
     a_body_can_be_the_deferred_answer,
     an_upgrade_can_be_refused_with_a_body,
     a_wrong_content_length_is_an_error_of_the_call,
@@ -202,6 +203,30 @@ fn a_status_without_a_body_does_not_read_it<C: TestTransport>() {
     }
 }
 
+/// RFC 9110 §8.6: the length of what GET would get.
+fn a_response_without_its_body_may_have_the_length_of_it<C: TestTransport>() {
+    for (request, status) in [(HEAD, 200), (HEAD, 304), (GET, 304)] {
+        for deferred in [false, true] {
+            let mut response = announcing("7", ().into());
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            let (mut subject, seen) = match deferred {
+                true => answering::<C>(Answer::Defer),
+                false => answering::<C>(std::mem::take(&mut response)),
+            };
+            subject.receive_bytes(request);
+            if deferred {
+                subject.with_handle(|handle| handle.respond(response)).unwrap();
+            }
+            let answer = subject.end.take_output();
+            let (head, body) = split(&answer);
+            assert!(head.starts_with(&format!("http/1.1 {status} ")), "{head}");
+            assert_eq!(head.matches("content-length: 7\r\n").count(), 1, "{head}");
+            subject.end.eof();
+            assert!(subject.end.is_over() && body.is_empty() && seen.take().is_empty());
+        }
+    }
+}
+
 fn a_body_can_be_the_deferred_answer<C: TestTransport>() {
     let (mut subject, seen) = answering::<C>(Answer::Defer);
     subject.receive_bytes(GET);
@@ -236,6 +261,9 @@ fn a_wrong_content_length_is_an_error_of_the_call<C: TestTransport>() {
         let error = AnswerError::WrongContentLength { body: 5 };
         let wrong = handle.respond(announcing("6", "hello".into()));
         assert_eq!(wrong, Err(SendError::InvalidResponse(error)));
+        let error = AnswerError::WrongContentLength { body: 0 };
+        let wrong = handle.respond(announcing("5", ().into()));
+        assert_eq!(wrong, Err(SendError::InvalidResponse(error)), "the request is not HEAD");
         let error = AnswerError::InvalidContentLength;
         let wrong = handle.respond(announcing("five", Body::from_reader(Unread, None)));
         assert_eq!(wrong, Err(SendError::InvalidResponse(error)));

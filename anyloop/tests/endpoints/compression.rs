@@ -1,5 +1,6 @@
 //! permessage-deflate, as endpoints use it. The codec itself is tested in the core.
 
+use anyloop::endpoint::Server;
 use anyloop::prelude::*;
 use anyloop::proto::Kind;
 
@@ -135,7 +136,7 @@ fn a_broadcast_is_compressed_once_for_all<C: TestTransport>() {
     // Connections with different histories get the same bytes.
     subjects[1].with_handle(|handle| handle.send(long("beta")).unwrap());
     subjects[1].sent();
-    assert_eq!(server.broadcast(long("news")), 3);
+    assert_eq!(server.handle().broadcast(long("news")), 3);
     let mut frames = Vec::new();
     for subject in &mut subjects {
         subject.drain();
@@ -151,7 +152,7 @@ fn a_broadcast_that_is_exempt_is_not_compressed<C: TestTransport>() {
     let server = new_server::<C, _>(deflating_server(), Handlers::new(), &clock);
     let mut subject = Subject::<C>::of_server(&server, &clock);
     open(&mut subject);
-    server.broadcast(Uncompressed(long("news")));
+    server.handle().broadcast(Uncompressed(long("news")));
     subject.drain();
     assert_eq!(subject.sent(), [wire::text(long("news"))]);
 }

@@ -1,7 +1,8 @@
 //! Settings of single connections, by the answer to the request.
 
-use anyloop::endpoint::Client;
+use anyloop::endpoint::Server;
 use anyloop::prelude::*;
+use anyloop::transport::Client;
 use anyloop_testkit::requests::request;
 
 use crate::record::{Log, recording};
@@ -95,11 +96,11 @@ fn the_limits_of_the_send_buffer_hold_for_older_handles<C: TestTransport>() {
     let handlers = accepting(&Log::default(), config);
     let server = new_server::<C, _>(server_config(), handlers, &clock);
     let mut subject = Subject::<C>::of_server(&server, &clock);
-    let handle = server.connections().remove(0);
+    let handle = server.handle().connections().remove(0);
     subject.receive_bytes(request("/?own"));
     assert_eq!(handle.send("12345678"), Ok(Sent::Sent));
     assert_eq!(handle.send("12345678"), Ok(Sent::Dropped));
-    assert_eq!(server.broadcast("12345678"), 0);
+    assert_eq!(server.handle().broadcast("12345678"), 0);
 }
 
 fn the_marks_of_the_send_buffer_are_the_connections<C: TestTransport>() {
@@ -190,7 +191,7 @@ fn a_client_has_settings_for_one_connection() {
 /// A client over a transport of the program's own.
 #[test]
 fn a_client_configures_one_driver() {
-    let client = Client::<(), _>::with_factory(client_config(), Handlers::new());
+    let client = Client::with_factory(client_config(), Handlers::new());
     let change = |config: ClientConfig| config.max_send_buffer(10);
     let now = anyloop::proto::Instant::from_nanos(0);
     let waker = std::task::Waker::noop();

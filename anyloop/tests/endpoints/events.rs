@@ -22,7 +22,6 @@ over_each_transport! {
     no_handlers_at_all,
     a_handler_that_does_little,
     each_connection_has_a_handler_of_its_own,
-    handlers_set_later_are_for_later_connections,
     a_successor_takes_over_after_the_call,
     a_successor_can_be_named_before_the_connection_is_open,
     a_message_that_is_whole_before_a_bad_frame_is_delivered;
@@ -252,19 +251,6 @@ fn each_connection_has_a_handler_of_its_own<C: TestTransport>() {
     second.receive(&[text("a")]);
     assert_eq!(first.sent(), [text("1"), text("2")]);
     assert_eq!(second.sent(), [text("1")]);
-}
-
-fn handlers_set_later_are_for_later_connections<C: TestTransport>() {
-    let clock = Clock::default();
-    let mut server = new_server::<C, _>(server_config(), Handlers::new(), &clock);
-    server.on_message(|_, context| _ = context.send("before"));
-    let mut first = Subject::<C>::of_server(&server, &clock).open();
-    server.on_message(|_, context| _ = context.send("after"));
-    let mut second = Subject::<C>::of_server(&server, &clock).open();
-    for (subject, answer) in [(&mut first, "before"), (&mut second, "after")] {
-        subject.receive(&[text("a")]);
-        assert_eq!(subject.sent(), [text(answer)]);
-    }
 }
 
 fn a_successor_takes_over_after_the_call<C: TestTransport>() {

@@ -5,29 +5,30 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyloop::endpoint::{HandlerFactory, Server};
+use anyloop::endpoint::{Client, HandlerFactory, Server};
 use anyloop::prelude::*;
 
 use crate::record::{Log, recording};
 use crate::subject::{Subject, client_config, new_client, new_server, server_config};
-use crate::transports::{Clock, End, TestTransport, over_each_transport};
+use crate::transports::{ByHand, Clock, End, TestTransport, over_each_transport};
 use crate::wire::{self, text};
 
 over_each_transport! {
-    a_closure_holds_for_connections_made_afterwards,
     another_factory_holds_for_connections_made_afterwards,
     a_factory_may_use_its_own_endpoint,
     closures_of_one_thread_get_all_events,
     closures_of_one_thread_serve_clients,
 }
 
-fn a_closure_holds_for_connections_made_afterwards<C: TestTransport>() {
+/// All endpoints have the same setters of closures.
+#[test]
+fn a_closure_holds_for_connections_made_afterwards() {
     let clock = Clock::default();
-    let mut server = new_server::<C, _>(server_config(), Handlers::new(), &clock);
+    let mut server = new_server::<ByHand, _>(server_config(), Handlers::new(), &clock);
     server.on_message(|_, context| _ = context.send("first"));
-    let mut old = Subject::<C>::of_server(&server, &clock).open();
+    let mut old = Subject::<ByHand>::of_server(&server, &clock).open();
     server.on_message(|_, context| _ = context.send("second")).on_ping(|_, _| false);
-    let mut new = Subject::<C>::of_server(&server, &clock).open();
+    let mut new = Subject::<ByHand>::of_server(&server, &clock).open();
     for (subject, answers) in
         [(&mut old, &[text("first"), wire::pong("?")][..]), (&mut new, &[text("second")])]
     {
@@ -54,13 +55,13 @@ fn another_factory_holds_for_connections_made_afterwards<C: TestTransport>() {
 }
 
 /// Makes handlers that count those before them, by asking the counter's own endpoint.
-struct Nested<C: TestTransport>(Arc<Server<C::Transport, Handlers>>, AtomicU64);
+struct Nested<C: TestTransport>(Arc<C::Server<Handlers>>, AtomicU64);
 
 impl<C: TestTransport> HandlerFactory for Nested<C> {
     type Handler = Handlers;
 
     fn make(&self) -> Handlers {
-        let number = self.1.fetch_add(1, Ordering::Relaxed) + self.0.counters().made;
+        let number = self.1.fetch_add(1, Ordering::Relaxed) + self.0.handle().counters().made;
         let mut handlers = Handlers::new();
         handlers.on_open(move |context| _ = context.send(number.to_string().as_str()));
         handlers
@@ -88,12 +89,11 @@ fn closures_of_one_thread_get_all_events<C: TestTransport>() {
         let notes = notes.clone();
         move |what: &str| notes.borrow_mut().push(what.to_string())
     };
-    let factory = LocalHandlers::new();
-    let mut server = new_server::<C, _>(server_config(), factory, &clock);
+    let mut handlers = LocalHandlers::new();
     let (validate, http, open, message) = (note(), note(), note(), note());
     let (ping, pong, interrupt, drained) = (note(), note(), note(), note());
     let (close, fail) = (note(), note());
-    server
+    handlers
         .on_validate(move |_, _| {
             validate("validate");
             Answer::Accept(Accept::new())
@@ -113,6 +113,7 @@ fn closures_of_one_thread_get_all_events<C: TestTransport>() {
         .on_drained(move |_| drained("drained"))
         .on_close(move |_, _| close("close"))
         .on_fail(move |_, _| fail("fail"));
+    let server = new_server::<C, _>(server_config(), handlers, &clock);
     let mut subject = Subject::<C, _>::of_server(&server, &clock).open();
     subject.receive(&[text("a"), wire::ping("?"), wire::pong("!")]);
     assert!(subject.sent().is_empty());
@@ -143,11 +144,12 @@ fn closures_of_one_thread_serve_clients<C: TestTransport>() {
     let clock = Clock::default();
     let notes = Notes::default();
     let reported = notes.clone();
-    let mut client = new_client::<C, _>(client_config(), LocalHandlers::new(), &clock);
-    client.on_message(move |message, context| {
+    let mut handlers = LocalHandlers::new();
+    handlers.on_message(move |message, context| {
         reported.borrow_mut().push(format!("{} bytes", message.as_bytes().len()));
         let _ = context.close(CloseCode::NORMAL, "");
     });
+    let client = new_client::<C, _>(client_config(), handlers, &clock);
     let mut subject = Subject::<C, _>::of_client(&client, &clock).open();
     subject.receive(&[text("abc")]);
     assert_eq!(*notes.borrow(), ["3 bytes"]);

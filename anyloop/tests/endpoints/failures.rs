@@ -17,6 +17,7 @@ use crate::wire::{self, close, text};
 
 over_each_transport! {
     a_panic_of_a_handler_fails_its_connection,
+    a_panic_of_a_completion_fails_its_connection,
     a_panic_in_drained_fails_its_connection,
     a_panic_before_it_is_open_fails_the_handshake,
     after_a_panic_in_a_posted_function_what_was_queued_behind_it_is_reported_unsent,
@@ -45,6 +46,23 @@ fn a_panic_of_a_handler_fails_its_connection<C: TestTransport>() {
     let sent = subject.sent();
     assert_eq!(sent, [text("before"), text("before"), close(1011, "the application failed")]);
     assert!(log.take().is_empty());
+    subject.end.eof();
+    assert_eq!(log.take(), ["close unclean by local: 1011/none, the application failed"]);
+    assert!(subject.end.is_over());
+}
+
+/// The transport takes the message immediately, so the completion is called when the handler has returned.
+fn a_panic_of_a_completion_fails_its_connection<C: TestTransport>() {
+    let log = Log::default();
+    let mut handlers = recording(&log);
+    handlers.on_message(|_, context| {
+        let _ = context.send_then("sent", |_| panic!("on purpose")).unwrap();
+    });
+    let mut subject = open_server::<C>(&handlers);
+    log.take();
+    let panicked = catch_unwind(AssertUnwindSafe(|| subject.receive(&[text("go")])));
+    assert!(panicked.is_err());
+    assert_eq!(subject.sent(), [text("sent"), close(1011, "the application failed")]);
     subject.end.eof();
     assert_eq!(log.take(), ["close unclean by local: 1011/none, the application failed"]);
     assert!(subject.end.is_over());

@@ -16,9 +16,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant as StdInstant};
 
-use anyloop::endpoint::{HandlerFactory, Local};
+use anyloop::endpoint::HandlerFactory;
 use anyloop::event_loop::WorkGuard;
-use anyloop::net::{Error, LocalClient, LocalServer, Net};
+use anyloop::net::{Error, LocalClient, LocalServer};
 use anyloop::prelude::*;
 use anyloop::proto::handshake::{RequestError, Target};
 use anyloop::proto::{Instant, Shutdown, State};
@@ -75,7 +75,8 @@ thread_local! {
 }
 
 impl<const UNIX: bool> TestTransport for Sockets<UNIX> {
-    type Transport = Net<Local>;
+    type Server<F: HandlerFactory + 'static> = LocalServer<F>;
+    type Client<F: HandlerFactory + 'static> = LocalClient<F>;
     type End<H: Handler> = SocketEnd<H>;
 
     const REAL_TIME: bool = true;

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use anyloop::endpoint::Server;
 use anyloop::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use anyloop::prelude::*;
 use anyloop::proto::{Shutdown, State};
@@ -287,7 +288,7 @@ fn an_answer_can_come_by_a_handle_of_the_endpoint<C: TestTransport>() {
     let server = new_server::<C, _>(server_config(), deferring(&Log::default()), &clock);
     let mut subject = Subject::<C>::of_server(&server, &clock);
     subject.receive_bytes(wire::REQUEST);
-    let handle = server.connections().remove(0);
+    let handle = server.handle().connections().remove(0);
     handle.respond(response(403, "not you")).unwrap();
     subject.drain();
     assert!(subject.sent_response().ends_with("\r\n\r\nnot you"));

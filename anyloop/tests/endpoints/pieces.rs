@@ -3,7 +3,7 @@
 
 use std::sync::mpsc::{Receiver, channel};
 
-use anyloop::endpoint::{AnyHandle, Unsent};
+use anyloop::endpoint::{AnyHandle, Server, Unsent};
 use anyloop::prelude::*;
 use anyloop::proto::Refused;
 use anyloop_testkit::frames::continuation;
@@ -22,6 +22,7 @@ over_each_transport! {
     a_writer_that_is_dropped_closes_the_connection,
     a_finished_writer_can_be_dropped,
     nothing_follows_the_last_piece,
+    nothing_waits_for_a_message_of_the_handler_that_is_complete,
     pieces_that_follow_a_close_are_refused,
     a_piece_that_the_send_buffer_cannot_take_can_be_sent_again,
     a_piece_is_never_dropped_alone;
@@ -93,7 +94,7 @@ fn rfc6455_5_4_other_messages_wait_for_the_last_piece<C: TestTransport>() {
     let mut writer = handle.begin(Kind::Text);
     writer.piece("a", false).unwrap();
     handle.send("second").unwrap();
-    assert_eq!(server.broadcast("third"), 1);
+    assert_eq!(server.handle().broadcast("third"), 1);
     handle.ping(b"now").unwrap();
     subject.drain();
     writer.piece("b", false).unwrap();
@@ -168,6 +169,7 @@ fn the_handlers_messages_wait_for_a_writer<C: TestTransport>() {
     subject.receive(&[text("echo")]);
     let buffered = "Ok(Buffered) Ok(Buffered) Ok(Buffered) Err(Refused(MessageUnfinished))";
     assert_eq!(log.take(), [buffered]);
+    assert_eq!(subject.end.handle().buffered_amount(), 16);
     writer.piece("b", true).unwrap();
     subject.drain();
     let expected =
@@ -405,6 +407,20 @@ fn what_the_mailbox_holds_waits_for_a_writer<C: TestTransport>() {
     subject.drain();
     let message = [text("a").more(), continuation("0123456789")];
     assert_eq!(subject.sent(), [&message[..], &[text("0123456789")]].concat());
+}
+
+fn nothing_waits_for_a_message_of_the_handler_that_is_complete<C: TestTransport>() {
+    let mut handlers = Handlers::new();
+    handlers.on_message(|_, context| {
+        context.begin(Kind::Text).unwrap();
+        let _ = context.piece(b"a", true).unwrap();
+    });
+    let mut subject = open_server::<C>(&handlers);
+    let handle = subject.end.handle();
+    subject.receive(&[text("go")]);
+    assert_eq!(handle.send("b"), Ok(Sent::Sent));
+    subject.drain();
+    assert_eq!(subject.sent(), [text("a"), text("b")]);
 }
 
 fn what_waits_for_the_handlers_message_does_not_make_the_peer_slow<C: TestTransport>() {

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use anyloop::endpoint::Counters;
+use anyloop::endpoint::{Client as _, Counters, Server as _};
 use anyloop::iostream::Server;
 use anyloop::prelude::*;
 
@@ -29,24 +29,24 @@ over_each_transport! {
 fn connections_come_and_go<C: TestTransport>() {
     let clock = Clock::default();
     let server = new_server::<C, _>(server_config(), Handlers::new(), &clock);
-    assert!(server.connections().is_empty());
+    assert!(server.handle().connections().is_empty());
     // Enough of them for the list to be tidied on the way.
     for round in 0..3 {
         let mut subjects: Vec<_> =
             (0..40).map(|_| Subject::<C>::of_server(&server, &clock)).collect();
-        assert_eq!(server.connections().len(), 40, "those that are not open yet count");
+        assert_eq!(server.handle().connections().len(), 40, "those that are not open yet count");
         subjects = subjects.into_iter().map(Subject::open).collect();
         for subject in &mut subjects[..20] {
             subject.close_by_peer();
         }
-        let there = server.connections();
+        let there = server.handle().connections();
         assert_eq!(there.len(), 20, "round {round}");
         for subject in &mut subjects[20..] {
             let handle = subject.end.handle();
             assert_eq!(there.iter().filter(|other| **other == handle).count(), 1);
         }
         drop(subjects);
-        assert!(server.connections().is_empty());
+        assert!(server.handle().connections().is_empty());
     }
 }
 
@@ -57,7 +57,7 @@ fn a_broadcast_reaches_all_that_are_open<C: TestTransport>() {
         (0..3).map(|_| Subject::<C>::of_server(&server, &clock).open()).collect();
     subjects[0].close_by_peer();
     subjects[0].sent();
-    assert_eq!(server.broadcast(Prepared::new("news")), 2);
+    assert_eq!(server.handle().broadcast(Prepared::new("news")), 2);
     for (subject, expected) in subjects.iter_mut().zip([&[][..], &[text("news")], &[text("news")]])
     {
         subject.drain();
@@ -65,7 +65,11 @@ fn a_broadcast_reaches_all_that_are_open<C: TestTransport>() {
     }
 
     let mut connecting = Subject::<C>::of_server(&server, &clock);
-    assert_eq!(server.broadcast(Prepared::new("news")), 2, "nobody can read it in a handshake");
+    assert_eq!(
+        server.handle().broadcast(Prepared::new("news")),
+        2,
+        "nobody can read it in a handshake"
+    );
     connecting.drain();
 }
 
@@ -78,7 +82,11 @@ fn a_broadcast_skips_connections_with_a_full_send_buffer<C: TestTransport>() {
         let mut quick = Subject::<C>::of_server(&server, &clock).open();
         slow.end.block();
         for expected in [2, 1] {
-            assert_eq!(server.broadcast(Prepared::new("12345678")), expected, "{overflow:?}");
+            assert_eq!(
+                server.handle().broadcast(Prepared::new("12345678")),
+                expected,
+                "{overflow:?}"
+            );
             slow.drain();
             quick.drain();
         }
@@ -98,7 +106,7 @@ fn all_can_be_closed<C: TestTransport>() {
     let mut ended = Subject::<C>::of_server(&server, &clock).open();
     ended.close_by_peer();
     log.take();
-    assert_eq!(server.close_all(CloseCode::GOING_AWAY, "good night"), Ok(3));
+    assert_eq!(server.handle().close_all(CloseCode::GOING_AWAY, "good night"), Ok(3));
     for subject in [&mut open, &mut silent, &mut connecting] {
         subject.drain();
     }
@@ -106,9 +114,9 @@ fn all_can_be_closed<C: TestTransport>() {
     assert_eq!(open.sent(), [wire::close(1001, "good night")]);
     open.receive(&[wire::close(1001, "")]);
     assert_eq!(log.take(), ["close clean by local: 1001/1001"]);
-    assert_eq!(server.connections().len(), 1);
+    assert_eq!(server.handle().connections().len(), 1);
     silent.advance(seconds(5));
-    assert!(server.connections().is_empty());
+    assert!(server.handle().connections().is_empty());
 }
 
 /// Open connections get a closing handshake, new ones are refused, and the slowest has the close timeout.
@@ -119,10 +127,10 @@ fn a_server_shuts_down_gracefully<C: TestTransport>() {
     let mut open = Subject::<C>::of_server(&server, &clock).open();
     let mut silent = Subject::<C>::of_server(&server, &clock).open();
     log.take();
-    assert!(!server.is_shutting_down());
-    server.shut_down();
-    server.shut_down();
-    assert!(server.is_shutting_down());
+    assert!(!server.handle().is_shutting_down());
+    server.handle().shut_down();
+    server.handle().shut_down();
+    assert!(server.handle().is_shutting_down());
     for subject in [&mut open, &mut silent] {
         subject.drain();
         assert_eq!(subject.sent(), [wire::close(1001, "shutting down")]);
@@ -135,9 +143,9 @@ fn a_server_shuts_down_gracefully<C: TestTransport>() {
     assert!(late.end.is_over());
     assert_eq!(log.take(), ["fail by local: opening handshake abandoned"]);
 
-    assert_eq!(server.connections().len(), 1);
+    assert_eq!(server.handle().connections().len(), 1);
     silent.advance(seconds(5));
-    assert!(server.connections().is_empty());
+    assert!(server.handle().connections().is_empty());
 }
 
 fn a_client_endpoint_knows_its_connections<C: TestTransport>() {
@@ -146,15 +154,15 @@ fn a_client_endpoint_knows_its_connections<C: TestTransport>() {
     let client = new_client::<C, _>(config, Handlers::new(), &clock);
     let mut first = Subject::<C>::of_client(&client, &clock).open();
     let mut second = Subject::<C>::of_client(&client, &clock).open();
-    assert_eq!(client.connections().len(), 2);
-    assert_eq!(client.broadcast(Prepared::new("news")), 2);
-    assert_eq!(client.close_all(CloseCode::GOING_AWAY, ""), Ok(2));
+    assert_eq!(client.handle().connections().len(), 2);
+    assert_eq!(client.handle().broadcast(Prepared::new("news")), 2);
+    assert_eq!(client.handle().close_all(CloseCode::GOING_AWAY, ""), Ok(2));
     for subject in [&mut first, &mut second] {
         subject.drain();
         assert_eq!(subject.sent(), [text("news"), wire::close(1001, "")]);
     }
     drop((first, second));
-    assert!(client.connections().is_empty());
+    assert!(client.handle().connections().is_empty());
     open_client::<C>(&Handlers::new());
 }
 
@@ -163,12 +171,12 @@ fn everything_is_counted_once<C: TestTransport>() {
     let mut handlers = Handlers::new();
     handlers.on_message(|message, context| _ = context.send(message));
     let server = new_server::<C, _>(server_config(), handlers, &clock);
-    assert_eq!(server.counters(), Counters::default());
+    assert_eq!(server.handle().counters(), Counters::default());
     let subject = || Subject::<C>::of_server(&server, &clock);
 
     let mut open = subject().open();
     open.receive(&[text("abc"), wire::ping("no message"), text("de")]);
-    let counters = server.counters();
+    let counters = server.handle().counters();
     assert_eq!((counters.made, counters.opened, counters.messages_received), (1, 1, 0));
     open.close_by_peer();
 
@@ -178,12 +186,12 @@ fn everything_is_counted_once<C: TestTransport>() {
 
     let mut plain = subject();
     plain.receive_bytes("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(server.counters().http, 0); // the answer is still to be read
+    assert_eq!(server.handle().counters().http, 0); // the answer is still to be read
     plain.end.eof();
     subject().receive_bytes("nonsense\r\n\r\n"); // and dropped before its end
     subject().end.eof();
 
-    let counters = server.counters();
+    let counters = server.handle().counters();
     assert_eq!((counters.made, counters.opened), (5, 2));
     assert_eq!((counters.closed, counters.http, counters.failed), (2, 1, 1));
     assert_eq!((counters.messages_received, counters.bytes_received), (3, 6));
@@ -198,7 +206,7 @@ fn clients_count_as_well<C: TestTransport>() {
     refused.end.start();
     refused.receive_bytes("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
     refused.end.eof();
-    let counters = client.counters();
+    let counters = client.handle().counters();
     assert_eq!((counters.made, counters.opened), (2, 1));
     assert_eq!((counters.closed, counters.failed, counters.http), (1, 1, 0));
 }
@@ -224,7 +232,7 @@ fn a_broadcast_to_slow_readers_is_kept_once() {
                 connection
             })
             .collect();
-        assert_eq!(server.broadcast(Prepared::new(&payload[..])), 3);
+        assert_eq!(server.handle().broadcast(Prepared::new(&payload[..])), 3);
         for connection in &connections {
             connection.drive().unwrap();
         }
@@ -259,7 +267,7 @@ fn a_large_broadcast_is_written_from_where_it_lies() {
             Ok(())
         });
         connection.read_all(wire::REQUEST.as_bytes()).unwrap();
-        assert_eq!(server.broadcast(&message), 1);
+        assert_eq!(server.handle().broadcast(&message), 1);
         connection.drive().unwrap();
     }
     let places = places.lock().unwrap();

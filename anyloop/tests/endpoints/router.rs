@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use anyloop::endpoint::Server;
 use anyloop::http::{Method, Response, StatusCode};
 use anyloop::prelude::*;
 use anyloop::router::{LocalRouted, LocalRouter, RouteError, Routed};
@@ -21,6 +22,7 @@ over_each_transport! {
     a_routed_handler_gets_all_events,
     a_handler_reads_the_parameters_of_its_path,
     parameters_are_percent_decoded_after_matching,
+    rfc3986_6_2_2_1_digits_match_in_either_case,
     a_parameter_that_is_not_utf8_is_400,
     literal_text_takes_precedence,
     the_query_and_a_trailing_slash,
@@ -178,11 +180,23 @@ fn parameters_are_percent_decoded_after_matching<C: TestTransport>() {
     }
 }
 
+/// The digits of a percent-encoded byte are equivalent in either case. Nothing else is.
+fn rfc3986_6_2_2_1_digits_match_in_either_case<C: TestTransport>() {
+    let router = Router::new().route("/caf%C3%A9/{id}", counter("a")).unwrap();
+    let router = router.http("/caf%C3%A9", page("page")).unwrap();
+    for path in ["/caf%C3%A9", "/caf%c3%a9", "/caf%c3%A9"] {
+        let (_, frames) = open::<C>(&router, &format!("{path}/%c3%bc%zz%c"));
+        assert_eq!(frames, [text("a ü%zz%c at /caf%C3%A9/{id}")]);
+        assert!(fetch::<C>(&router, "GET", path).ends_with("\r\n\r\npage"));
+    }
+    assert_status(&refused::<C>(&router, "/CAF%C3%A9/b"), 404);
+}
+
 fn a_parameter_that_is_not_utf8_is_400<C: TestTransport>() {
     let router = Router::new().route("/{id}", echo()).unwrap().http("/{id}", page("")).unwrap();
     for response in [refused::<C>(&router, "/%FF"), fetch::<C>(&router, "GET", "/%FF")] {
         assert_status(&response, 400);
-        assert!(response.ends_with("id in the path is not UTF-8\n"), "{response}");
+        assert!(response.ends_with("the path parameter id is not UTF-8\n"), "{response}");
     }
 }
 
@@ -372,10 +386,10 @@ fn handles_of_a_server_have_the_routed_type<C: TestTransport>() {
         subject
     };
     let (mut a, mut b) = (at("/a"), at("/b"));
-    assert_eq!(server.broadcast_where("to a", |routed| routed.route() == Some("/a")), 2);
+    assert_eq!(server.handle().broadcast_where("to a", |routed| routed.route() == Some("/a")), 2);
     let by_type = |routed: &Routed| routed.handler::<Handlers>().is_some();
-    assert_eq!(server.broadcast_where("to b", by_type), 2);
-    assert_eq!(server.broadcast("to all"), 2);
+    assert_eq!(server.handle().broadcast_where("to b", by_type), 2);
+    assert_eq!(server.handle().broadcast("to all"), 2);
     for (subject, expected) in [(&mut a, "to a"), (&mut b, "to b")] {
         subject.drain();
         assert_eq!(subject.sent(), [text(expected), text("to all")]);
@@ -440,7 +454,7 @@ fn a_router_in_a_router_reaches_its_handler<C: TestTransport>() {
     assert_eq!(events, ["posted", "timer"]);
 
     a.receive(&[text("publish")]);
-    server.broadcast_where("found", |routed| routed.handler::<Posting>().is_some());
+    server.handle().broadcast_where("found", |routed| routed.handler::<Posting>().is_some());
     a.drain();
     b.drain();
     assert_eq!(a.sent(), [text("by type"), text("posted")]);
@@ -499,7 +513,7 @@ fn a_request_that_fails_has_no_handler<C: TestTransport>() {
         subject.end.eof();
         assert!(subject.end.is_over());
     }
-    assert_eq!((server.counters().failed, made.load(Ordering::Relaxed)), (2, 0));
+    assert_eq!((server.handle().counters().failed, made.load(Ordering::Relaxed)), (2, 0));
     let mut subject = Subject::<C, _>::of_server(&server, &clock);
     subject.receive_bytes(wire::REQUEST);
     assert_eq!(made.load(Ordering::Relaxed), 1);
@@ -541,7 +555,7 @@ fn handlers_of_one_thread_are_routed<C: TestTransport>() {
     other.drain();
     assert_eq!(cell.get(), 11);
     assert_eq!((counting.sent(), other.sent()), (vec![text("counted")], vec![]));
-    assert_eq!(server.broadcast_where("x", |routed| routed.route() == Some("/other")), 2);
+    assert_eq!(server.handle().broadcast_where("x", |routed| routed.route() == Some("/other")), 2);
 
     let mut page = Subject::<C, LocalRouted>::of_server(&server, &clock);
     page.receive_bytes("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -655,8 +669,20 @@ fn ambiguous_patterns_are_refused() {
         assert_eq!(error, conflict(pattern, "/a/{id}"));
     }
     let error = router.clone().http("/b", page("")).unwrap_err();
-    assert_eq!(error, conflict("/b", "the same page for GET"));
-    assert_eq!(error.to_string(), "route /b: it is ambiguous beside the same page for GET");
+    let (pattern, method) = ("/b".to_string(), Method::GET);
+    assert_eq!(error, RouteError::Duplicate { pattern, method });
+    assert_eq!(error.to_string(), "route /b: it has a function for GET already");
+}
+
+/// As the documentation says: some of these are not ambiguous, but the tree of patterns cannot hold them.
+#[test]
+fn patterns_that_the_tree_cannot_hold_are_refused() {
+    for (first, second) in
+        [("/{*rest}", "/{a}.txt"), ("/{a}.txt", "/{*rest}"), ("/a-{b}", "/{b}.txt")]
+    {
+        let error = Router::new().route(first, echo()).unwrap().route(second, echo()).unwrap_err();
+        assert_eq!(error.to_string(), format!("route {second}: it conflicts with {first}"));
+    }
 }
 
 /// A router that is cloned and changed leaves the other as it was.

@@ -25,6 +25,7 @@ over_each_transport! {
     a_full_send_buffer_is_an_error,
     a_full_send_buffer_drops,
     a_full_send_buffer_closes,
+    a_connection_that_is_closing_says_that_first,
     a_connection_that_was_closed_for_its_send_buffer_says_so;
     neither:
     drained_is_called_at_the_low_mark_and_not_before,
@@ -206,16 +207,19 @@ fn a_full_send_buffer_closes<C: TestTransport>() {
         subject.drain();
         if from_handle {
             let full = SendError::SendBufferFull { waiting: 37, message: 4, cap: 40, closes: true };
-            assert_eq!(handle.send("1234"), Err(full.clone()));
             assert_eq!(handle.send("1234"), Err(full));
+            for message in ["1234", "", "1"] {
+                assert_eq!(handle.send(message), Err(SendError::Closing), "it has not run yet");
+            }
             subject.drain();
         } else {
             subject.receive(&[text("go"), text("go")]);
-            // The Close itself waits, too.
             let lines = log.take();
-            assert!(lines[0].starts_with("Err(SendBufferFull"), "{lines:?}");
-            assert!(lines[1].starts_with("Err("), "{lines:?}");
+            let full = "Err(SendBufferFull { waiting: 37, message: 4, cap: 40, closes: true }) ";
+            assert!(lines[0].starts_with(full), "{lines:?}");
+            assert!(lines[1].starts_with("Err(Closing) "), "{lines:?}");
         }
+        assert_eq!(handle.send("1234"), Err(SendError::Closing));
         subject.end.give_room(usize::MAX);
         assert_eq!(subject.sent()[1..], [wire::close(1008, "too slow to read")]);
         subject.receive(&[wire::close(1008, "")]);
@@ -223,15 +227,34 @@ fn a_full_send_buffer_closes<C: TestTransport>() {
     }
 }
 
+/// The Close was asked for, and not sent yet. What a full send buffer would do does not matter any more.
+fn a_connection_that_is_closing_says_that_first<C: TestTransport>() {
+    for overflow in [Overflow::Error, Overflow::Drop, Overflow::Close] {
+        let log = Log::default();
+        let mut subject = subject::<C>(overflow, &log);
+        let handle = subject.end.handle();
+        let _ = handle.send(&[0; 35][..]).unwrap();
+        subject.drain();
+        handle.close(CloseCode::NORMAL, "").unwrap();
+        assert_eq!(handle.send("1234"), Err(SendError::Closing), "{overflow:?}");
+        assert_eq!(handle.begin(Kind::Text).piece("1234", true), Err(SendError::Closing));
+        subject.drain();
+        subject.end.give_room(usize::MAX);
+        assert_eq!(subject.sent()[1..], [wire::close(1000, "")], "{overflow:?}");
+        subject.receive(&[wire::close(1000, "")]);
+        assert_eq!(log.take(), ["close clean by local: 1000/1000"], "{overflow:?}");
+    }
+}
+
 fn a_connection_that_was_closed_for_its_send_buffer_says_so<C: TestTransport>() {
-    type Overfill<C> = fn(&Server<<C as TestTransport>::Transport>, &mut Subject<C>);
+    type Overfill<C> = fn(&<C as TestTransport>::Server<Handlers>, &mut Subject<C>);
     let ways: [Overfill<C>; 4] = [
         |_, subject| {
             let refused = subject.end.handle().send("1234").unwrap_err();
             assert!(matches!(refused, SendError::SendBufferFull { closes: true, .. }));
         },
         |_, subject| _ = subject.receive(&[text("go")]),
-        |server, _| assert_eq!(server.broadcast("1234"), 0, "it is not reached"),
+        |server, _| assert_eq!(server.handle().broadcast("1234"), 0, "it is not reached"),
         |_, subject| subject.end.handle().close(CloseCode::POLICY_VIOLATION, "rude").unwrap(),
     ];
     for (number, overfill) in ways.into_iter().enumerate() {
@@ -244,14 +267,14 @@ fn a_connection_that_was_closed_for_its_send_buffer_says_so<C: TestTransport>() 
         let mut subject = Subject::<C>::of_server(&server, &clock).open();
         subject.end.block();
         let _ = subject.with_handle(|handle| handle.send(&[0; 35][..])).unwrap();
-        assert_eq!(server.counters().overflowed, 0);
+        assert_eq!(server.handle().counters().overflowed, 0);
 
         overfill(&server, &mut subject);
         subject.drain();
         subject.end.give_room(usize::MAX);
         subject.receive(&[wire::close(1008, "")]);
         assert_eq!(log.take(), [overflows.to_string()], "way {number}");
-        let counters = server.counters();
+        let counters = server.handle().counters();
         assert_eq!((counters.overflowed, counters.closed), (u64::from(overflows), 1));
     }
 }

@@ -97,7 +97,7 @@ fn deadlines_are_visible_and_pass_when_the_test_says_so() {
     connection.accept(usize::MAX);
     connection.advance(seconds(30));
     assert_eq!(connection.now(), start + seconds(110));
-    assert!(connection.is_over(), "pong timeout at 100 s, close timeout at 105 s");
+    assert!(connection.has_ended(), "pong timeout at 100 s, close timeout at 105 s");
     assert_eq!(log.take().len(), 2);
     assert_eq!(connection.deadline(), None);
     assert!(!connection.expire());
@@ -134,7 +134,7 @@ fn everything_asked_for_is_on_record() {
     connection.eof();
     connection.read_all();
     assert_eq!(connection.take_operations(), [Operation::Shutdown(Shutdown::Close)]);
-    assert_eq!(connection.ended(), Some(Shutdown::Close));
+    assert_eq!(connection.last_shutdown(), Some(Shutdown::Close));
     assert_eq!(connection.state(), State::Ended);
 }
 
@@ -165,7 +165,7 @@ fn the_stream_can_end_and_break() {
 
     let mut connection = open(&log);
     connection.fail_write(TransportError::Other);
-    assert!(!connection.is_over());
+    assert!(!connection.has_ended());
     let _ = connection.handle().send("a").unwrap();
     connection.drain();
     assert_eq!(log.take(), ["close unclean by transport: none/none, transport failed"]);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyloop::endpoint::{Client, HandlerFactory, Server};
+use anyloop::endpoint::HandlerFactory;
 use anyloop::prelude::*;
 use anyloop::proto::handshake::Target;
 use anyloop::proto::{Role, Shutdown};
@@ -73,7 +73,7 @@ impl<C: TestTransport, H: Handler> Subject<C, H> {
     }
 
     pub(crate) fn of_server<F: HandlerFactory<Handler = H> + 'static>(
-        server: &Server<C::Transport, F>,
+        server: &C::Server<F>,
         clock: &Clock,
     ) -> Self {
         Self::of(C::server(server, clock), Role::Server, clock)
@@ -88,7 +88,7 @@ impl<C: TestTransport, H: Handler> Subject<C, H> {
     }
 
     pub(crate) fn of_client<F: HandlerFactory<Handler = H> + 'static>(
-        client: &Client<C::Transport, F>,
+        client: &C::Client<F>,
         clock: &Clock,
     ) -> Self {
         Self::of(C::client(client, &target(), clock).unwrap(), Role::Client, clock)
@@ -204,7 +204,7 @@ pub(crate) fn new_server<C: TestTransport, F: HandlerFactory + 'static>(
     mut config: ServerConfig,
     factory: F,
     clock: &Clock,
-) -> Server<C::Transport, F> {
+) -> C::Server<F> {
     if C::REAL_TIME {
         config = config.open_timeout(AGES).answer_timeout(AGES);
         config = config.response_timeout(AGES).close_timeout(AGES);
@@ -217,7 +217,7 @@ pub(crate) fn new_client<C: TestTransport, F: HandlerFactory + 'static>(
     mut config: ClientConfig,
     factory: F,
     clock: &Clock,
-) -> Client<C::Transport, F> {
+) -> C::Client<F> {
     if C::REAL_TIME {
         config = config.open_timeout(AGES).close_timeout(AGES);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use anyloop::endpoint::{Client, HandlerFactory, Server};
+use anyloop::endpoint::HandlerFactory;
 use anyloop::prelude::*;
 use anyloop::proto::handshake::{RequestError, Target};
 use anyloop::proto::{Instant, Shutdown};
@@ -45,12 +45,12 @@ pub(crate) trait TlsTransport: TestTransport {
     }
 
     fn tls_server<F: HandlerFactory + 'static>(
-        server: &Server<Self::Transport, F>,
+        server: &Self::Server<F>,
         clock: &Clock,
     ) -> Self::TlsEnd<F::Handler>;
 
     fn tls_client<F: HandlerFactory + 'static>(
-        client: &Client<Self::Transport, F>,
+        client: &Self::Client<F>,
         target: &Target,
         clock: &Clock,
     ) -> Result<Self::TlsEnd<F::Handler>, RequestError>;
@@ -60,14 +60,14 @@ impl TlsTransport for ByHand {
     type TlsEnd<H: Handler> = ByHandEnd<H>;
 
     fn tls_server<F: HandlerFactory + 'static>(
-        server: &Server<Self::Transport, F>,
+        server: &Self::Server<F>,
         _: &Clock,
     ) -> ByHandEnd<F::Handler> {
         ByHandEnd::new(server.over_tls(&SERVER).connection().unwrap())
     }
 
     fn tls_client<F: HandlerFactory + 'static>(
-        client: &Client<Self::Transport, F>,
+        client: &Self::Client<F>,
         target: &Target,
         _: &Clock,
     ) -> Result<ByHandEnd<F::Handler>, RequestError> {
@@ -90,7 +90,7 @@ impl TlsTransport for crate::net::Tcp {
     }
 
     fn tls_server<F: HandlerFactory + 'static>(
-        server: &Server<Self::Transport, F>,
+        server: &Self::Server<F>,
         _: &Clock,
     ) -> Self::End<F::Handler> {
         if !server.is_listening() {
@@ -101,7 +101,7 @@ impl TlsTransport for crate::net::Tcp {
     }
 
     fn tls_client<F: HandlerFactory + 'static>(
-        client: &Client<Self::Transport, F>,
+        client: &Self::Client<F>,
         target: &Target,
         clock: &Clock,
     ) -> Result<Self::End<F::Handler>, RequestError> {
@@ -154,7 +154,8 @@ impl<E> TlsEnd<E> {
 }
 
 impl<C: TlsTransport> TestTransport for OverTls<C> {
-    type Transport = C::Transport;
+    type Server<F: HandlerFactory + 'static> = C::Server<F>;
+    type Client<F: HandlerFactory + 'static> = C::Client<F>;
     type End<H: Handler> = TlsEnd<C::TlsEnd<H>>;
 
     const REAL_TIME: bool = C::REAL_TIME;
@@ -167,7 +168,7 @@ impl<C: TlsTransport> TestTransport for OverTls<C> {
         config: ServerConfig,
         factory: F,
         clock: &Clock,
-    ) -> Server<Self::Transport, F> {
+    ) -> Self::Server<F> {
         C::new_server(config, factory, clock)
     }
 
@@ -175,12 +176,12 @@ impl<C: TlsTransport> TestTransport for OverTls<C> {
         config: ClientConfig,
         factory: F,
         clock: &Clock,
-    ) -> Client<Self::Transport, F> {
+    ) -> Self::Client<F> {
         C::new_client(C::tls_client_config(config), factory, clock)
     }
 
     fn server<F: HandlerFactory + 'static>(
-        server: &Server<Self::Transport, F>,
+        server: &Self::Server<F>,
         clock: &Clock,
     ) -> TlsEnd<C::TlsEnd<F::Handler>> {
         let mut end = TlsEnd::new(C::tls_server(server, clock), far_client());
@@ -189,7 +190,7 @@ impl<C: TlsTransport> TestTransport for OverTls<C> {
     }
 
     fn client<F: HandlerFactory + 'static>(
-        client: &Client<Self::Transport, F>,
+        client: &Self::Client<F>,
         target: &Target,
         clock: &Clock,
     ) -> Result<TlsEnd<C::TlsEnd<F::Handler>>, RequestError> {

@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyloop::endpoint::{Client, HandlerFactory, Server};
-use anyloop::iostream::{self, IoStream};
+use anyloop::iostream;
 use anyloop::prelude::*;
 use anyloop::proto::handshake::{RequestError, Target};
 use anyloop::proto::{Instant, Shutdown, TransportError};
-use anyloop::transport::stepping::{self, Operation, Stepping};
+use anyloop::transport::stepping::{self, Operation};
 
 /// A transport, and how tests make connections over it.
 pub(crate) trait TestTransport: 'static {
-    type Transport: 'static;
+    type Server<F: HandlerFactory + 'static>: Server<Factory = F>;
+    type Client<F: HandlerFactory + 'static>: Client<Factory = F>;
     type End<H: Handler>: End<H>;
 
     /// Whether time passes by itself, and not only where a test lets it.
@@ -33,23 +34,23 @@ pub(crate) trait TestTransport: 'static {
         config: ServerConfig,
         factory: F,
         clock: &Clock,
-    ) -> Server<Self::Transport, F>;
+    ) -> Self::Server<F>;
 
     fn new_client<F: HandlerFactory + 'static>(
         config: ClientConfig,
         factory: F,
         clock: &Clock,
-    ) -> Client<Self::Transport, F>;
+    ) -> Self::Client<F>;
 
     /// The server's end of a new connection.
     fn server<F: HandlerFactory + 'static>(
-        server: &Server<Self::Transport, F>,
+        server: &Self::Server<F>,
         clock: &Clock,
     ) -> Self::End<F::Handler>;
 
     /// The client's end of a new connection, not started.
     fn client<F: HandlerFactory + 'static>(
-        client: &Client<Self::Transport, F>,
+        client: &Self::Client<F>,
         target: &Target,
         clock: &Clock,
     ) -> Result<Self::End<F::Handler>, RequestError>;
@@ -223,7 +224,8 @@ impl Write for Sink {
 }
 
 impl TestTransport for ByHand {
-    type Transport = IoStream;
+    type Server<F: HandlerFactory + 'static> = iostream::Server<F>;
+    type Client<F: HandlerFactory + 'static> = iostream::Client<F>;
     type End<H: Handler> = ByHandEnd<H>;
 
     fn new_server<F: HandlerFactory + 'static>(
@@ -337,7 +339,7 @@ impl<H: Handler> End<H> for ByHandEnd<H> {
     }
 
     fn is_over(&self) -> bool {
-        self.connection.is_over()
+        self.connection.has_ended()
     }
 }
 
@@ -350,7 +352,8 @@ pub(crate) struct StepsEnd<H: Handler> {
 }
 
 impl TestTransport for Steps {
-    type Transport = Stepping;
+    type Server<F: HandlerFactory + 'static> = stepping::Server<F>;
+    type Client<F: HandlerFactory + 'static> = stepping::Client<F>;
     type End<H: Handler> = StepsEnd<H>;
 
     fn new_server<F: HandlerFactory + 'static>(
@@ -477,6 +480,6 @@ impl<H: Handler> End<H> for StepsEnd<H> {
     }
 
     fn is_over(&self) -> bool {
-        self.connection.is_over()
+        self.connection.has_ended()
     }
 }

@@ -1,4 +1,4 @@
-//! One handler is one callback into program code, overridden or not; nothing else counts.
+//! One handler is one callback into application code, overridden or not; nothing else counts.
 
 use anyloop::http::StatusCode;
 use anyloop::net::Server;

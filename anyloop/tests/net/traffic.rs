@@ -118,6 +118,35 @@ fn pitfall_a_slow_reader_of_a_large_message_is_not_cut_off_for_a_late_pong() {
     peer.echo("still here");
 }
 
+/// The peer reads: what has no room waits for the last piece of the handler's message.
+#[test]
+fn pitfall_a_message_of_the_handler_in_pieces_does_not_make_the_peer_slow() {
+    let _watchdog = watchdog();
+    let config = server_config().max_send_buffer(16).overflow(Overflow::Close);
+    let mut server = server_with(config);
+    let (opened, handles) = channel();
+    server.on_open(move |context| opened.send(context.handle()).unwrap());
+    server.on_message(|message, context| match message.as_text() {
+        Some("begin") => {
+            context.begin_uncompressed(Kind::Text).unwrap();
+            let _ = context.piece(b"a", false).unwrap();
+        }
+        _ => _ = context.piece(b"b", true).unwrap(),
+    });
+    let running = Running::start(server);
+    let mut peer = Peer::open(running.address);
+    let handle = handles.recv_timeout(PATIENCE).unwrap();
+    peer.send(&[frames::text("begin")]);
+    assert_eq!(peer.receive(), frames::text("a").more());
+    assert_eq!(handle.send("0123456789"), Ok(Sent::Buffered));
+    let full = handle.send("0123456789");
+    assert!(matches!(full, Err(SendError::SendBufferFull { closes: false, .. })), "{full:?}");
+    peer.send(&[frames::text("end")]);
+    let received = [peer.receive(), peer.receive()];
+    assert_eq!(received, [frames::continuation("b"), frames::text("0123456789")]);
+    peer.close();
+}
+
 /// Large messages between our client and our server, both ways at a time.
 #[test]
 fn twenty_mebibytes_each_way() {

@@ -325,6 +325,9 @@ fn a_hook_that_panics() {
     assert!(caught.is_err());
     client.run();
     let failures = failures.lock().unwrap();
-    assert!(matches!(&failures[..], [one] if one.contains("has panicked")), "{failures:?}");
+    assert!(
+        matches!(&failures[..], [one] if one.contains("`on_socket_init` function panicked")),
+        "{failures:?}"
+    );
     fs::remove_file(path).unwrap();
 }

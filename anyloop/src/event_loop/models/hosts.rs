@@ -56,7 +56,7 @@ fn a_host_is_woken_once_before_it_polls() {
         for poster in posters {
             poster.join().unwrap();
         }
-        assert_eq!(reactor(&event_loop).count(), 1);
+        assert_eq!(reactor(&event_loop).wake_count(), 1);
         assert_eq!(event_loop.poll(), 2);
         assert!(!reactor(&event_loop).is_readable());
     });

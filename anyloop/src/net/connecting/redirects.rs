@@ -19,7 +19,7 @@ use crate::transport::Driver;
 /// What is needed to follow redirects.
 pub(in crate::net) struct Redirects {
     followed: u32,
-    /// What the last request was for.
+    /// The target of the last request.
     target: Target,
     config: ClientConfig,
     resolver: Arc<Resolver>,
@@ -40,7 +40,7 @@ impl Redirects {
         Some(Box::new(Self { followed: 0, target: target.clone(), config, resolver: resolver() }))
     }
 
-    /// Lets the session begin anew, with a request for where `location` leads.
+    /// Restarts the session with a request to `location`. Returns what the next connection needs.
     fn follow<H: Handler>(
         &mut self,
         session: &mut Session<H>,
@@ -60,7 +60,7 @@ impl Redirects {
             return Err(RedirectError::Uri(UriError::UserInfo)); // RFC 9110 §4.2.4
         }
         if !is_same_origin {
-            without_credentials(Arc::make_mut(&mut self.config.handshake));
+            remove_credentials(Arc::make_mut(&mut self.config.handshake));
         }
         let connect = |error| RedirectError::Connect(Box::new(error));
         let layer = Layer::connect(&target, &self.config).map_err(connect)?;
@@ -74,8 +74,8 @@ impl Redirects {
     }
 }
 
-/// Removes the fields that only the first origin may get.
-fn without_credentials(options: &mut ClientOptions) {
+/// Removes the header fields that no other origin may get.
+fn remove_credentials(options: &mut ClientOptions) {
     let secret = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HOST];
     let mut kept = HeaderMap::new();
     for (name, value) in &options.headers {
@@ -89,19 +89,19 @@ fn without_credentials(options: &mut ClientOptions) {
 impl<F: HandlerFactory> Connecting<F> {
     /// Serves the stream until the handshake is over. Returns `None` if there is no stream: there was none, or the
     /// server has redirected the client.
-    pub(super) fn open<K: ServesConnections<F::Handler>>(
+    pub(super) fn run_opening_stream<K: ServesConnections<F::Handler>>(
         &mut self,
         turn: &mut Turn<'_, K>,
     ) -> Option<Next<K>> {
-        let next = self.stream.as_mut()?.run(turn); // after a panic, its next turn handles what is left
+        let next = self.stream.as_mut()?.run(turn); // if this panics, the stream's next turn handles what is left
         let stream = self.stream.take()?;
         if stream.is_closed() {
             return Some(next);
         }
         let location = stream.session().redirect();
         if let Some(location) = location.map(|it| String::from_utf8_lossy(it.as_bytes()).into()) {
-            turn.state.unconsumed = Events::NONE; // they are those of the old stream
-            self.follow(stream.into_session(), location, turn);
+            turn.state.unconsumed = Events::NONE; // the events are those of the old stream
+            self.follow_redirect(stream.into_session(), location, turn);
             return None;
         }
         if stream.session().is_opening() {
@@ -111,8 +111,8 @@ impl<F: HandlerFactory> Connecting<F> {
         Some(Next::Become(stream.into_source::<K>()))
     }
 
-    /// Begins to connect to where `location` leads, or fails.
-    fn follow<K: ServesConnections<F::Handler>>(
+    /// Begins to connect to `location`, or fails.
+    fn follow_redirect<K: ServesConnections<F::Handler>>(
         &mut self,
         mut session: Session<F::Handler>,
         location: String,

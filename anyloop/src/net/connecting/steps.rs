@@ -7,9 +7,9 @@ use std::sync::{Arc, PoisonError};
 
 use anyloop_proto::Instant;
 
-use super::super::error::{ConnectError, Stage, readable};
+use super::super::error::{ConnectError, Stage, describe_errors};
 use super::super::eyeballs::Attempts;
-use super::super::host::literal;
+use super::super::host::literal_address;
 use super::super::resolver::Resolver;
 use super::super::serves_connections::ServesConnections;
 #[cfg(unix)]
@@ -26,71 +26,76 @@ use crate::sync::unmodelled::Mutex;
 use crate::transport::Peer;
 
 /// The error of a connection attempt whose socket hook has panicked.
-const HOOK_PANICKED: &str = "the program's function for the socket has panicked";
+const HOOK_PANICKED: &str = "the `on_socket_init` function panicked";
 
 impl<F: HandlerFactory> Connecting<F> {
+    /// Connects to the destination, which is looked up first if it is a name.
     pub(super) fn begin<K: ServesConnections<F::Handler>>(
         &self,
         destination: Destination,
         turn: &Turn<'_, K>,
     ) -> Progress {
-        let since = turn.state.now;
+        let started = turn.state.now;
         let resolver = match destination {
             Destination::Host(resolver) => resolver,
-            Destination::Addresses(addresses) => return self.try_addresses(addresses, since),
+            Destination::Addresses(addresses) => return self.try_addresses(addresses, started),
             #[cfg(unix)]
             Destination::Unix(path) => {
-                let attempt = UnixAttempt { since, path, stream: None };
+                let attempt = UnixAttempt { started, path, stream: None };
                 return Progress::Advance(Step::ConnectUnix(attempt));
             }
         };
-        let FirstHop { name, host, port, route } = &self.first_hop;
-        match route.as_ref().filter(|route| route.needs_address()) {
+        let FirstHop { display_name, host, port, proxy_route } = &self.first_hop;
+        match proxy_route.as_ref().filter(|route| route.needs_address()) {
+            // SOCKS5 without remote names: the target is looked up here, and `begin` follows again, for the proxy.
             Some(route) => {
-                let (host, port) = (route.target_host(), route.target.port());
+                let (host, port) = (route.target_lookup_host(), route.target.port());
                 look_up((&host, &host, port), true, resolver, turn)
             }
-            None => match literal(host, *port) {
-                Some(address) => self.try_addresses(vec![address], since),
-                None => look_up((name, host, *port), false, resolver, turn),
+            None => match literal_address(host, *port) {
+                Some(address) => self.try_addresses(vec![address], started),
+                None => look_up((display_name, host, *port), false, resolver, turn),
             },
         }
     }
 
-    fn try_addresses(&self, addresses: Vec<SocketAddr>, since: Instant) -> Progress {
-        let attempts = Attempts::new(addresses, self.options.attempt_delay, since);
-        Progress::Advance(Step::ConnectTcp(TcpAttempts { since, attempts, sockets: Vec::new() }))
+    fn try_addresses(&self, addresses: Vec<SocketAddr>, started: Instant) -> Progress {
+        let attempts = Attempts::new(addresses, self.options.attempt_delay, started);
+        Progress::Advance(Step::ConnectTcp(TcpAttempts { started, attempts, sockets: Vec::new() }))
     }
 
-    pub(super) fn resolve(
+    /// Takes the result of a look-up: the address of the target of a tunnel, or the addresses to connect to.
+    pub(super) fn finish_look_up(
         &mut self,
         resolution: Resolution,
-        is_late: bool,
+        has_expired: bool,
         now: Instant,
     ) -> Progress {
         let result = resolution.result.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Resolution { since, name, is_target, .. } = &resolution;
+        let Resolution { started, display_name, is_target, .. } = &resolution;
         match result {
             Some(Ok(addresses)) if *is_target => {
-                if let Some(route) = &mut self.first_hop.route {
+                if let Some(route) = &mut self.first_hop.proxy_route {
                     route.address = addresses.first().copied();
                 }
-                let (_, resolver) = resolution._lookup;
-                Progress::Advance(Step::Begin(Destination::Host(resolver)))
+                Progress::Advance(Step::Begin(Destination::Host(resolution.resolver)))
             }
             Some(Ok(addresses)) => self.try_addresses(addresses, now),
             Some(Err(source)) => {
-                Progress::Failed(ConnectError::Resolve { host: name.clone(), source })
+                Progress::Failed(ConnectError::Resolve { host: display_name.clone(), source })
             }
-            None if is_late => self.timed_out(name, Stage::Resolve, *since, Vec::new()),
+            None if has_expired => {
+                self.timed_out(display_name, Stage::Resolve, *started, Vec::new())
+            }
             None => Progress::Pending(Step::Resolve(resolution)),
         }
     }
 
-    pub(super) fn connect_tcp<K: ServesConnections<F::Handler>>(
+    /// Takes the first socket that is connected, or starts the attempts whose time has come (RFC 8305).
+    pub(super) fn advance_tcp<K: ServesConnections<F::Handler>>(
         &mut self,
         mut tcp: TcpAttempts,
-        is_late: bool,
+        has_expired: bool,
         turn: &Turn<'_, K>,
     ) -> Progress {
         let now = turn.state.now;
@@ -99,8 +104,8 @@ impl<F: HandlerFactory> Connecting<F> {
         }
         while let Some(address) = tcp.attempts.next(now) {
             let (registry, token) = (turn.engine.registry(), turn.state.token);
-            let connect = || connect_tcp(address, &self.hooks, self.nodelay, registry, token);
-            match catch_unwind(AssertUnwindSafe(connect)) {
+            let start = || connect_tcp(address, &self.hooks, self.nodelay, registry, token);
+            match catch_unwind(AssertUnwindSafe(start)) {
                 Ok(Ok(stream)) => tcp.sockets.push((address, stream)),
                 Ok(Err(error)) => tcp.attempts.failed(address, error, now),
                 Err(panic) => {
@@ -110,11 +115,14 @@ impl<F: HandlerFactory> Connecting<F> {
             }
         }
         if tcp.attempts.is_exhausted() {
-            let attempts = readable(tcp.attempts.into_errors());
-            Progress::Failed(ConnectError::Connect { host: self.first_hop.name.clone(), attempts })
-        } else if is_late {
-            let errors = readable(tcp.attempts.into_errors());
-            self.timed_out(&self.first_hop.name, Stage::Connect, tcp.since, errors)
+            let attempts = describe_errors(tcp.attempts.into_errors());
+            Progress::Failed(ConnectError::Connect {
+                host: self.first_hop.display_name.clone(),
+                attempts,
+            })
+        } else if has_expired {
+            let errors = describe_errors(tcp.attempts.into_errors());
+            self.timed_out(&self.first_hop.display_name, Stage::Connect, tcp.started, errors)
         } else {
             Progress::Pending(Step::ConnectTcp(tcp))
         }
@@ -122,7 +130,7 @@ impl<F: HandlerFactory> Connecting<F> {
 
     /// The socket is connected: to the server, or to a proxy.
     fn connected(&mut self, socket: Socket, peer: Peer, now: Instant) -> Progress {
-        let Some(route) = &mut self.first_hop.route else {
+        let Some(route) = &mut self.first_hop.proxy_route else {
             return Progress::Connected(Connected::directly(socket, peer));
         };
         match Tunnel::new(route, socket, peer, now) {
@@ -131,23 +139,24 @@ impl<F: HandlerFactory> Connecting<F> {
         }
     }
 
+    /// Exchanges with the proxy what it takes to open the tunnel.
     pub(super) fn open_tunnel<K: ServesConnections<F::Handler>>(
         &self,
         mut tunnel: Box<Tunnel>,
-        is_late: bool,
+        has_expired: bool,
         turn: &mut Turn<'_, K>,
     ) -> Progress {
-        let FirstHop { name, route: Some(route), .. } = &self.first_hop else {
-            return Progress::Pending(Step::Done); // only a route has a tunnel
+        let FirstHop { display_name, proxy_route: Some(route), .. } = &self.first_hop else {
+            return Progress::Pending(Step::None); // only a route has a tunnel
         };
         match tunnel.advance(route, &mut turn.buffers.read) {
             Ok(Some(received)) => {
-                let Tunnel { socket, peer, channel, .. } = *tunnel;
-                Progress::Connected(Connected { socket, peer, channel, received })
+                let Tunnel { socket, peer, proxy_layer, .. } = *tunnel;
+                Progress::Connected(Connected { socket, peer, proxy_layer, received })
             }
-            Ok(None) if is_late => match tunnel.end(route) {
+            Ok(None) if has_expired => match tunnel.partial_refusal(route) {
                 Some(refusal) => Progress::Failed(refusal),
-                None => self.timed_out(name, Stage::Proxy, tunnel.since, Vec::new()),
+                None => self.timed_out(display_name, Stage::Proxy, tunnel.started, Vec::new()),
             },
             Ok(None) => Progress::Pending(Step::Tunnel(tunnel)),
             Err(error) => Progress::Failed(error),
@@ -155,18 +164,19 @@ impl<F: HandlerFactory> Connecting<F> {
     }
 
     #[cfg(unix)]
-    pub(super) fn connect_unix<K: ServesConnections<F::Handler>>(
+    /// Connects to a Unix socket, or tries again while the listener's queue is full.
+    pub(super) fn advance_unix<K: ServesConnections<F::Handler>>(
         &self,
         mut unix: UnixAttempt,
-        is_late: bool,
+        has_expired: bool,
         turn: &Turn<'_, K>,
     ) -> Progress {
         let stream = match unix.stream.take() {
             Some(result) => result,
             None => {
                 let (registry, token) = (turn.engine.registry(), turn.state.token);
-                let connect = || socket::connect_unix(&unix.path, &self.hooks, registry, token);
-                match catch_unwind(AssertUnwindSafe(connect)) {
+                let start = || socket::connect_unix(&unix.path, &self.hooks, registry, token);
+                match catch_unwind(AssertUnwindSafe(start)) {
                     Ok(result) => result,
                     Err(panic) => {
                         unix.stream = Some(Err(io::Error::other(HOOK_PANICKED)));
@@ -184,23 +194,28 @@ impl<F: HandlerFactory> Connecting<F> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return self.unix_failed(error),
         }
-        if is_late {
-            return self.timed_out(&self.first_hop.name, Stage::Connect, unix.since, Vec::new());
+        if has_expired {
+            return self.timed_out(
+                &self.first_hop.display_name,
+                Stage::Connect,
+                unix.started,
+                Vec::new(),
+            );
         }
         Progress::Pending(Step::ConnectUnix(unix))
     }
 
     #[cfg(unix)]
     fn unix_failed(&self, error: io::Error) -> Progress {
-        let host = self.first_hop.name.clone();
+        let host = self.first_hop.display_name.clone();
         let attempts = vec![(host.clone(), error)];
         Progress::Failed(ConnectError::Connect { host, attempts })
     }
 }
 
-/// Begins to look a host and its port up. The first of the names is for errors.
+/// Begins to look up a host and its port.
 fn look_up<K: Kind>(
-    (name, host, port): (&str, &str, u16),
+    (display_name, host, port): (&str, &str, u16),
     is_target: bool,
     resolver: Arc<Resolver>,
     turn: &Turn<'_, K>,
@@ -211,9 +226,16 @@ fn look_up<K: Kind>(
         *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(addresses);
         waker.wake();
     });
-    let _lookup = (resolver.resolve(host, port, callback), resolver);
-    let (since, name) = (turn.state.now, name.to_string());
-    Progress::Advance(Step::Resolve(Resolution { since, name, is_target, result, _lookup }))
+    let _lookup = resolver.resolve(host, port, callback);
+    let resolution = Resolution {
+        started: turn.state.now,
+        display_name: display_name.to_string(),
+        is_target,
+        result,
+        _lookup,
+        resolver,
+    };
+    Progress::Advance(Step::Resolve(resolution))
 }
 
 impl TcpAttempts {

@@ -18,17 +18,17 @@ pub enum SocksReply {
     HostUnreachable,
     /// 5: the host refused the connection.
     ConnectionRefused,
-    /// 6: the time of the connection's packets has expired.
+    /// 6: the TTL of packets to the host has expired.
     TtlExpired,
     /// 7: the proxy does not connect for clients.
     CommandNotSupported,
     /// 8: the proxy does not support this type of address: try `socks5` in place of `socks5h`, or an IPv4 address.
     AddressTypeNotSupported,
-    /// Another number.
+    /// Another number than those of RFC 1928.
     Other(u8),
 }
 
-/// How the answer of a proxy is not SOCKS5.
+/// Why the answer of a proxy is not SOCKS5.
 ///
 /// See [`ConnectError::ProxyAnswer`](super::super::ConnectError::ProxyAnswer).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +69,7 @@ impl fmt::Display for SocksReply {
             Self::NetworkUnreachable => "the network is unreachable",
             Self::HostUnreachable => "the host is unreachable or has no address",
             Self::ConnectionRefused => "the host refused the connection",
-            Self::TtlExpired => "the time of the packets expired",
+            Self::TtlExpired => "the TTL expired",
             Self::CommandNotSupported => "it does not connect for clients",
             Self::AddressTypeNotSupported => {
                 "it does not support this type of address: try socks5 in place of socks5h, or an IPv4 address"

@@ -19,31 +19,31 @@ pub(super) fn begin(
     TunnelHandshake::new(&route.target, credentials, MAX_BODY, out)
 }
 
-/// Why there is no tunnel.
+/// The error for a tunnel that was not opened.
 pub(super) fn failure(
     route: &Route,
     tunnel: &TunnelHandshake,
     error: HandshakeError,
 ) -> ConnectError {
-    let proxy = route.proxy();
+    let proxy = route.proxy_text();
     let Some(response) = tunnel.response() else {
         return ConnectError::ProxyAnswer { proxy, source: ProxyAnswerError::Http(error) };
     };
-    // Instead of 407, tinyproxy answers a wrong password with 401. A server has no say before the tunnel is open.
-    let asks = [StatusCode::PROXY_AUTHENTICATION_REQUIRED, StatusCode::UNAUTHORIZED];
-    if asks.contains(&response.status()) {
+    // tinyproxy answers a wrong password with 401 instead of 407. The server cannot have sent it: there is no tunnel.
+    let wanting_credentials = [StatusCode::PROXY_AUTHENTICATION_REQUIRED, StatusCode::UNAUTHORIZED];
+    if wanting_credentials.contains(&response.status()) {
         let sent = route.proxy.credentials().is_some();
         return ConnectError::ProxyAuthentication { proxy, sent, challenge: challenge(response) };
     }
     ConnectError::ProxyRefused {
         proxy,
-        target: route.target(),
+        target: route.target_text(),
         status: response.status().as_u16(),
         body: response.body().clone(),
     }
 }
 
-/// What the proxy asks for (RFC 9110 §11.7.1).
+/// The challenges of the proxy, as one line (RFC 9110 §11.7.1).
 fn challenge(response: &Response<Vec<u8>>) -> Option<String> {
     let fields = response.headers().get_all(PROXY_AUTHENTICATE).iter();
     let all: Vec<_> = fields.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();

@@ -1,7 +1,7 @@
-//! What a client says to a proxy before the byte stream is the server's. It does no I/O.
+//! The exchange with a proxy that opens a tunnel: a byte stream to the server. It does no I/O.
 
-mod channel;
 mod http;
+mod layer;
 mod socks5;
 
 use std::io::{self, ErrorKind};
@@ -12,24 +12,24 @@ use anyloop_proto::Input;
 use anyloop_proto::handshake::{Target, TunnelHandshake};
 
 use super::error::{ConnectError, Error, ProxyAnswerError};
-use super::host::literal;
+use super::host::literal_address;
 use crate::proxy::{Proxy, ProxyProtocol};
 use socks5::{Destination, MAX_NAME, Socks5, SocksFailure};
 
-pub(super) use channel::Channel;
+pub(super) use layer::ProxyLayer;
 
-/// A way through a proxy.
+/// A proxy, and the server to reach through it.
 pub(super) struct Route {
     pub(super) proxy: Arc<Proxy>,
     pub(super) target: Target,
-    /// The target's address, if it is known.
+    /// The target's address: if the host is one, or was looked up.
     pub(super) address: Option<SocketAddr>,
-    /// Taken when the socket is connected.
-    pub(super) channel: Channel,
+    /// Moved to the tunnel when the socket is connected.
+    pub(super) proxy_layer: ProxyLayer,
 }
 
 /// The exchange that opens a tunnel.
-pub(super) enum Dialogue {
+pub(super) enum ProxyHandshake {
     Http(TunnelHandshake),
     Socks5(Socks5),
 }
@@ -37,9 +37,9 @@ pub(super) enum Dialogue {
 impl Route {
     /// Fails if TLS with the proxy cannot be used.
     pub(super) fn new(proxy: Arc<Proxy>, target: Target) -> Result<Self, Error> {
-        let address = literal(target.host(), target.port());
-        let channel = Channel::to(&proxy)?;
-        Ok(Self { proxy, target, address, channel })
+        let address = literal_address(target.host(), target.port());
+        let proxy_layer = ProxyLayer::to(&proxy)?;
+        Ok(Self { proxy, target, address, proxy_layer })
     }
 
     /// Whether the target must be looked up here, since the proxy does not do that.
@@ -48,18 +48,18 @@ impl Route {
         self.address.is_none() && self.proxy.protocol() == is_local
     }
 
-    /// The host of the target, as the resolver takes it.
-    pub(super) fn target_host(&self) -> String {
-        host_of(&self.target)
+    /// The host to look up for the target.
+    pub(super) fn target_lookup_host(&self) -> String {
+        lookup_host(&self.target)
     }
 
     /// The proxy in errors.
-    fn proxy(&self) -> String {
+    fn proxy_text(&self) -> String {
         self.proxy.to_string()
     }
 
     /// The target in errors: host and port.
-    fn target(&self) -> String {
+    fn target_text(&self) -> String {
         match self.target.host() {
             host if host.contains(':') => format!("[{host}]:{}", self.target.port()),
             host => format!("{host}:{}", self.target.port()),
@@ -67,26 +67,26 @@ impl Route {
     }
 }
 
-/// The host of a target, as the resolver takes it.
-pub(super) fn host_of(target: &Target) -> String {
+/// The host to look up for a target: with its zone, if it has one.
+pub(super) fn lookup_host(target: &Target) -> String {
     match target.zone() {
         Some(zone) => format!("{}%{zone}", target.host()),
         None => target.host().to_string(),
     }
 }
 
-impl Dialogue {
+impl ProxyHandshake {
     /// Begins: appends what is sent first to `out`.
     pub(super) fn new(
         route: &Route,
-        channel: &mut Channel,
+        proxy_layer: &mut ProxyLayer,
         out: &mut Vec<u8>,
     ) -> Result<Self, ConnectError> {
         let mut first = Vec::new();
-        let dialogue = Self::begin(route, &mut first)?;
-        channel.start(&route.proxy, out)?;
-        channel.send(&route.proxy, &first, out)?;
-        Ok(dialogue)
+        let handshake = Self::begin(route, &mut first)?;
+        proxy_layer.start(&route.proxy, out)?;
+        proxy_layer.encode(&route.proxy, &first, out)?;
+        Ok(handshake)
     }
 
     fn begin(route: &Route, out: &mut Vec<u8>) -> Result<Self, ConnectError> {
@@ -98,7 +98,9 @@ impl Dialogue {
             ProxyProtocol::Socks5 { .. } => {
                 let destination = match route.address {
                     Some(address) => Destination::Address(address),
-                    None if route.target.host().len() > MAX_NAME => return Err(too_long(route)),
+                    None if route.target.host().len() > MAX_NAME => {
+                        return Err(name_too_long(route));
+                    }
                     None => Destination::Name(route.target.host(), route.target.port()),
                 };
                 Ok(Self::Socks5(Socks5::new(&destination, credentials, out)))
@@ -125,7 +127,7 @@ impl Dialogue {
     }
 
     /// Nothing more arrives. Returns the refusal of which a part has arrived, if there is one.
-    pub(super) fn end(&mut self, route: &Route) -> Option<ConnectError> {
+    pub(super) fn partial_refusal(&mut self, route: &Route) -> Option<ConnectError> {
         match self {
             Self::Http(tunnel) => tunnel.end().map(|refusal| http::failure(route, tunnel, refusal)),
             Self::Socks5(_) => None,
@@ -133,21 +135,21 @@ impl Dialogue {
     }
 }
 
-fn too_long(route: &Route) -> ConnectError {
-    let reason = "SOCKS5 has 255 bytes for a host";
+fn name_too_long(route: &Route) -> ConnectError {
+    let reason = "the name is longer than the 255 bytes that SOCKS5 allows";
     let source = io::Error::new(ErrorKind::InvalidInput, reason);
     ConnectError::Resolve { host: route.target.host().to_string(), source }
 }
 
 fn socks_failure(route: &Route, failure: SocksFailure) -> ConnectError {
-    let proxy = route.proxy();
+    let proxy = route.proxy_text();
     match failure {
         SocksFailure::Authentication => {
             let sent = route.proxy.credentials().is_some();
             ConnectError::ProxyAuthentication { proxy, sent, challenge: None }
         }
         SocksFailure::Refused(reply) => {
-            ConnectError::SocksRefused { proxy, target: route.target(), reply }
+            ConnectError::SocksRefused { proxy, target: route.target_text(), reply }
         }
         SocksFailure::Invalid(error) => {
             ConnectError::ProxyAnswer { proxy, source: ProxyAnswerError::Socks(error) }

@@ -27,15 +27,15 @@ pub(super) const MAX_NAME: usize = 255;
 /// An exchange with a proxy.
 pub(in crate::net) struct Socks5 {
     step: Step,
-    /// The message that is being received: it has at most 262 bytes.
+    /// The part of the current message that was received. A message has at most 262 bytes.
     message: Vec<u8>,
     /// The request, until it is sent.
     request: Vec<u8>,
     /// The message with user and password, until it is sent; empty if there are none.
-    password: Vec<u8>,
+    credentials_message: Vec<u8>,
 }
 
-/// The message that comes next.
+/// The message that is expected next.
 #[derive(Clone, Copy)]
 enum Step {
     Method,
@@ -43,7 +43,7 @@ enum Step {
     Reply,
 }
 
-/// Where to connect to.
+/// Where the proxy is to connect to.
 pub(super) enum Destination<'d> {
     Address(SocketAddr),
     /// A name of at most [`MAX_NAME`] bytes, and a port.
@@ -66,13 +66,13 @@ impl Socks5 {
         credentials: Option<(&[u8], &[u8])>,
         out: &mut Vec<u8>,
     ) -> Self {
-        let password = credentials.map_or_else(Vec::new, password_message);
-        match password.is_empty() {
+        let credentials_message = credentials.map_or_else(Vec::new, new_credentials_message);
+        match credentials_message.is_empty() {
             true => out.extend([VERSION, 1, NO_AUTHENTICATION]),
             false => out.extend([VERSION, 2, NO_AUTHENTICATION, USER_AND_PASSWORD]),
         }
-        let request = request_message(destination);
-        Self { step: Step::Method, message: Vec::new(), request, password }
+        let request = new_request(destination);
+        Self { step: Step::Method, message: Vec::new(), request, credentials_message }
     }
 
     /// Takes received bytes, and appends what is sent next to `out`. Returns true when the proxy has connected; the
@@ -100,7 +100,7 @@ impl Socks5 {
         Ok(false)
     }
 
-    /// Checks the message so far, as soon as anything in it is wrong. Returns whether it is complete.
+    /// Whether the message is complete. Fails as soon as anything in it is wrong.
     fn is_complete(&self) -> Result<bool, SocksFailure> {
         let message = self.message.as_slice();
         let version = match self.step {
@@ -135,8 +135,8 @@ impl Socks5 {
     fn answer(&mut self, out: &mut Vec<u8>) -> Result<(), SocksFailure> {
         let code = self.message.get(1).copied().unwrap_or_default();
         self.step = match (self.step, code) {
-            (Step::Method, USER_AND_PASSWORD) if !self.password.is_empty() => {
-                out.append(&mut self.password);
+            (Step::Method, USER_AND_PASSWORD) if !self.credentials_message.is_empty() => {
+                out.append(&mut self.credentials_message);
                 Step::Password
             }
             (Step::Method, NO_METHOD) => return Err(SocksFailure::Authentication),
@@ -152,7 +152,7 @@ impl Socks5 {
 }
 
 /// RFC 1929 §2. The lengths were checked when the credentials were set.
-fn password_message((user, password): (&[u8], &[u8])) -> Vec<u8> {
+fn new_credentials_message((user, password): (&[u8], &[u8])) -> Vec<u8> {
     let mut message = vec![PASSWORD_VERSION];
     push_counted(user, &mut message);
     push_counted(password, &mut message);
@@ -160,7 +160,7 @@ fn password_message((user, password): (&[u8], &[u8])) -> Vec<u8> {
 }
 
 /// RFC 1928 §4.
-fn request_message(destination: &Destination<'_>) -> Vec<u8> {
+fn new_request(destination: &Destination<'_>) -> Vec<u8> {
     let mut message = vec![VERSION, CONNECT, 0];
     let port = match *destination {
         Destination::Address(address) => {
@@ -197,7 +197,7 @@ fn push_counted(bytes: &[u8], message: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    const SENT: &[u8] = b"\x05\x01\x00";
+    const GREETING: &[u8] = b"\x05\x01\x00";
     const NAMED: Destination<'_> = Destination::Name("chat.example", 443);
     const REQUEST: &[u8] = b"\x05\x01\x00\x03\x0cchat.example\x01\xbb";
 
@@ -247,19 +247,19 @@ mod tests {
     #[test]
     fn rfc1928_names_and_addresses_without_authentication() {
         let ok = b"\x05\x00\x05\x00\x00\x01\x7f\x00\x00\x01\x1f\x90of the server";
-        connected(&NAMED, ok, &[SENT, REQUEST], b"of the server");
+        connected(&NAMED, ok, &[GREETING, REQUEST], b"of the server");
         let v4 = Destination::Address("192.0.2.1:80".parse().unwrap());
-        connected(&v4, &ok[..12], &[SENT, b"\x05\x01\x00\x01\xc0\x00\x02\x01\x00\x50"], b"");
+        connected(&v4, &ok[..12], &[GREETING, b"\x05\x01\x00\x01\xc0\x00\x02\x01\x00\x50"], b"");
         let v6 = Destination::Address("[2001:db8::1]:80".parse().unwrap());
         let request = b"\x05\x01\x00\x04\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x00\x50";
-        connected(&v6, &ok[..12], &[SENT, request], b"");
+        connected(&v6, &ok[..12], &[GREETING, request], b"");
         // The address of the reply can be of any type.
         let named = b"\x05\x00\x05\x00\x00\x03\x03a.b\x00\x00x";
-        connected(&NAMED, named, &[SENT, REQUEST], b"x");
+        connected(&NAMED, named, &[GREETING, REQUEST], b"x");
         let empty = b"\x05\x00\x05\x00\x00\x03\x00\x00\x00x";
-        connected(&NAMED, empty, &[SENT, REQUEST], b"x");
+        connected(&NAMED, empty, &[GREETING, REQUEST], b"x");
         let v6 = [b"\x05\x00\x05\x00\x00\x04".as_slice(), &[0; 18], b"x"].concat();
-        connected(&NAMED, &v6, &[SENT, REQUEST], b"x");
+        connected(&NAMED, &v6, &[GREETING, REQUEST], b"x");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 
 use anyloop_proto::handshake::Request;
@@ -13,10 +14,10 @@ use anyloop_proto::{
 use super::Handler;
 use crate::cold::cold_path;
 use crate::session::as_message::AsMessage;
-use crate::session::deferred::{Accepted, Next, Outgoing};
+use crate::session::deferred::{NextDeferred, OutgoingMessage, OutgoingPayload};
 use crate::session::error::{SendError, Sent};
+use crate::session::flags::Flags;
 use crate::session::limits::{Overflow, TOO_SLOW};
-use crate::session::pending::Pending;
 use crate::session::phase::Phase;
 use crate::session::state::{HandshakeInfo, SessionState};
 use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
@@ -39,7 +40,7 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 /// });
 /// ```
 ///
-/// The context itself does not go there:
+/// The context itself does not go there: the compiler says that `dyn UseContextHandleInOtherThreads` cannot be sent.
 ///
 /// ```compile_fail,E0277
 /// # use anyloop::iostream::Server;
@@ -86,16 +87,22 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Context<'c, H: Handler> {
+    /// The first field that is not `Send`, and so the first that the compiler names.
+    pub(in crate::session) marker: PhantomData<&'c mut (dyn UseContextHandleInOtherThreads + 'c)>,
     /// Absent before the connection is open and after it is over.
     pub(in crate::session) sender: Option<&'c mut Sender>,
     /// Absent also while an event borrows from it.
     pub(in crate::session) receiver: Option<&'c Receiver>,
     pub(in crate::session) out: WriteBuffer<'c>,
+    /// The rest of the session. The protocol's state is [`state`](Self::state).
     pub(in crate::session) state: &'c mut SessionState,
     pub(in crate::session) now: Instant,
     /// The handler that replaces the present one after its call.
-    pub(in crate::session) successor: Option<H>,
+    pub(in crate::session) new_handler: Option<H>,
 }
+
+/// Its name is what the compiler says of a context that is moved to another thread.
+pub(in crate::session) trait UseContextHandleInOtherThreads {}
 
 impl<H: Handler> fmt::Debug for Context<'_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,8 +111,8 @@ impl<H: Handler> fmt::Debug for Context<'_, H> {
 }
 
 impl<H: Handler> Context<'_, H> {
-    /// Sends a message, which may be the one that was passed to the handler. While a
-    /// [`MessageWriter`](crate::endpoint::MessageWriter) sends a message in pieces, it waits for the last piece.
+    /// Sends a message, which may be the one that was passed to the handler. If the message of a
+    /// [`MessageWriter`](crate::endpoint::MessageWriter) is in progress, this one is deferred until that is complete.
     ///
     /// # Errors
     ///
@@ -115,8 +122,8 @@ impl<H: Handler> Context<'_, H> {
     #[inline(always)] // an echo server spends much of its own time here
     pub fn send(&mut self, message: impl AsMessage) -> Result<Sent, SendError> {
         let (compressible, message) = (message.is_compressible(), message.as_message());
-        if self.out.waiting() > 0 {
-            if let Some(dropped) = self.check_send_buffer(message.as_bytes().len())? {
+        if self.out.queued() > 0 {
+            if let Some(dropped) = self.apply_send_buffer_limit(message.as_bytes().len())? {
                 return Ok(dropped);
             }
         }
@@ -127,7 +134,7 @@ impl<H: Handler> Context<'_, H> {
                     false => sender.send_uncompressed(message, &mut self.out),
                 };
                 if let Err(refused) = sent {
-                    let owned = || Outgoing::new(message, compressible);
+                    let owned = || OutgoingPayload::new(message, compressible);
                     return self.defer_refused(refused, owned, None);
                 }
             }
@@ -147,13 +154,13 @@ impl<H: Handler> Context<'_, H> {
         message: impl AsMessage,
         completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
     ) -> Result<Sent, SendError> {
-        if self.state.has_writer() && self.must_wait() {
-            let message = || Outgoing::new(message.as_message(), message.is_compressible());
+        if self.state.has_message_writer() && self.is_blocked() {
+            let payload = || OutgoingPayload::new(message.as_message(), message.is_compressible());
             let completion = Some(Box::new(completion) as Completion);
-            return self.defer_refused(Refused::MessageUnfinished, message, completion);
+            return self.defer_refused(Refused::MessageUnfinished, payload, completion);
         }
         let sent = self.send(message)?;
-        self.complete(sent, Box::new(completion));
+        self.register_completion(sent, Box::new(completion));
         Ok(sent)
     }
 
@@ -163,8 +170,10 @@ impl<H: Handler> Context<'_, H> {
     ///
     /// As [`send`](Self::send).
     pub fn send_prepared(&mut self, message: &Prepared) -> Result<Sent, SendError> {
-        if self.out.waiting() > 0 {
-            if let Some(dropped) = self.check_send_buffer(message.message().as_bytes().len())? {
+        if self.out.queued() > 0 {
+            if let Some(dropped) =
+                self.apply_send_buffer_limit(message.message().as_bytes().len())?
+            {
                 return Ok(dropped);
             }
         }
@@ -173,7 +182,7 @@ impl<H: Handler> Context<'_, H> {
                 if let Err(refused) = sender.send_prepared(message, &mut self.out) {
                     return self.defer_refused(
                         refused,
-                        || Outgoing::Prepared(message.clone()),
+                        || OutgoingPayload::Prepared(message.clone()),
                         None,
                     );
                 }
@@ -191,9 +200,11 @@ impl<H: Handler> Context<'_, H> {
     /// while a [`MessageWriter`](crate::endpoint::MessageWriter) sends a message.
     pub fn begin(&mut self, kind: Kind) -> Result<(), SendError> {
         match &mut self.sender {
-            Some(sender) => Ok(sender.begin(kind)?),
-            None => Err(self.not_open()),
+            Some(sender) => sender.begin(kind)?,
+            None => return Err(self.not_open()),
         }
+        self.state.publish_held_up(true);
+        Ok(())
     }
 
     /// Begins a message that is sent in pieces, and that extensions do not compress.
@@ -203,30 +214,39 @@ impl<H: Handler> Context<'_, H> {
     /// As [`begin`](Self::begin).
     pub fn begin_uncompressed(&mut self, kind: Kind) -> Result<(), SendError> {
         match &mut self.sender {
-            Some(sender) => Ok(sender.begin_uncompressed(kind)?),
-            None => Err(self.not_open()),
+            Some(sender) => sender.begin_uncompressed(kind)?,
+            None => return Err(self.not_open()),
         }
+        self.state.publish_held_up(true);
+        Ok(())
     }
 
-    /// Sends the next piece of the message begun, and with `last` ends it.
+    /// Sends the next piece of the message begun, one fragment (RFC 6455 §5.4), and with `last` ends it.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send). If the send buffer is full, the piece is not sent, and the message stays in progress
-    /// unless [`Overflow::Close`] closes the connection. The error is [`SendError::SendBufferFull`] even with
-    /// [`Overflow::Drop`], since one piece cannot be dropped.
+    /// [`SendError::Refused`] with [`Refused::NoMessageBegun`] if the handler has begun no message, also while a
+    /// [`MessageWriter`](crate::endpoint::MessageWriter) sends one. [`SendError::NotOpen`], [`SendError::Closing`],
+    /// [`SendError::Gone`]. [`SendError::SendBufferFull`]: the piece is not sent, and the message stays in progress
+    /// unless [`Overflow::Close`] closes the connection; it occurs even with [`Overflow::Drop`], since one piece cannot
+    /// be dropped.
     pub fn piece(&mut self, payload: &[u8], last: bool) -> Result<Sent, SendError> {
-        if self.out.waiting() > 0 && self.check_send_buffer(payload.len())?.is_some() {
+        if self.out.queued() > 0 && self.apply_send_buffer_limit(payload.len())?.is_some() {
             return Err(self.full(payload.len(), false));
         }
         match &mut self.sender {
             // The message in progress belongs to a `MessageWriter`, not to the handler.
-            Some(_) if self.state.has_writer() => return Err(Refused::NoMessageBegun.into()),
+            Some(_) if self.state.has_message_writer() => {
+                return Err(Refused::NoMessageBegun.into());
+            }
             Some(sender) => sender.piece(payload, last, &mut self.out)?,
             None => return Err(self.not_open()),
         }
-        if last && self.state.pending.has(Pending::DEFERRED) {
-            self.send_deferred();
+        if last {
+            match self.state.flags.has(Flags::DEFERRED) {
+                true => self.send_deferred(), // `handle_written` publishes, after the send buffer
+                false => self.state.publish_held_up(false),
+            }
         }
         Ok(self.sent())
     }
@@ -277,13 +297,13 @@ impl<H: Handler> Context<'_, H> {
             }
             None => return Err(self.not_open()),
         }
-        if self.state.pending.has(Pending::DEFERRED) {
-            self.send_deferred(); // which fails: nothing follows a Close
+        if self.state.flags.has(Flags::DEFERRED) {
+            self.send_deferred(); // they fail: nothing follows a Close
         }
         Ok(())
     }
 
-    /// Stops reading: no further message is passed to the handler, including those that were received already.
+    /// Stops reading: no further message is passed to the handler. Messages received already are held back too.
     pub const fn pause_reading(&mut self) {
         self.state.set_paused(true);
     }
@@ -296,16 +316,16 @@ impl<H: Handler> Context<'_, H> {
     /// Ends the connection when the present call is over, as [`Handle::terminate`](crate::Handle::terminate). No other
     /// method is called before [`close`](Handler::close) or [`fail`](Handler::fail).
     pub const fn terminate(&mut self) {
-        self.state.pending.set(Pending::TERMINATED, true);
+        self.state.flags.set(Flags::TERMINATED, true);
     }
 
     /// Replaces the handler when the present call is over.
     pub fn set_handler(&mut self, handler: H) {
-        self.successor = Some(handler);
+        self.new_handler = Some(handler);
     }
 
-    /// The request and response of the opening handshake. Always available in [`open`](Handler::open) and
-    /// [`fail`](Handler::fail), as far as the handshake has come; later only if it is
+    /// The request and response of the opening handshake. In [`open`](Handler::open) and [`fail`](Handler::fail) it is
+    /// always `Some`, with what was exchanged up to then; after `open` only if it is
     /// [kept](crate::ServerConfig::keep_handshake).
     #[must_use]
     pub fn handshake_info(&self) -> Option<&HandshakeInfo> {
@@ -331,22 +351,22 @@ impl<H: Handler> Context<'_, H> {
         self.handshake_info()?.subprotocol.as_deref()
     }
 
-    /// The transport's error, if it reported one. The [`Failure`](anyloop_proto::Failure) passed to
-    /// [`close`](Handler::close) and [`fail`](Handler::fail) has only the error kind.
+    /// The error behind the ending: the transport's, that of reading the [body](crate::Body) of a response, or that of
+    /// an invalid [answer](super::Answer). The [`Failure`](anyloop_proto::Failure) passed to [`close`](Handler::close)
+    /// and [`fail`](Handler::fail) has only its kind.
     #[must_use]
     pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.state.error()
     }
 
-    /// Whether the connection was closed because the peer was too slow to read, as
-    /// [`Overflow::Close`](crate::endpoint::Overflow::Close) says: for [`close`](Handler::close) and
-    /// [`fail`](Handler::fail), to tell it from other endings with 1008.
+    /// Whether the connection was closed under [`Overflow::Close`](crate::endpoint::Overflow::Close). Tells it from
+    /// other endings with 1008 in [`close`](Handler::close) and [`fail`](Handler::fail).
     #[must_use]
     pub fn overflowed(&self) -> bool {
         self.state.overflowed()
     }
 
-    /// The peer as text, for logs.
+    /// The peer's name for logs: its address or path.
     #[must_use]
     pub fn remote_endpoint(&self) -> String {
         self.peer().to_string()
@@ -392,7 +412,7 @@ impl<H: Handler> Context<'_, H> {
     #[cfg(feature = "tls-core")]
     #[must_use]
     pub fn tls(&self) -> Option<crate::tls::TlsInfo<'_>> {
-        self.out.seal_state()?.downcast_ref().map(crate::tls::TlsInfo::new)
+        self.out.encryption_state()?.downcast_ref().map(crate::tls::TlsInfo::new)
     }
 
     /// The number of bytes that were sent and that the transport has not taken.
@@ -410,7 +430,7 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// The time of the present [batch](Self), by the clock of the transport.
+    /// The time of the present [batch](Self): the instant that was passed to the driver for it.
     #[must_use]
     pub const fn now(&self) -> Instant {
         self.now
@@ -424,42 +444,43 @@ impl<H: Handler> Context<'_, H> {
         f: impl FnOnce(&mut I, &mut Context<'_, I>) -> R,
     ) -> R {
         let mut context = Context {
+            marker: PhantomData,
             sender: self.sender.as_deref_mut(),
             receiver: self.receiver,
             out: self.out.reborrow(),
             state: self.state,
             now: self.now,
-            successor: None,
+            new_handler: None,
         };
         let result = f(handler, &mut context);
-        if let Some(successor) = context.successor {
-            *handler = successor;
+        if let Some(new_handler) = context.new_handler {
+            *handler = new_handler;
         }
         result
     }
 
     /// Sends a message that a handle has accepted, or defers it until the connection is open and no message in pieces
-    /// is under way.
-    pub(in crate::session) fn send_or_defer(&mut self, accepted: Accepted) {
+    /// is in progress.
+    pub(in crate::session) fn send_or_defer(&mut self, message: OutgoingMessage) {
         if self.must_defer() {
-            self.state.defer(accepted);
+            self.state.defer(message);
         } else {
-            self.send_accepted(accepted);
+            self.send_outgoing(message);
         }
     }
 
     /// Sends the messages that were deferred.
     #[cold]
     pub(in crate::session) fn send_deferred(&mut self) {
-        while !self.must_wait() {
+        while !self.is_blocked() {
             match self.state.take_deferred() {
-                Some(Next::Message(accepted)) => self.send_accepted(accepted),
-                Some(Next::Pieces(writer, pieces)) => self.send_pieces(&writer, pieces),
+                Some(NextDeferred::Message(message)) => self.send_outgoing(message),
+                Some(NextDeferred::Pieces(writer, pieces)) => self.send_pieces(&writer, pieces),
                 None => return self.send_deferred_close(),
             }
         }
-        if self.state.has_writer() {
-            self.send_deferred_close(); // no further piece was accepted after it
+        if self.state.has_message_writer() {
+            self.send_deferred_close(); // the writer's message stays unfinished: no piece is accepted after the Close
         }
     }
 
@@ -470,14 +491,14 @@ impl<H: Handler> Context<'_, H> {
         let _: Result<(), SendError> = self.close(code, &reason);
     }
 
-    /// Whether messages of handles must be deferred: they must wait, or others that were deferred come first.
+    /// Whether messages of handles must be deferred: sending is blocked, or earlier ones are deferred and come first.
     pub(in crate::session) fn must_defer(&self) -> bool {
-        self.state.pending.has(Pending::DEFERRED) || self.must_wait()
+        self.state.flags.has(Flags::DEFERRED) || self.is_blocked()
     }
 
-    /// Whether messages of handles must wait, until the connection is open or a message in pieces is complete. On a
-    /// connection that is closing they need not: they fail at once.
-    fn must_wait(&self) -> bool {
+    /// Whether no message can be sent yet: the connection is not open, or a fragmented message is in progress. False on
+    /// a connection that is closing, where a message fails at once.
+    fn is_blocked(&self) -> bool {
         match &self.sender {
             Some(sender) => sender.state() == State::Open && sender.is_message_begun(),
             None => self.state() == State::Connecting,
@@ -492,29 +513,29 @@ impl<H: Handler> Context<'_, H> {
     fn defer_refused(
         &mut self,
         refused: Refused,
-        message: impl FnOnce() -> Outgoing,
+        payload: impl FnOnce() -> OutgoingPayload,
         completion: Option<Completion>,
     ) -> Result<Sent, SendError> {
-        if refused != Refused::MessageUnfinished || !self.state.has_writer() {
+        if refused != Refused::MessageUnfinished || !self.state.has_message_writer() {
             return Err(refused.into());
         }
-        let message = message();
-        if self.out.waiting() + self.state.deferred_bytes() > 0 {
-            if let Some(dropped) = self.check_send_buffer(message.len())? {
+        let payload = payload();
+        if self.out.queued() + self.state.deferred_bytes() > 0 {
+            if let Some(dropped) = self.apply_send_buffer_limit(payload.len())? {
                 completion.into_iter().for_each(|completion| completion(Err(Unsent)));
                 return Ok(dropped);
             }
         }
-        self.state.defer(Accepted { message, completion });
+        self.state.defer(OutgoingMessage { payload, completion });
         Ok(Sent::Buffered)
     }
 
-    /// Sends a message that a handle has accepted, and calls its completion in any case. The send buffer had room for
-    /// it when it was accepted.
-    fn send_accepted(&mut self, accepted: Accepted) {
-        let Accepted { message, completion } = accepted;
-        let result = match (&mut self.sender, &message) {
-            (Some(sender), Outgoing::Payload(payload)) => {
+    /// Sends a message that a handle has accepted, and registers its completion, or calls it with `Unsent`. The limit
+    /// of the send buffer was applied when the message was accepted.
+    fn send_outgoing(&mut self, message: OutgoingMessage) {
+        let OutgoingMessage { payload, completion } = message;
+        let result = match (&mut self.sender, &payload) {
+            (Some(sender), OutgoingPayload::Payload(payload)) => {
                 let message = payload.message();
                 let sent = match payload.is_compressible() {
                     true => sender.send(message, &mut self.out),
@@ -522,7 +543,7 @@ impl<H: Handler> Context<'_, H> {
                 };
                 sent.map_err(SendError::from)
             }
-            (Some(sender), Outgoing::Prepared(prepared)) => {
+            (Some(sender), OutgoingPayload::Prepared(prepared)) => {
                 sender.send_prepared(prepared, &mut self.out).map_err(SendError::from)
             }
             (None, _) => Err(self.not_open()),
@@ -538,53 +559,55 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Registers the completion of what was just sent.
-    pub(in crate::session) fn complete(&mut self, sent: Sent, completion: Completion) {
+    /// Registers the completion of the message just sent, or calls it with `Unsent` if the message was dropped.
+    pub(in crate::session) fn register_completion(&mut self, sent: Sent, completion: Completion) {
         match sent {
             Sent::Dropped => completion(Err(Unsent)),
             _ => self.out.complete(completion),
         }
     }
 
-    /// Checks whether the send buffer can take `len` more bytes. Returns `Some` if the message is to be dropped.
+    /// Applies the overflow policy if `len` more bytes exceed the limit: returns `Some(Dropped)`, or an error, having
+    /// closed the connection under `Overflow::Close`.
     #[cold]
-    fn check_send_buffer(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
+    fn apply_send_buffer_limit(&mut self, len: usize) -> Result<Option<Sent>, SendError> {
         let limits = self.state.limits();
         if self.state() != State::Open {
             return Ok(None); // the sender reports that it cannot be sent
         }
         let mut buffered = self.out.buffered();
-        if self.state.has_writer() {
+        if self.state.has_message_writer() {
             buffered = buffered.saturating_add(self.state.deferred_bytes());
         }
-        if buffered.saturating_add(len) <= limits.cap {
+        if buffered.saturating_add(len) <= limits.max_send_buffer {
             return Ok(None);
         }
         if limits.overflow == Overflow::Drop {
             return Ok(Some(Sent::Dropped));
         }
         // If messages wait for a local `MessageWriter`, the peer is not at fault.
-        let closes = limits.overflow == Overflow::Close && !self.state.has_writer();
+        let closes = limits.overflow == Overflow::Close && !self.state.has_message_writer();
+        let full = self.full(len, closes); // before the Close waits, too
         if closes {
-            self.state.note_overflow(self.out.waiting(), Phase::Open);
+            self.state.note_overflow(self.out.queued(), Phase::Open);
             let _: Result<(), SendError> = self.close(CloseCode::POLICY_VIOLATION, TOO_SLOW);
         }
-        Err(self.full(len, closes))
+        Err(full)
     }
 
     fn full(&self, message: usize, closes: bool) -> SendError {
-        let (waiting, cap) = (self.out.buffered(), self.state.limits().cap);
+        let (waiting, cap) = (self.out.buffered(), self.state.limits().max_send_buffer);
         SendError::SendBufferFull { waiting, message, cap, closes }
     }
 
     #[inline]
     fn sent(&mut self) -> Sent {
         self.out.flush_if_large();
-        match self.out.waiting() {
+        match self.out.queued() {
             0 => Sent::Sent,
-            waiting => {
+            queued => {
                 cold_path();
-                match waiting > self.state.limits().high {
+                match queued > self.state.limits().high_water_mark {
                     true => Sent::Backpressure,
                     false => Sent::Buffered,
                 }

@@ -49,7 +49,7 @@ impl Connection {
                 self.taken.push(due.message.message().as_text().unwrap().to_string());
             }
             if self.shared.is_none() {
-                self.shared = self.registry.present_shared(KEY.index);
+                self.shared = self.registry.shared(KEY.index);
             }
             let Some(shared) = &self.shared else { continue };
             drain(shared, &mut self.taken);
@@ -68,7 +68,7 @@ impl Connection {
         }
         self.taken.sort();
         assert_eq!(self.taken, ["a", "b"]);
-        assert!(self.registry.present_shared(KEY.index).is_none());
+        assert!(self.registry.shared(KEY.index).is_none());
     }
 }
 
@@ -125,7 +125,7 @@ fn what_visitors_ask_for_is_done() {
             visitor.join().unwrap();
         }
         assert_eq!(connection.taken, ["interrupt"; 2]);
-        assert!(connection.registry.present_shared(KEY.index).is_none());
+        assert!(connection.registry.shared(KEY.index).is_none());
     });
 }
 
@@ -189,7 +189,7 @@ fn a_connection_that_ends_reports_what_its_visitor_has_sent() {
         });
         for _ in 0..2 {
             if state.adopt_shared(0, Phase::Open) {
-                let shared = state.present_shared().unwrap().clone();
+                let shared = state.shared().unwrap().clone();
                 for command in shared.take().0 {
                     assert_eq!(text(&command), "a");
                     drop(command);
@@ -203,6 +203,6 @@ fn a_connection_that_ends_reports_what_its_visitor_has_sent() {
         let visits = visitor.join().unwrap();
         assert_eq!(reported.load(Relaxed), visits);
         assert!(endpoint.registry.handles::<Quiet>().is_empty());
-        assert!(endpoint.registry.present_shared(KEY.index).is_none());
+        assert!(endpoint.registry.shared(KEY.index).is_none());
     });
 }

@@ -64,9 +64,7 @@ impl Connection {
             self.run();
         }
     }
-}
 
-impl Connection {
     /// A thread that sends a message of one byte.
     fn sender(&mut self) -> JoinHandle<()> {
         let handle = self.session.handle();

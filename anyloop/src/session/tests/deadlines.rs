@@ -23,9 +23,11 @@ fn receive(subject: &mut Subject, bytes: &[u8]) -> Progress {
 
 #[test]
 fn messages_move_the_idle_timeout() {
-    let mut subject =
-        Subject::over(Recorder::new(), config().idle_timeout(10 * SECOND).ping_interval(None))
-            .opened();
+    let mut subject = Subject::with_config(
+        Recorder::new(),
+        config().idle_timeout(10 * SECOND).ping_interval(None),
+    )
+    .opened();
     for _ in 0..3 {
         subject.advance(SECOND);
         subject.feed(text(b'a'));
@@ -39,7 +41,7 @@ fn a_message_moves_deadlines_to_later_times_only() {
     let mut subject = Subject::open();
     let before = subject.driver.next_timeout().unwrap();
     subject.advance(SECOND);
-    assert_eq!(receive(&mut subject, &text(b'a')), Progress::Idle);
+    assert_eq!(receive(&mut subject, &text(b'a')), Progress::SameWants);
     assert!(subject.driver.next_timeout().unwrap() > before);
 }
 
@@ -48,7 +50,7 @@ fn a_timer_is_a_change() {
     let mut subject = Subject::open();
     subject.handle();
     subject.wake();
-    assert_eq!(receive(&mut subject, &text(b'T')), Progress::Changed);
+    assert_eq!(receive(&mut subject, &text(b'T')), Progress::WantsChanged);
     assert_eq!(subject.driver.next_timeout(), Some(subject.now + SECOND));
 }
 
@@ -56,21 +58,21 @@ fn a_timer_is_a_change() {
 #[test]
 fn a_pong_may_make_the_deadline_earlier() {
     let config = config().ping_interval(SECOND).pong_timeout(60 * SECOND);
-    let mut subject = Subject::over(Recorder::new(), config).opened();
+    let mut subject = Subject::with_config(Recorder::new(), config).opened();
     subject.advance(20 * SECOND);
     subject.timeout();
     let ping = std::mem::take(&mut subject.memory.written);
     assert_eq!(ping[..2], [0x89, 4]);
     assert_eq!(subject.driver.next_timeout(), Some(subject.now + 60 * SECOND));
     let pong = [&[0x8a, 0x84, 0, 0, 0, 0], &ping[2..]].concat();
-    assert_eq!(receive(&mut subject, &pong), Progress::Changed);
+    assert_eq!(receive(&mut subject, &pong), Progress::WantsChanged);
     assert_eq!(subject.driver.next_timeout(), Some(subject.now + SECOND));
 }
 
 #[test]
 fn a_close_is_earlier_than_a_late_ping() {
     let mut subject =
-        Subject::over(Recorder::new(), config().ping_interval(1000 * SECOND)).opened();
+        Subject::with_config(Recorder::new(), config().ping_interval(1000 * SECOND)).opened();
     assert!(subject.driver.next_timeout().unwrap() > subject.now + 900 * SECOND);
     subject.handle().close(anyloop_proto::CloseCode::NORMAL, "").unwrap();
     subject.wake();

@@ -35,7 +35,7 @@ fn assert_busy<H: Handler>(connection: &Connection<H>, bytes: &[u8]) {
     assert_eq!(connection.state(), None);
     assert_eq!(connection.statistics(), None);
     assert_eq!(connection.next_timeout(), None);
-    assert!(!connection.wants_input() && !connection.is_over());
+    assert!(!connection.wants_input() && !connection.has_ended());
 }
 
 /// Where the handlers of a connection find it.
@@ -205,7 +205,7 @@ fn a_dead_peer_is_found_also_when_it_is_driven() {
         connection.drive().unwrap();
         connection.handle_timeout().unwrap();
     }
-    assert!(connection.is_over(), "{connection:?}");
+    assert!(connection.has_ended(), "{connection:?}");
     let reported = log.take();
     assert!(
         reported.iter().any(|line| line.contains("keep-alive ping not answered")),

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
-use anyloop::iostream::{CHUNK, CallError};
+use anyloop::iostream::{CallError, MAX_READ};
 use anyloop::prelude::*;
 use anyloop::proto::{Role, State};
 
@@ -21,7 +21,7 @@ fn read_some_returns_what_the_protocol_took() {
     assert_eq!(connection.read_some(&bytes).unwrap(), 8);
     assert_eq!(connection.read_some(&bytes[8..]).unwrap(), 0);
     connection.eof().unwrap();
-    assert!(connection.is_over());
+    assert!(connection.has_ended());
 }
 
 #[test]
@@ -31,7 +31,9 @@ fn read_some_takes_a_chunk_at_most() {
     log.take();
     let bytes = frames(&[binary(vec![7; 40_000])]);
     assert_eq!(bytes.len(), 40_008);
-    for (from, taken) in [(0, CHUNK), (CHUNK, CHUNK), (2 * CHUNK, 40_008 - 2 * CHUNK)] {
+    for (from, taken) in
+        [(0, MAX_READ), (MAX_READ, MAX_READ), (2 * MAX_READ, 40_008 - 2 * MAX_READ)]
+    {
         assert!(log.take().is_empty());
         assert_eq!(connection.read_some(&bytes[from..]).unwrap(), taken);
     }
@@ -95,7 +97,7 @@ fn read_from_a_reader_at_its_end() {
     assert_eq!(connection.read_from(&mut io::empty()).unwrap(), 0);
     let reported = "close unclean by peer: none/none, stream ended without a closing handshake";
     assert_eq!(log.take(), [reported]);
-    assert!(connection.is_over());
+    assert!(connection.has_ended());
     assert_eq!(connection.read_from(&mut Parts(vec![])).unwrap(), 0, "which is not read any more");
 }
 
@@ -250,11 +252,11 @@ fn read_from_until_it_is_over() {
         connection.register_output(io::sink());
         let mut reader = Parts(vec![Ok(bytes), Ok(frames(&[text("ignored")])), Ok(Vec::new())]);
         for _ in 0..10 {
-            if !connection.is_over() {
+            if !connection.has_ended() {
                 connection.read_from(&mut reader).unwrap();
             }
         }
-        assert!(connection.is_over());
+        assert!(connection.has_ended());
     }
 
     // A client waits for the server to end the stream.
@@ -264,9 +266,29 @@ fn read_from_until_it_is_over() {
     let response = [wire::RESPONSE.as_bytes(), &wire::close(1000, "").bytes(Role::Server)].concat();
     let mut reader = Parts(vec![Ok(response), Ok(Vec::new())]);
     for _ in 0..10 {
-        if !connection.is_over() {
+        if !connection.has_ended() {
             connection.read_from(&mut reader).unwrap();
         }
     }
-    assert!(connection.is_over());
+    assert!(connection.has_ended());
+}
+
+/// A program that reads only while input is wanted sees the end of the stream, also after the closing handshake.
+#[test]
+fn input_is_wanted_until_the_stream_ends() {
+    let log = Log::default();
+    let connection = client(&recording(&log));
+    connection.register_output(io::sink());
+    connection.start().unwrap();
+    let close = wire::close(1000, "").bytes(Role::Server);
+    let mut reader = Parts(vec![Ok(wire::RESPONSE.into()), Ok(close), Ok(Vec::new())]);
+    for _ in 0..2 {
+        assert!(connection.wants_input() && !connection.has_ended());
+        connection.read_from(&mut reader).unwrap();
+    }
+    assert!(connection.wants_input() && !connection.has_ended());
+    assert_eq!(connection.read_some(b"late").unwrap(), 0, "it is discarded");
+    connection.read_from(&mut reader).unwrap();
+    assert!(connection.has_ended() && !connection.wants_input());
+    assert_eq!(log.take().last().unwrap(), "close clean by peer: 1000/1000");
 }

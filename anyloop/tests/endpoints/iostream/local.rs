@@ -118,7 +118,7 @@ fn a_program_fetches_a_large_body_in_parts() {
         taken += connection.take_output(&mut bytes).unwrap();
         assert!(!bytes.is_empty() && bytes.len() < 1 << 20, "{} bytes", bytes.len());
     }
-    assert!(taken > LENGTH && connection.is_over());
+    assert!(taken > LENGTH && connection.has_ended());
 }
 
 #[test]

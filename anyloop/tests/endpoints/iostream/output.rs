@@ -205,11 +205,11 @@ fn without_a_shutdown_handler_the_connection_is_over_when_all_is_written() {
         log.take();
         sink.set_room(Some(0));
         connection.read_all(&frames(&[last])).unwrap();
-        assert!(!connection.is_over(), "the Close is still to be written");
+        assert!(!connection.has_ended(), "the Close is still to be written");
         sink.set_room(None);
         connection.drive().unwrap();
         assert_eq!(sent(&sink).last().unwrap().opcode, 8);
-        assert!(connection.is_over());
+        assert!(connection.has_ended());
         assert!(log.take().last().unwrap().starts_with(&format!("close {cause}")));
     }
 }

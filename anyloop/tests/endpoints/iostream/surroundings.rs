@@ -167,7 +167,7 @@ fn a_secure_target_needs_a_secure_stream() {
     connection.register_output(sink.clone());
     connection.start().unwrap();
     assert!(sink.take().is_empty());
-    assert!(connection.is_over());
+    assert!(connection.has_ended());
     let reported = log.take();
     assert!(reported.len() == 1 && reported[0].starts_with("fail by "), "{reported:?}");
 
@@ -186,7 +186,7 @@ fn what_has_passed_through() {
     assert_eq!((statistics.messages_received, statistics.bytes_received), (2, 4));
     assert_eq!((statistics.messages_sent, statistics.bytes_sent), (2, 4));
     let broken = connection.fatal_error();
-    assert!(broken.is_ok() && connection.is_over());
+    assert!(broken.is_ok() && connection.has_ended());
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_connection_can_have_a_handler_of_its_own() {
     sink.take();
     connection.read_all(&frames(&[text("abc"), wire::close(1000, "")])).unwrap();
     connection.eof().unwrap();
-    assert!(connection.is_over());
+    assert!(connection.has_ended());
     let reported =
         "Statistics { messages_received: 1, bytes_received: 3, messages_sent: 1, bytes_sent: 3 }";
     assert_eq!(log.take(), [reported]);

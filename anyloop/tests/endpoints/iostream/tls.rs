@@ -25,10 +25,10 @@ const UNEXPECTED: &[u8] = &[22, 3, 1, 0, 4, 2, 0, 0, 0];
 fn a_refused_connection_can_be_terminated_at_once() {
     let connection = connection();
     connection.read_all(UNEXPECTED).unwrap();
-    assert!(connection.wants_output() && !connection.is_over());
+    assert!(connection.wants_output() && !connection.has_ended());
     connection.handle().terminate().unwrap();
     connection.drive().unwrap();
-    assert!(connection.is_over());
+    assert!(connection.has_ended());
 }
 
 #[test]
@@ -37,5 +37,5 @@ fn a_terminated_connection_does_not_wait_for_the_reader_of_an_alert() {
     connection.handle().terminate().unwrap();
     connection.read_all(UNEXPECTED).unwrap();
     connection.drive().unwrap();
-    assert!(connection.is_over());
+    assert!(connection.has_ended());
 }

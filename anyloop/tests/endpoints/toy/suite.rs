@@ -25,7 +25,8 @@ pub(crate) struct BoundedEnd<P, const HANDLERS: u64> {
 }
 
 impl<const HANDLERS: u64> TestTransport for Bounded<HANDLERS> {
-    type Transport = ();
+    type Server<F: HandlerFactory + 'static> = Server<F>;
+    type Client<F: HandlerFactory + 'static> = Client<F>;
     type End<H: Handler> = BoundedEnd<Session<H>, HANDLERS>;
 
     const BATCHES: bool = HANDLERS > 1;

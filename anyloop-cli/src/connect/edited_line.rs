@@ -1,10 +1,10 @@
-//! A line that is being edited, as it is on the terminal.
+//! A line that is being edited, as the terminal shows it.
 
 use unicode_width::UnicodeWidthChar;
 
 /// What the editor has drawn: its prompt, its text, and the cursor.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct EditedLine {
     pub(super) prompt: String,
     pub(super) text: String,
     /// The cursor is before this byte of the text.
@@ -18,9 +18,10 @@ struct Position {
     column: usize,
 }
 
-impl Line {
-    /// What shows `text`, which may have several lines, in place of the line, and the line below it.
-    pub(super) fn below(&self, text: &str, columns: usize) -> String {
+impl EditedLine {
+    /// What to write so that `text`, which may have several lines, appears in place of the line, and the line below
+    /// `text`. Lines of the terminal have this many columns.
+    pub(super) fn move_below(&self, text: &str, columns: usize) -> String {
         let (cursor, end) = self.positions(columns);
         let mut out = format!("{}\r\x1b[J{text}\n{}{}", up(cursor.row), self.prompt, self.text);
         // A terminal is in the last column until the next character, and the editor in the next row.
@@ -35,8 +36,8 @@ impl Line {
         out
     }
 
-    /// What moves the cursor to the last row of the line.
-    pub(super) fn end(&self, columns: usize) -> String {
+    /// What to write so that the cursor moves to the last row of the line.
+    pub(super) fn move_to_end(&self, columns: usize) -> String {
         let (cursor, end) = self.positions(columns);
         match end.row - cursor.row {
             0 => String::new(),
@@ -44,7 +45,7 @@ impl Line {
         }
     }
 
-    /// Where the cursor and the end of the text are.
+    /// The positions of the cursor and of the end of the text.
     fn positions(&self, columns: usize) -> (Position, Position) {
         let (before, after) = self.text.split_at_checked(self.cursor).unwrap_or((&self.text, ""));
         let begin = Position::default().after(&self.prompt, columns);
@@ -78,6 +79,7 @@ impl Position {
     }
 }
 
+/// What to write so that the cursor moves up.
 fn up(rows: usize) -> String {
     match rows {
         0 => String::new(),
@@ -89,8 +91,8 @@ fn up(rows: usize) -> String {
 mod tests {
     use super::*;
 
-    fn line(text: &str, cursor: usize) -> Line {
-        Line { prompt: "> ".into(), text: text.into(), cursor }
+    fn line(text: &str, cursor: usize) -> EditedLine {
+        EditedLine { prompt: "> ".into(), text: text.into(), cursor }
     }
 
     #[test]
@@ -114,13 +116,13 @@ mod tests {
 
     #[test]
     fn the_line_is_drawn_below_and_the_cursor_stays_in_it() {
-        assert_eq!(line("ab", 2).below("news", 10), "\r\x1b[Jnews\n> ab\r\x1b[4C");
-        assert_eq!(line("ab", 0).below("a\nb", 10), "\r\x1b[Ja\nb\n> ab\r\x1b[2C");
+        assert_eq!(line("ab", 2).move_below("news", 10), "\r\x1b[Jnews\n> ab\r\x1b[4C");
+        assert_eq!(line("ab", 0).move_below("a\nb", 10), "\r\x1b[Ja\nb\n> ab\r\x1b[2C");
         let long = line("12345678 2345678", 3);
-        assert_eq!(long.below("x", 10), "\r\x1b[Jx\n> 12345678 2345678\x1b[1A\r\x1b[5C");
+        assert_eq!(long.move_below("x", 10), "\r\x1b[Jx\n> 12345678 2345678\x1b[1A\r\x1b[5C");
         let long = line("12345678 2345678", 16);
-        assert_eq!(long.below("x", 10), "\x1b[1A\r\x1b[Jx\n> 12345678 2345678\r\x1b[8C");
-        assert_eq!(line("12345678", 8).below("x", 10), "\x1b[1A\r\x1b[Jx\n> 12345678\n\r");
-        assert_eq!(line("12345678 2345678", 3).end(10), "\x1b[1B");
+        assert_eq!(long.move_below("x", 10), "\x1b[1A\r\x1b[Jx\n> 12345678 2345678\r\x1b[8C");
+        assert_eq!(line("12345678", 8).move_below("x", 10), "\x1b[1A\r\x1b[Jx\n> 12345678\n\r");
+        assert_eq!(line("12345678 2345678", 3).move_to_end(10), "\x1b[1B");
     }
 }

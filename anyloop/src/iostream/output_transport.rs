@@ -1,27 +1,27 @@
-//! The transport: the output of a connection.
+//! The transport of a connection: only its output. Input is passed to the driver.
 
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyloop_proto::Shutdown;
 
-use super::IoStream;
+use super::endpoints::EndpointSettings;
 use super::outputs::Outputs;
 use crate::stream::{Peer, Transport};
 
 /// Writes to the output that the program has set.
-pub(super) struct Stream<K: Outputs> {
-    stream_state: Arc<Mutex<StreamState<K>>>,
+pub(super) struct OutputTransport<K: Outputs> {
+    settings: Arc<Mutex<Settings<K>>>,
     /// A write failed because no output was set.
     pub(super) output_missing: bool,
 }
 
 /// The settings that the program can change at any time, also from a handler.
-pub(super) struct StreamState<K: Outputs> {
+pub(super) struct Settings<K: Outputs> {
     pub(super) output: Output<K>,
     /// Bytes that were collected and not taken.
     pub(super) collected: Vec<u8>,
-    /// The output is another one than at the last write.
+    /// Another output was set after the last write.
     pub(super) output_is_new: bool,
     pub(super) on_shutdown: Option<Box<K::ShutdownHandler>>,
     pub(super) secure: bool,
@@ -38,29 +38,29 @@ pub(super) enum Output<K: Outputs> {
     },
     Handler(Box<K::WriteHandler>),
     Vectored(Box<K::VectoredWriteHandler>),
-    /// The program takes the bytes when it likes.
+    /// The program takes the bytes by `take_output`.
     Collected,
 }
 
 /// The most bytes that are collected. More bytes wait in the send buffer of the connection, which has a limit.
 const COLLECT: usize = 64 * 1024;
 
-impl<K: Outputs> StreamState<K> {
-    pub(super) fn new(endpoint: &IoStream<K>) -> Self {
+impl<K: Outputs> Settings<K> {
+    pub(super) fn new(settings: &EndpointSettings<K>) -> Self {
         Self {
             output: Output::None,
             collected: Vec::new(),
             output_is_new: false,
             on_shutdown: None,
-            secure: endpoint.secure,
-            remote_endpoint: endpoint.remote_endpoint.clone(),
+            secure: settings.secure,
+            remote_endpoint: settings.remote_endpoint.clone(),
         }
     }
 }
 
-impl<K: Outputs> Stream<K> {
-    pub(super) const fn new(stream_state: Arc<Mutex<StreamState<K>>>) -> Self {
-        Self { stream_state, output_missing: false }
+impl<K: Outputs> OutputTransport<K> {
+    pub(super) const fn new(settings: Arc<Mutex<Settings<K>>>) -> Self {
+        Self { settings, output_missing: false }
     }
 
     /// Repeats a flush that would have blocked.
@@ -74,18 +74,18 @@ impl<K: Outputs> Stream<K> {
 
     /// Takes the output out for a call of it, which may set another output.
     fn take_output(&self) -> Taken<'_, K> {
-        let output = std::mem::replace(&mut self.stream_state().output, Output::None);
-        Taken { stream: self, output }
+        let output = std::mem::replace(&mut self.settings().output, Output::None);
+        Taken { transport: self, output }
     }
 
     /// The number of bytes that are collected.
     pub(super) fn collected(&self) -> usize {
-        self.stream_state().collected.len()
+        self.settings().collected.len()
     }
 
     /// Moves the collected bytes to the end of `bytes`. Returns false if there were none.
     pub(super) fn take_collected(&self, bytes: &mut Vec<u8>) -> bool {
-        let collected = &mut self.stream_state().collected;
+        let collected = &mut self.settings().collected;
         let some = !collected.is_empty();
         bytes.append(collected);
         some
@@ -93,19 +93,19 @@ impl<K: Outputs> Stream<K> {
 
     /// Writes what was collected before `output` was set. Returns whether all of it is written.
     fn write_collected(&self, output: &mut Output<K>) -> io::Result<bool> {
-        let mut collected = std::mem::take(&mut self.stream_state().collected);
+        let mut collected = std::mem::take(&mut self.settings().collected);
         if collected.is_empty() {
             return Ok(true);
         }
         let written = output.write(&[IoSlice::new(&collected)]);
         collected.drain(..*written.as_ref().unwrap_or(&0));
         let all = collected.is_empty();
-        self.stream_state().collected = collected;
+        self.settings().collected = collected;
         written.map(|_| all)
     }
 
     fn collect(&self, slices: &[IoSlice<'_>]) -> usize {
-        let collected = &mut self.stream_state().collected;
+        let collected = &mut self.settings().collected;
         let before = collected.len();
         for slice in slices {
             let free = COLLECT.saturating_sub(collected.len());
@@ -114,34 +114,34 @@ impl<K: Outputs> Stream<K> {
         collected.len() - before
     }
 
-    pub(super) fn stream_state(&self) -> MutexGuard<'_, StreamState<K>> {
-        lock_stream_state(&self.stream_state)
+    pub(super) fn settings(&self) -> MutexGuard<'_, Settings<K>> {
+        lock_settings(&self.settings)
     }
 }
 
 /// An output that is being called. It is put back afterwards, also after a panic, unless another was set meanwhile.
 struct Taken<'s, K: Outputs> {
-    stream: &'s Stream<K>,
+    transport: &'s OutputTransport<K>,
     output: Output<K>,
 }
 
 impl<K: Outputs> Drop for Taken<'_, K> {
     fn drop(&mut self) {
-        let mut stream_state = self.stream.stream_state();
-        if matches!(stream_state.output, Output::None) {
-            std::mem::swap(&mut stream_state.output, &mut self.output);
+        let mut settings = self.transport.settings();
+        if matches!(settings.output, Output::None) {
+            std::mem::swap(&mut settings.output, &mut self.output);
         }
     }
 }
 
-/// No program code runs under this lock, so poisoning is ignored.
-pub(super) fn lock_stream_state<K: Outputs>(
-    stream_state: &Mutex<StreamState<K>>,
-) -> MutexGuard<'_, StreamState<K>> {
-    stream_state.lock().unwrap_or_else(PoisonError::into_inner)
+/// No application code runs under this lock, so poisoning is ignored.
+pub(super) fn lock_settings<K: Outputs>(
+    settings: &Mutex<Settings<K>>,
+) -> MutexGuard<'_, Settings<K>> {
+    settings.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<K: Outputs> Transport for Stream<K> {
+impl<K: Outputs> Transport for OutputTransport<K> {
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut taken = self.take_output();
         if matches!(taken.output, Output::None) {
@@ -163,24 +163,24 @@ impl<K: Outputs> Transport for Stream<K> {
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        let on_shutdown = self.stream_state().on_shutdown.take();
+        let on_shutdown = self.settings().on_shutdown.take();
         if let Some(mut f) = on_shutdown {
             f(how);
-            self.stream_state().on_shutdown.get_or_insert(f);
+            self.settings().on_shutdown.get_or_insert(f);
         }
         Ok(())
     }
 
     fn can_half_close(&self) -> bool {
-        self.stream_state().on_shutdown.is_some()
+        self.settings().on_shutdown.is_some()
     }
 
     fn is_secure(&self) -> bool {
-        self.stream_state().secure
+        self.settings().secure
     }
 
     fn peer(&self) -> Peer {
-        Peer::Named(self.stream_state().remote_endpoint.clone())
+        Peer::Named(self.settings().remote_endpoint.clone())
     }
 }
 
@@ -206,7 +206,7 @@ impl<K: Outputs> Output<K> {
                 }
             }
             Self::Vectored(f) => f(slices)?,
-            Self::Collected => return Ok(0), // `Stream::write` does it
+            Self::Collected => return Ok(0), // `OutputTransport::write` does it
         }
         Ok(slices.iter().map(|slice| slice.len()).sum())
     }

@@ -1,4 +1,4 @@
-//! The bytes between a client and its proxy: plain, or over TLS for an `https` proxy.
+//! The TLS between a client and an `https` proxy. Other proxies have none: the bytes are plain.
 
 use crate::proxy::Proxy;
 #[cfg(feature = "tls-core")]
@@ -10,9 +10,10 @@ use crate::tls::{ProxyTls, Records, TlsError};
 use super::super::error::ProxyAnswerError;
 use super::super::error::{ConnectError, Error};
 
-/// What is between a client and its proxy.
+/// Converts between the messages of a [`ProxyHandshake`](super::ProxyHandshake) and the bytes on the socket: by TLS
+/// with an `https` proxy; otherwise they are the same.
 #[derive(Default)]
-pub(in crate::net) struct Channel {
+pub(in crate::net) struct ProxyLayer {
     #[cfg(feature = "tls-core")]
     tls: Option<Tls>,
 }
@@ -24,8 +25,8 @@ enum Tls {
     Begun(Box<ProxyTls>),
 }
 
-impl Channel {
-    /// For connections to this proxy. Fails if TLS cannot be used.
+impl ProxyLayer {
+    /// The layer for a connection to this proxy. Fails if TLS cannot be used.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unnecessary_wraps))]
     pub(in crate::net) fn to(proxy: &Proxy) -> Result<Self, Error> {
         let _ = proxy;
@@ -34,8 +35,8 @@ impl Channel {
             tls: match proxy.protocol() {
                 ProxyProtocol::Https => {
                     let host = proxy.host();
-                    let (host, _) = host.split_once('%').unwrap_or((host, "")); // no certificate is for a zone
-                    let records = proxy.tls().records(host)?;
+                    let (host, _) = host.split_once('%').unwrap_or((host, "")); // certificates have no zones
+                    let records = proxy.tls().new_records(host)?;
                     Some(Tls::New(Box::new(records)))
                 }
                 ProxyProtocol::Http | ProxyProtocol::Socks5 { .. } => None,
@@ -43,7 +44,7 @@ impl Channel {
         })
     }
 
-    /// The socket is connected: begins.
+    /// Begins, when the socket is connected: TLS appends its ClientHello to `out`.
     #[cfg_attr(
         not(feature = "tls-core"),
         expect(clippy::unused_self, clippy::unnecessary_wraps, clippy::needless_pass_by_ref_mut)
@@ -58,12 +59,12 @@ impl Channel {
         Ok(())
     }
 
-    /// Appends `bytes` to `out` as they are sent.
+    /// Appends `bytes` to `out` as they go to the socket.
     #[cfg_attr(
         not(feature = "tls-core"),
         expect(clippy::unused_self, clippy::unnecessary_wraps, clippy::needless_pass_by_ref_mut)
     )]
-    pub(in crate::net) fn send(
+    pub(in crate::net) fn encode(
         &mut self,
         proxy: &Proxy,
         bytes: &[u8],
@@ -72,18 +73,18 @@ impl Channel {
         let _ = proxy;
         #[cfg(feature = "tls-core")]
         if let Some(Tls::Begun(tls)) = &mut self.tls {
-            return tls.send(bytes, out).map_err(|error| failed(proxy, error));
+            return tls.encrypt(bytes, out).map_err(|error| failed(proxy, error));
         }
         out.extend_from_slice(bytes);
         Ok(())
     }
 
-    /// Returns what the received bytes contain. TLS appends output of its own to `out`.
+    /// Returns the content of bytes from the socket. TLS appends output of its own to `out`.
     #[cfg_attr(
         not(feature = "tls-core"),
         expect(clippy::unused_self, clippy::unnecessary_wraps, clippy::needless_pass_by_ref_mut)
     )]
-    pub(in crate::net) fn receive<'b>(
+    pub(in crate::net) fn decode<'b>(
         &'b mut self,
         proxy: &Proxy,
         bytes: &'b mut [u8],
@@ -92,22 +93,22 @@ impl Channel {
         let _ = (proxy, &out);
         #[cfg(feature = "tls-core")]
         if let Some(Tls::Begun(tls)) = &mut self.tls {
-            return tls.receive(bytes, out).map_err(|error| failed(proxy, error));
+            return tls.decrypt(bytes, out).map_err(|error| failed(proxy, error));
         }
         Ok(bytes)
     }
 
-    /// Whether the proxy has ended its TLS: it sends nothing more, though the socket may be open.
+    /// Whether the proxy has ended its TLS. It sends nothing more then, even if the socket is still open.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self))]
     pub(in crate::net) const fn has_ended(&self) -> bool {
         #[cfg(feature = "tls-core")]
         if let Some(Tls::Begun(tls)) = &self.tls {
-            return tls.is_over();
+            return tls.is_input_over();
         }
         false
     }
 
-    /// The TLS with the proxy, in which the connection goes on.
+    /// The TLS with the proxy, which the connection continues to use.
     #[cfg(feature = "tls-core")]
     pub(in crate::net) fn into_tls(self) -> Option<Box<ProxyTls>> {
         match self.tls {

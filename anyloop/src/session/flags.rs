@@ -1,11 +1,10 @@
-//! What a session has to do.
+//! States of a session, and what it has to do.
 
-/// A set of flags for everything that a session has to do besides receiving messages. The fast path requires that none
-/// is set.
+/// States of a session, and what it has to do besides receiving messages. If any is set, the fast path does not apply.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pending(u8);
+pub(super) struct Flags(u8);
 
-impl Pending {
+impl Flags {
     pub(super) const NONE: Self = Self(0);
     /// The application has paused reading.
     pub(super) const PAUSED: Self = Self(1);
@@ -17,10 +16,10 @@ impl Pending {
     /// The send buffer has been above the high-water mark, and has not fallen to the low-water mark since.
     pub(super) const HIGH: Self = Self(8);
     /// Something has changed that [`Wants`](crate::stream::Wants) reports to the driver.
-    pub(super) const CHANGED: Self = Self(16);
+    pub(super) const WANTS_CHANGED: Self = Self(16);
     /// A client's request was not sent: there is no stream yet.
-    pub(super) const NOT_STARTED: Self = Self(32);
-    /// Messages of handles wait until they can be sent.
+    pub(super) const REQUEST_UNSENT: Self = Self(32);
+    /// Messages of handles are queued until they may be sent: see `deferred.rs`. No relation to `Answer::Defer`.
     pub(super) const DEFERRED: Self = Self(64);
     /// The application has terminated the connection.
     pub(super) const TERMINATED: Self = Self(128);

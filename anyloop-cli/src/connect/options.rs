@@ -1,0 +1,260 @@
+//! The options of `anyloop connect`, and what follows from them.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyloop::ClientConfig;
+use anyloop::http::{HeaderValue, header};
+use base64::prelude::{BASE64_STANDARD, Engine};
+
+use super::file;
+use super::messages::{Messages, Outgoing};
+use crate::client_tls;
+use crate::compression::Compression;
+use crate::error::CliError;
+use crate::route_flags;
+use crate::values::{Cookie, Credentials, Header, Origin, Timeout, Url, Wait};
+
+/// The default of `--max-message`, in bytes.
+const MAX_MESSAGE: u64 = 16 << 20;
+
+/// The default of `--wait` if the input is neither a terminal nor /dev/null.
+const WAIT: Duration = Duration::from_secs(1);
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The URL to connect to: ws://HOST[:PORT][/PATH], or wss:// for TLS.
+    pub(super) url: Url,
+    /// Send every message back, and read no input. For conformance suites.
+    #[arg(long, conflicts_with_all = ["subscribe", "text", "binary", "once", "exit_after", "json", "output"])]
+    pub(super) echo: bool,
+    /// Read no input, and print messages until the server closes.
+    #[arg(long)]
+    pub(super) subscribe: bool,
+    #[command(flatten)]
+    pub(super) messages: Messages,
+    /// Close after the first message that arrives, as --exit-after 1.
+    #[arg(long, conflicts_with = "exit_after")]
+    once: bool,
+    /// Close when this many messages have arrived.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    exit_after: Option<u64>,
+    /// Print a text message that is JSON with a line for each element.
+    #[arg(long, conflicts_with = "output")]
+    pub(super) json: bool,
+    /// Write the messages that arrive to this file, unchanged and one after the other, instead of printing them. "-"
+    /// is standard output.
+    ///
+    /// They are written while they arrive, in constant memory, so a message may have any size. Nothing is added between
+    /// them. An existing file is overwritten: it is opened at the start, and emptied when the connection opens. If the
+    /// connection ends inside of a message, the file keeps the part that has arrived, and the exit status is 1;
+    /// --reconnect removes the part and goes on. Standard error shows a progress bar if it is a terminal, but not at a
+    /// prompt where messages are typed.
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Connect again when the connection is lost or cannot be made, after 0.5 s, 1 s, 2 s, up to 30 s.
+    ///
+    /// A server asks for that by the codes 1001 and 1011 to 1014, or by 408, 425, 429 and 5xx in the opening
+    /// handshake. Messages that were under way are lost; the exit status is then 1. Lines of a program wait for the next
+    /// connection. A line that a person types without a connection is not sent, and the screen says so.
+    #[arg(long)]
+    pub(super) reconnect: bool,
+    /// Neither read nor write the history of what is typed, $XDG_STATE_HOME/anyloop/history.
+    #[arg(long)]
+    pub(super) no_history: bool,
+    /// Connect to this Unix socket instead of the URL's host and port.
+    #[cfg(unix)]
+    #[arg(long, value_name = "PATH")]
+    pub(super) unix: Option<PathBuf>,
+    /// Send a header field with the request (repeatable).
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    header: Vec<Header>,
+    /// Send a cookie (repeatable).
+    #[arg(long, value_name = "NAME=VALUE")]
+    cookie: Vec<Cookie>,
+    /// Authenticate by HTTP's Basic scheme. Other users of this machine may see the password in the list of processes.
+    #[arg(long, value_name = "USER:PASSWORD")]
+    user: Option<Credentials>,
+    /// Offer a subprotocol (repeatable, in order of preference).
+    #[arg(long, value_name = "NAME")]
+    subprotocol: Vec<String>,
+    /// Send this Origin, as a web page would.
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Option<Origin>,
+    /// The largest message that is accepted, and the longest line that is sent. By default 16777216, but with --output
+    /// messages of any size are accepted.
+    #[arg(long, value_name = "BYTES")]
+    max_message: Option<u64>,
+    /// After the end of the input, close after this long without input from the server. 0 closes at
+    /// once, "forever" waits until the server closes.
+    ///
+    /// The default is 1, so that answers on their way are printed; 0 if the input is a terminal; and
+    /// "forever" with --subscribe, --once and --exit-after, or if the input is /dev/null and no message is given.
+    #[arg(long, value_name = "S")]
+    wait: Option<Wait>,
+    /// Time limit for the opening handshake, counted from the TCP connection.
+    #[arg(long, value_name = "S", default_value = "5")]
+    handshake_timeout: Timeout,
+    /// Time limit for the closing handshake.
+    #[arg(long, value_name = "S", default_value = "5")]
+    close_timeout: Timeout,
+    #[command(flatten)]
+    compression: Compression,
+    #[command(flatten)]
+    tls: client_tls::Options,
+    #[command(flatten)]
+    pub(super) route: route_flags::Options,
+    #[command(flatten)]
+    redirects: route_flags::Redirects,
+}
+
+impl Options {
+    /// Whether a person types, and sees the messages.
+    pub(super) fn is_typed(&self) -> bool {
+        let for_program = self.echo || self.subscribe || self.exit_after().is_some();
+        let shows_messages = io::stdout().is_terminal() && !self.writes_to_stdout();
+        !for_program && io::stdin().is_terminal() && shows_messages
+    }
+
+    pub(super) fn reads_terminal(&self) -> bool {
+        !self.subscribe && io::stdin().is_terminal()
+    }
+
+    /// Whether `--output` names standard output.
+    pub(super) fn writes_to_stdout(&self) -> bool {
+        self.output.as_ref().is_some_and(|path| path.as_os_str() == "-")
+    }
+
+    /// After how many messages the connection is closed.
+    pub(super) fn exit_after(&self) -> Option<u64> {
+        if self.once { Some(1) } else { self.exit_after }
+    }
+
+    /// The longest line that is sent, in bytes.
+    pub(super) fn max_line(&self) -> u64 {
+        self.max_message.unwrap_or(MAX_MESSAGE)
+    }
+
+    /// The largest message that is accepted, in bytes.
+    fn max_received(&self) -> u64 {
+        let default = if self.output.is_some() { u64::MAX } else { MAX_MESSAGE };
+        self.max_message.unwrap_or(default)
+    }
+
+    /// How long to stay connected after the end of the input.
+    pub(super) fn wait(&self) -> Wait {
+        match (self.wait, io::stdin()) {
+            (Some(wait), _) => wait,
+            _ if self.subscribe || self.exit_after().is_some() => Wait::Forever,
+            (_, stdin) if stdin.is_terminal() => Wait::For(Duration::ZERO),
+            (_, stdin) if is_null(&stdin) && self.messages.0.is_empty() => Wait::Forever,
+            _ => Wait::For(WAIT),
+        }
+    }
+
+    /// Whether `--location` was not given, and would make the connection follow redirects.
+    pub(super) fn may_follow(&self) -> bool {
+        #[cfg(unix)]
+        if self.unix.is_some() {
+            return false; // a Unix socket follows none
+        }
+        self.redirects.most() == 0
+    }
+
+    /// Whether the files to send can be read: it is known before the server is.
+    pub(super) fn check_files(&self) -> Result<(), CliError> {
+        for message in &self.messages.0 {
+            let Outgoing::File(path) = message else { continue };
+            let file = file::open(path);
+            let file = file.map_err(|why| CliError::usage(format!("--binary: {why}")))?;
+            let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+            let written = self.output.as_ref().and_then(|output| output.canonicalize().ok());
+            if is_regular && written.is_some() && written == path.canonicalize().ok() {
+                let path = path.display();
+                return Err(CliError::usage(format!(
+                    "--output would overwrite {path}, which --binary sends"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration of the client.
+    pub(super) fn config(&self) -> Result<ClientConfig, CliError> {
+        let mut config = ClientConfig::new()
+            .streaming(self.output.is_some())
+            .max_message_size(self.max_received())
+            .open_timeout(self.handshake_timeout.0)
+            .close_timeout(self.close_timeout.0)
+            // No message is lost: the echo pauses above the high-water mark, and the input waits by itself.
+            .max_send_buffer(usize::MAX);
+        for name in &self.subprotocol {
+            config = config.subprotocol(name);
+        }
+        self.check_header()?;
+        for Header(name, value) in &self.header {
+            if *name != header::COOKIE {
+                config = config.header(name.clone(), value.clone());
+            }
+        }
+        if let Some(cookies) = self.cookies() {
+            config = config.header(header::COOKIE, field_value(&cookies)?);
+        }
+        if let Some(Credentials(credentials)) = &self.user {
+            let value = format!("Basic {}", BASE64_STANDARD.encode(credentials));
+            config = config.header(header::AUTHORIZATION, field_value(value.as_bytes())?);
+        }
+        if let Some(Origin(origin)) = &self.origin {
+            config = config.origin(field_value(origin.as_bytes())?);
+        }
+        let redirects = self.redirects.most();
+        if let Some(tls) = self.tls.tls(self.url.0.secure(), redirects > 0)? {
+            config = config.tls(tls);
+        }
+        let config = config.proxy(self.route.proxies()?).redirects(redirects);
+        Ok(self.compression.of_client(config))
+    }
+
+    /// Refuses a field of `--header` that another option sets: a request has one of them at most.
+    fn check_header(&self) -> Result<(), CliError> {
+        let set = [
+            ("--user", self.user.is_some(), header::AUTHORIZATION),
+            ("--origin", self.origin.is_some(), header::ORIGIN),
+        ];
+        for (option, is_given, field) in set {
+            if is_given && self.header.iter().any(|Header(name, _)| *name == field) {
+                return Err(CliError::usage(format!("{option} and --header both set {field}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// All cookies, of `--header` and of `--cookie`: a request has one field for them (RFC 6265 §5.4).
+    fn cookies(&self) -> Option<Vec<u8>> {
+        let headers = self.header.iter().filter(|Header(name, _)| name == header::COOKIE);
+        let headers = headers.map(|Header(_, value)| value.as_bytes());
+        let cookies = self.cookie.iter().map(|Cookie(cookie)| cookie.as_bytes());
+        let cookies: Vec<_> = headers.chain(cookies).filter(|value| !value.is_empty()).collect();
+        (!cookies.is_empty()).then(|| cookies.join(&b"; "[..]))
+    }
+}
+
+fn field_value(bytes: &[u8]) -> Result<HeaderValue, CliError> {
+    HeaderValue::from_bytes(bytes).map_err(|error| CliError::usage(error.to_string()))
+}
+
+/// Whether the input is /dev/null.
+#[cfg(unix)]
+fn is_null(stdin: &io::Stdin) -> bool {
+    use rustix::fs::{FileType, fstat, stat};
+
+    let (Ok(stdin), Ok(null)) = (fstat(stdin), stat("/dev/null")) else { return false };
+    let is_device = FileType::from_raw_mode(stdin.st_mode).is_char_device();
+    is_device && stdin.st_rdev == null.st_rdev
+}
+
+#[cfg(not(unix))]
+const fn is_null(_: &io::Stdin) -> bool {
+    false
+}

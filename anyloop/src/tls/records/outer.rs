@@ -1,0 +1,91 @@
+//! The TLS with a proxy, whose records contain those of a connection through the proxy: `wss` through an `https` proxy.
+
+use anyloop_proto::Input;
+use rustls::Error;
+
+use super::{Received, Records};
+use crate::stream::{RECORD, Seal};
+
+/// The TLS with a proxy. The records of a connection, called the inner ones, are the content of its records.
+pub(super) struct OuterTls {
+    pub(super) records: Records,
+    /// Decrypted content that the inner records have not received yet.
+    content: Vec<u8>,
+    /// Inner records that were not sealed for the proxy yet. Empty between calls.
+    pending_output: Vec<u8>,
+}
+
+impl Records {
+    /// The same records as the content of those of a proxy. `content` was received through the proxy before.
+    pub(in crate::tls) fn with_outer(mut self, proxy: Self, content: Vec<u8>) -> Self {
+        let outer = OuterTls { records: proxy, content, pending_output: Vec::new() };
+        self.outer = Some(Box::new(outer));
+        self
+    }
+
+    /// Calls `f` with the buffer for these records: `out`, or with a proxy, a buffer that is then sealed into `out`.
+    pub(super) fn with_output<R>(
+        &mut self,
+        out: &mut Vec<u8>,
+        f: impl FnOnce(&mut Self, &mut Vec<u8>) -> R,
+    ) -> R {
+        let Some(mut outer) = self.outer.take() else { return f(self, out) };
+        let result = f(self, &mut outer.pending_output);
+        outer.seal(out);
+        self.outer = Some(outer);
+        result
+    }
+}
+
+impl OuterTls {
+    /// As [`Records::receive`] of `inner`; `input` has the records of the proxy.
+    pub(super) fn receive(
+        &mut self,
+        inner: &mut Records,
+        input: &mut Input<'_>,
+        plaintext: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+        spare: &mut Vec<u8>,
+    ) -> Result<Received, Error> {
+        let mut received = Ok(Received::Open);
+        while received == Ok(Received::Open) && !(input.is_empty() && self.content.is_empty()) {
+            let decrypted = self.records.receive(input, &mut self.content, out, spare);
+            received = self.pass_on(inner, plaintext, spare);
+            self.seal(out);
+            match decrypted {
+                Ok(Received::Open) => {}
+                // The end of the stream follows. It is an error unless the server has sent its close_notify.
+                Ok(Received::Closed) => input.discard(),
+                Err(error) => {
+                    (inner.decryption_failed, inner.stopped) = (true, true);
+                    return received.and(Err(error));
+                }
+            }
+        }
+        received
+    }
+
+    /// Passes the content to the inner records.
+    fn pass_on(
+        &mut self,
+        inner: &mut Records,
+        plaintext: &mut Vec<u8>,
+        spare: &mut Vec<u8>,
+    ) -> Result<Received, Error> {
+        let mut received = Ok(Received::Open);
+        let mut content = Input::new(&mut self.content);
+        while received == Ok(Received::Open) && !content.is_empty() {
+            received = inner.receive(&mut content, plaintext, &mut self.pending_output, spare);
+        }
+        self.content.clear();
+        received
+    }
+
+    /// Seals the inner records for the proxy.
+    fn seal(&mut self, out: &mut Vec<u8>) {
+        for bytes in self.pending_output.chunks(RECORD) {
+            self.records.seal(bytes, out); // `take_seal_error` returns the error
+        }
+        self.pending_output.clear();
+    }
+}
