@@ -255,7 +255,12 @@ fn two_senders_cannot_exceed_the_limit_together() {
 fn one_of_the_refused_senders_closes_the_connection() {
     check(|| {
         let overflow = Overflow::Close;
-        let limits = SendBufferLimits { low: 0, high: 3, cap: 3, overflow };
+        let limits = SendBufferLimits {
+            low_water_mark: 0,
+            high_water_mark: 3,
+            max_send_buffer: 3,
+            overflow,
+        };
         let (shared, _) = mailbox(limits);
         shared.publish(3, Phase::Open);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
