@@ -59,10 +59,10 @@ pub trait Client: Sealed {
 
 /// The methods of one client that all have, as `endpoint_methods` gives them.
 macro_rules! client_methods {
-    ($client:ident $(, $kind:ident: $kinds:ident)?) => {
-        crate::endpoint::endpoint_methods!($client, ClientConfig $(, $kind: $kinds)?);
+    ($client:ident $(, $kind:ident: $kind_trait:ident)?) => {
+        crate::endpoint::endpoint_methods!($client, ClientConfig $(, $kind: $kind_trait)?);
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $client<F $(, $kind)?> {
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> $client<F $(, $kind)?> {
             /// Creates the client side of a connection to `target` whose byte stream began at `now`. The
             /// [`Driver`](crate::transport::Driver) is the state machine of one connection, which the caller drives.
             /// `waker` is woken, from any thread, when a [handle](crate::Handle) queues a command; then call
@@ -123,18 +123,18 @@ macro_rules! client_methods {
         }
 
         crate::session::with_closures!(crate::endpoint::closure_setters!(
-            Handlers; $client, [$($kind: $kinds)?], Handlers, [Send + Sync + 'static];
+            Handlers; $client, [$($kind: $kind_trait)?], Handlers, [Send + Sync + 'static];
         ));
         crate::session::with_closures!(crate::endpoint::closure_setters!(
-            LocalHandlers; $client, [$($kind: $kinds)?], LocalHandlers, ['static];
+            LocalHandlers; $client, [$($kind: $kind_trait)?], LocalHandlers, ['static];
         ));
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> crate::endpoint::sealed::Sealed
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> crate::endpoint::sealed::Sealed
             for $client<F $(, $kind)?>
         {
         }
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> crate::endpoint::Client
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> crate::endpoint::Client
             for $client<F $(, $kind)?>
         {
             type Factory = F;

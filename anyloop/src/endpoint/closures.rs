@@ -21,10 +21,10 @@ pub(crate) use closure_setter;
 /// One setter for each closure on an endpoint.
 macro_rules! closure_setters {
     (
-        $endpoint:ident, [$($kind:ident: $kinds:ident)?], $handlers:ident, $bounds:tt;
+        $endpoint:ident, [$($kind:ident: $kind_trait:ident)?], $handlers:ident, $bounds:tt;
         $($field:ident $setter:ident: fn $arguments:tt $(-> $result:ty)?;)*
     ) => {
-        impl $(<$kind: $kinds>)? $endpoint<crate::session::$handlers $(, $kind)?> {
+        impl $(<$kind: $kind_trait>)? $endpoint<crate::session::$handlers $(, $kind)?> {
             $(crate::endpoint::closure_setter! { $bounds $handlers $setter $arguments ($($result)?) })*
         }
     };

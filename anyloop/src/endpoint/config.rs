@@ -354,8 +354,8 @@ impl ClientConfig {
     /// client.run();
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn redirects(mut self, most: u32) -> Self {
-        self.redirects = most;
+    pub fn redirects(mut self, max: u32) -> Self {
+        self.redirects = max;
         self
     }
 

@@ -2,8 +2,8 @@
 
 /// The methods of one endpoint that all have. It has a field `core`, an `Arc` of its `Core`, or derefs to what has.
 macro_rules! endpoint_methods {
-    ($endpoint:ident, $config:ident $(, $kind:ident: $kinds:ident)?) => {
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $endpoint<F $(, $kind)?> {
+    ($endpoint:ident, $config:ident $(, $kind:ident: $kind_trait:ident)?) => {
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> $endpoint<F $(, $kind)?> {
             /// The connections that are not over, in no particular order.
             #[must_use]
             pub fn connections(&self) -> Vec<crate::endpoint::Handle<F::Handler>> {
@@ -110,12 +110,12 @@ macro_rules! endpoint_methods {
             }
         }
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> std::fmt::Debug
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> std::fmt::Debug
             for $endpoint<F $(, $kind)?>
         {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                let mut text = f.debug_struct(stringify!($endpoint));
-                text.field("config", &self.core.config).finish_non_exhaustive()
+                let mut debug = f.debug_struct(stringify!($endpoint));
+                debug.field("config", &self.core.config).finish_non_exhaustive()
             }
         }
     };
@@ -137,7 +137,7 @@ macro_rules! constructors {
             #[doc = concat!("A ", $noun, " whose connections get their handlers from `factory`.")]
             #[must_use]
             pub fn with_factory(config: crate::$config, factory: F) -> Self {
-                Self::of(config, factory)
+                Self::build(config, factory)
             }
         }
     };

@@ -31,11 +31,11 @@ pub use crate::threading::{Local, Threads};
 
 // For transports of this crate.
 #[cfg(feature = "net")]
-pub(crate) use self::core::handler_options;
+pub(crate) use self::core::options_without_auto_pong;
 pub(crate) use self::core::{ClientCore, ServerCore};
 pub(crate) use client::client_methods;
 pub(crate) use closures::{closure_setter, closure_setters};
-pub(crate) use head::request_head;
+pub(crate) use head::encode_request_head;
 pub(crate) use methods::{constructors, endpoint_methods, local_endpoint};
 #[cfg(feature = "tls-core")]
 pub(crate) use over_tls::over_tls;

@@ -54,10 +54,10 @@ pub trait Server: Sealed {
 
 /// The methods of one server that all have, as `endpoint_methods` gives them.
 macro_rules! server_methods {
-    ($server:ident $(, $kind:ident: $kinds:ident)?) => {
-        crate::endpoint::endpoint_methods!($server, ServerConfig $(, $kind: $kinds)?);
+    ($server:ident $(, $kind:ident: $kind_trait:ident)?) => {
+        crate::endpoint::endpoint_methods!($server, ServerConfig $(, $kind: $kind_trait)?);
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $server<F $(, $kind)?> {
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> $server<F $(, $kind)?> {
             /// Creates the server side of a connection whose byte stream began at `now`. The
             /// [`Driver`](crate::transport::Driver) is the state machine of one connection, which the caller drives.
             /// `waker` is woken, from any thread, when a [handle](crate::Handle) queues a command; then call
@@ -87,18 +87,18 @@ macro_rules! server_methods {
         }
 
         crate::session::with_closures!(crate::endpoint::closure_setters! for servers (
-            Handlers; $server, [$($kind: $kinds)?], Handlers, [Send + Sync + 'static];
+            Handlers; $server, [$($kind: $kind_trait)?], Handlers, [Send + Sync + 'static];
         ));
         crate::session::with_closures!(crate::endpoint::closure_setters! for servers (
-            LocalHandlers; $server, [$($kind: $kinds)?], LocalHandlers, ['static];
+            LocalHandlers; $server, [$($kind: $kind_trait)?], LocalHandlers, ['static];
         ));
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> crate::endpoint::sealed::Sealed
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> crate::endpoint::sealed::Sealed
             for $server<F $(, $kind)?>
         {
         }
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> crate::endpoint::Server
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> crate::endpoint::Server
             for $server<F $(, $kind)?>
         {
             type Factory = F;

@@ -99,23 +99,24 @@ endpoint::constructors!(LocalServer, ServerConfig, LocalHandlers, "server");
 endpoint::constructors!(LocalClient, ClientConfig, LocalHandlers, "client");
 
 impl<F: HandlerFactory> LocalServer<F> {
-    fn of(config: ServerConfig, factory: F) -> Self {
-        Self { server: Server::of(config, factory) }
+    fn build(config: ServerConfig, factory: F) -> Self {
+        Self { server: Server::build(config, factory) }
     }
 }
 
 impl<F: HandlerFactory> LocalClient<F> {
-    fn of(config: ClientConfig, factory: F) -> Self {
-        Self { client: Client::of(config, factory) }
+    fn build(config: ClientConfig, factory: F) -> Self {
+        Self { client: Client::build(config, factory) }
     }
 }
 
 /// What applies to connections made afterwards.
 macro_rules! setters {
-    ($endpoint:ident $(, $kind:ident: $kinds:ident)?) => {
-        impl<F: HandlerFactory $(, $kind: $kinds)?> $endpoint<F $(, $kind)?> {
-            /// Whether the bytes are confidential: a pipe to a child process, or TLS around them. Otherwise a client of
-            /// a `wss` URI fails, and sends nothing. By default false. Applies to connections made afterwards.
+    ($endpoint:ident $(, $kind:ident: $kind_trait:ident)?) => {
+        impl<F: HandlerFactory $(, $kind: $kind_trait)?> $endpoint<F $(, $kind)?> {
+            /// Sets whether the bytes are confidential: in a pipe to a child process, or in TLS of the application.
+            /// Otherwise a client of a `wss` URI fails, and sends nothing. By default false. Applies to connections
+            /// made afterwards.
             pub fn set_secure(&mut self, secure: bool) -> &mut Self {
                 self.settings.secure = secure;
                 self
@@ -147,7 +148,7 @@ impl<K: Outputs> Default for EndpointSettings<K> {
 }
 
 impl<F: HandlerFactory, K: Outputs> Server<F, K> {
-    fn of(config: ServerConfig, factory: F) -> Self {
+    fn build(config: ServerConfig, factory: F) -> Self {
         Self { core: ServerCore::new(config, factory), settings: EndpointSettings::default() }
     }
 
@@ -171,7 +172,7 @@ impl<F: HandlerFactory, K: Outputs> Server<F, K> {
 }
 
 impl<F: HandlerFactory, K: Outputs> Client<F, K> {
-    fn of(config: ClientConfig, factory: F) -> Self {
+    fn build(config: ClientConfig, factory: F) -> Self {
         Self { core: ClientCore::new(config, factory), settings: EndpointSettings::default() }
     }
 

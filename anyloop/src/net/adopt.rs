@@ -15,7 +15,7 @@ use super::registry::key;
 use super::serves_connections::ServesConnections;
 use super::supports::Supports;
 use super::transport::SharedHooks;
-use crate::endpoint::{Handle, Handler, HandlerFactory, Session, request_head};
+use crate::endpoint::{Handle, Handler, HandlerFactory, Session, encode_request_head};
 use crate::event_loop::{Engine, Socket, now};
 use crate::session::EndpointState;
 use crate::transport::Driver;
@@ -120,7 +120,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         request: &http::Request<B>,
         received: &[u8],
     ) -> Result<Handle<F::Handler>, Error> {
-        let mut bytes = request_head(request);
+        let mut bytes = encode_request_head(request);
         bytes.extend_from_slice(received);
         self.adopt(stream, &bytes)
     }
@@ -135,10 +135,10 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
             return Err(Error::ShutDown);
         }
         let core = &self.core;
-        let session = core.session(core.make_handler(), now());
+        let session = core.new_session(core.make_handler(), now());
         let options = AdoptOptions { nodelay: self.config().nodelay, received };
         let net = &self.net;
-        insert(net.engine(), &net.hooks, &core.state, session, stream, options, layer)
+        insert_connection(net.engine(), &net.hooks, &core.state, session, stream, options, layer)
     }
 }
 
@@ -151,7 +151,7 @@ pub(super) struct AdoptOptions<'b> {
 }
 
 /// Inserts a connection over a stream into the loop.
-pub(super) fn insert<K: ServesConnections<H>, H: Handler>(
+pub(super) fn insert_connection<K: ServesConnections<H>, H: Handler>(
     engine: &Engine<K>,
     hooks: &SharedHooks,
     endpoint: &EndpointState,
@@ -167,7 +167,7 @@ pub(super) fn insert<K: ServesConnections<H>, H: Handler>(
         socket.register(engine.registry(), token).map_err(Error::Adopt)?;
         session.register(key(token));
         if endpoint.is_shutting_down() {
-            return Err(Error::ShutDown); // the shutdown may have read the registry before
+            return Err(Error::ShutDown); // the shutdown may have missed the session: it was not registered before
         }
         let mut driver = Driver::new(session);
         driver.keep(options.received);

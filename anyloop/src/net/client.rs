@@ -138,8 +138,9 @@ impl<H: Handler> ConnectSettings<H> {
         self.config.as_ref().unwrap_or(client)
     }
 
-    /// The session of the connection, which begins now, with the request's handler or one of the factory; and its TLS.
-    pub(super) fn session<F: HandlerFactory<Handler = H>>(
+    /// Creates the session of the connection, which begins at `now`, and its layer. Takes the request's handler, if
+    /// there is one; otherwise the factory makes a handler.
+    pub(super) fn new_session<F: HandlerFactory<Handler = H>>(
         &mut self,
         core: &ClientCore<F>,
         now: Instant,
@@ -152,11 +153,11 @@ impl<H: Handler> ConnectSettings<H> {
                 return Err(Error::NotPerConnection);
             }
         }
-        let layer = Layer::connect(&self.target, self.config(&core.config))?;
+        let layer = Layer::for_client(&self.target, self.config(&core.config))?;
         let handler = self.handler.take().unwrap_or_else(|| core.make_handler());
         let mut session = match &self.config {
-            Some(config) => core.session_with(handler, &self.target, config, now),
-            None => core.session(handler, &self.target, now),
+            Some(config) => core.new_session_configured(handler, &self.target, config, now),
+            None => core.new_session(handler, &self.target, now),
         }?;
         if let Some(total) = self.config(&core.config).connect.total_timeout {
             session.expire_by(now + total);
@@ -173,15 +174,18 @@ pub(super) fn connect<K: Supports<F>, F: HandlerFactory>(
     mut settings: ConnectSettings<F::Handler>,
 ) -> Result<Handle<F::Handler>, Error> {
     let started = now();
-    let (mut session, layer) = settings.session(core, started)?;
+    let (mut session, layer) = settings.new_session(core, started)?;
     let ConnectSettings { target, config, destination, .. } = settings;
     let config = config.as_ref().unwrap_or(&core.config);
-    let redirects = Redirects::of(&target, destination.as_ref(), config, || hooks.resolver());
+    let redirects =
+        Redirects::of(&target, destination.as_ref(), config, || hooks.get_or_create_resolver());
     if redirects.is_some() {
         session.set_follows_redirects(true);
     }
     let first_hop = FirstHop::new(target, destination.as_ref(), config)?;
-    let step = Step::Begin(destination.unwrap_or_else(|| Destination::Host(hooks.resolver())));
+    let step = Step::Begin(
+        destination.unwrap_or_else(|| Destination::Host(hooks.get_or_create_resolver())),
+    );
     let connecting = |driver| Connecting {
         driver: Some(driver),
         layer,
@@ -198,7 +202,7 @@ pub(super) fn connect<K: Supports<F>, F: HandlerFactory>(
     let token = engine.insert(|token| {
         session.register(key(token));
         if core.state.is_shutting_down() {
-            return Err(Error::ShutDown); // the shutdown may have read the registry before
+            return Err(Error::ShutDown); // the shutdown may have missed the session: it was not registered before
         }
         Ok(K::connecting(connecting(Driver::new(session))))
     })?;
@@ -206,7 +210,8 @@ pub(super) fn connect<K: Supports<F>, F: HandlerFactory>(
     Ok(core.state.registry.handle(key(token)))
 }
 
-pub(super) fn parse<U>(uri: U) -> Result<Target, Error>
+/// Parses the URI to connect to.
+pub(super) fn parse_uri<U>(uri: U) -> Result<Target, Error>
 where
     U: TryInto<Target> + ToString,
     UriError: From<U::Error>,

@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 use anyloop_proto::handshake::{Target, UriError};
 
 use super::Client;
-use super::adopt::{AdoptOptions, Stream, insert};
-use super::client::{ConnectRequest, ConnectSettings, Connects, connect, parse};
+use super::adopt::{AdoptOptions, Stream, insert_connection};
+use super::client::{ConnectRequest, ConnectSettings, Connects, connect, parse_uri};
 use super::error::Error;
 use super::supports::Supports;
 use super::transport::SharedHooks;
@@ -48,10 +48,10 @@ impl<K: Supports<F>, F: HandlerFactory> Connects<F::Handler> for Connector<K, F>
         stream: Stream,
     ) -> Result<Handle<F::Handler>, Error> {
         let nodelay = settings.config(&self.core.config).nodelay;
-        let (session, layer) = settings.session(&self.core, now())?;
+        let (session, layer) = settings.new_session(&self.core, now())?;
         let (engine, hooks, state) = (&self.engine, &self.hooks, &self.core.state);
         let options = AdoptOptions { nodelay, received: &[] };
-        insert(engine, hooks, state, session, stream, options, layer)
+        insert_connection(engine, hooks, state, session, stream, options, layer)
     }
 }
 
@@ -84,7 +84,7 @@ impl<F: HandlerFactory, K: Supports<F>> Client<F, K> {
         U: TryInto<Target> + ToString,
         UriError: From<U::Error>,
     {
-        let target = parse(uri)?;
+        let target = parse_uri(uri)?;
         let net = &self.net;
         let connector = Connector::new(&self.core, net.engine(), &net.hooks);
         Ok(ConnectRequest::new(Box::new(connector), target))
@@ -154,22 +154,29 @@ impl<F: HandlerFactory + 'static> Client<F, Local> {
         let connector: Box<dyn WeakConnects<F::Handler>> = Box::new(self.weak_connector());
         let (endpoint, connector) = (Arc::downgrade(state), Box::new(connector));
         LOCAL_CONNECTORS.with_borrow_mut(|all| {
-            all.retain(|it| it.endpoint.strong_count() > 0);
+            all.retain(|entry| entry.endpoint.strong_count() > 0);
             all.push(LocalConnector { endpoint, connector });
         });
         state.set_connector(Box::new(InLocalConnectors));
     }
 }
 
-/// The connector of the client with this state, from [`LOCAL_CONNECTORS`]. `None` if it is not there: the client is of
-/// another thread. `Some(None)` if the client or its loop was dropped.
-fn local_connector<H: Handler>(state: &Arc<EndpointState>) -> Option<Option<Box<dyn Connects<H>>>> {
+/// The connector of the client with this state, from [`LOCAL_CONNECTORS`] of this thread.
+///
+/// # Errors
+///
+/// [`Error::OtherThread`]: this thread has no connector of the client. [`Error::EndpointDropped`].
+fn local_connector<H: Handler>(state: &Arc<EndpointState>) -> Result<Box<dyn Connects<H>>, Error> {
     let find = |all: &RefCell<Vec<LocalConnector>>| {
         let all = all.borrow();
-        let found = all.iter().find(|it| std::ptr::eq(it.endpoint.as_ptr(), Arc::as_ptr(state)))?;
-        Some(found.connector.downcast_ref::<Box<dyn WeakConnects<H>>>()?.upgrade())
+        let is_of_client =
+            |entry: &&LocalConnector| std::ptr::eq(entry.endpoint.as_ptr(), Arc::as_ptr(state));
+        let connector = &all.iter().find(is_of_client)?.connector;
+        let connector = connector.downcast_ref::<Box<dyn WeakConnects<H>>>()?;
+        Some(connector.upgrade().ok_or(Error::EndpointDropped))
     };
-    LOCAL_CONNECTORS.try_with(find).ok().flatten() // not while the thread ends
+    // While the thread ends, it has no connectors.
+    LOCAL_CONNECTORS.try_with(find).ok().flatten().unwrap_or(Err(Error::OtherThread))
 }
 
 impl<H: Handler> EndpointHandle<H> {
@@ -243,16 +250,14 @@ impl<H: Handler> EndpointHandle<H> {
         U: TryInto<Target> + ToString,
         UriError: From<U::Error>,
     {
-        let target = parse(uri)?;
+        let target = parse_uri(uri)?;
         let state = self.state().ok_or(Error::EndpointDropped)?;
         let connector = state.connector().ok_or(Error::NotAClient)?;
         let client = match connector.downcast_ref::<ThreadSafeConnector<H>>() {
-            Some(connector) => connector.upgrade(),
-            None if connector.is::<InLocalConnectors>() => {
-                local_connector(&state).ok_or(Error::OtherThread)?
-            }
+            Some(connector) => connector.upgrade().ok_or(Error::EndpointDropped)?,
+            None if connector.is::<InLocalConnectors>() => local_connector(&state)?,
             None => return Err(Error::NotAClient),
         };
-        Ok(ConnectRequest::new(client.ok_or(Error::EndpointDropped)?, target))
+        Ok(ConnectRequest::new(client, target))
     }
 }

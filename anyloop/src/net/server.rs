@@ -9,7 +9,7 @@ use super::Server;
 use super::acceptor::Acceptor;
 use super::error::Error;
 use super::layer::ListenerLayer;
-use super::listener::{Backoff, Listener, LocalAddress};
+use super::listener::{Backoff, IpVersions, Listener, LocalAddress};
 use super::supports::Supports;
 use crate::endpoint::HandlerFactory;
 
@@ -142,7 +142,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
             return Err(Error::NotListening);
         }
         let engine = net.engine();
-        for listener in net.listeners.idle() {
+        for listener in net.listeners.without_acceptor() {
             let nodelay = listener.set_nodelay(self.config().nodelay);
             let hooks = net.hooks.current();
             let (core, backoff) = (self.core.clone(), Backoff::default());
@@ -155,7 +155,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
                 Ok::<_, io::Error>(K::acceptor(acceptor))
             });
             if let Err(source) = inserted {
-                self.check_not_shut_down()?; // another thread has closed it
+                self.check_not_shut_down()?; // a shutdown by another thread has closed the listener
                 return Err(Error::Listen { address, source });
             }
         }
@@ -209,8 +209,9 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         for (address, error) in &skipped {
             crate::log::warn!("{name}: not listening on {address}: {error}");
         }
-        let none = || Error::Resolve { address: name, source: io::ErrorKind::NotFound.into() };
-        addresses.first().copied().ok_or_else(none)
+        let no_address =
+            || Error::Resolve { address: name, source: io::ErrorKind::NotFound.into() };
+        addresses.first().copied().ok_or_else(no_address)
     }
 
     pub(super) fn listen_each_with(
@@ -232,7 +233,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
             if addresses.contains(&address) {
                 continue;
             }
-            match self.bind(address, Some(is_only_v6(address))) {
+            match self.bind(address, ip_versions(address)) {
                 Ok((listener, address)) => {
                     listeners.push(listener.with_layer(layer.clone()));
                     addresses.push(address);
@@ -254,10 +255,10 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     pub(super) fn listen_port_with(&self, port: u16, layer: ListenerLayer) -> Result<u16, Error> {
         self.check_not_shut_down()?;
         let mut address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        let mut bound = self.bind(address, Some(false));
+        let mut bound = self.bind(address, IpVersions::Both);
         if bound.as_ref().is_err_and(is_unavailable) {
             address = (Ipv4Addr::UNSPECIFIED, port).into();
-            bound = self.bind(address, None);
+            bound = self.bind(address, ip_versions(address));
         }
         let (listener, bound) = bound.map_err(|source| listen_error(address, source))?;
         self.add([listener.with_layer(layer)])?;
@@ -271,7 +272,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     ) -> Result<SocketAddr, Error> {
         self.check_not_shut_down()?;
         let address = SocketAddr::from(address);
-        let bound = self.bind(address, Some(true));
+        let bound = self.bind(address, IpVersions::OnlyV6);
         let (listener, bound) = bound.map_err(|source| listen_error(address, source))?;
         self.add([listener.with_layer(layer)])?;
         Ok(bound)
@@ -294,8 +295,8 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         layer: ListenerLayer,
     ) -> Result<LocalAddress, Error> {
         self.check_not_shut_down()?;
-        let wrap = |source| Error::Listen { address: "an open socket".to_string(), source };
-        let listener = listener.map_err(wrap)?.with_layer(layer);
+        let to_error = |source| Error::Listen { address: "an open socket".to_string(), source };
+        let listener = listener.map_err(to_error)?.with_layer(layer);
         let address = listener.address().clone();
         self.add([listener])?;
         Ok(address)
@@ -305,11 +306,11 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     fn bind(
         &self,
         address: SocketAddr,
-        only_v6: Option<bool>,
+        versions: IpVersions,
     ) -> io::Result<(Listener, SocketAddr)> {
         let config = self.config();
         let hooks = self.net.hooks.current();
-        let listener = Listener::bind(address, only_v6, &config.listen, config.nodelay, &hooks)?;
+        let listener = Listener::bind(address, versions, &config.listen, config.nodelay, &hooks)?;
         let bound = match listener.address() {
             LocalAddress::Tcp(bound) => *bound,
             #[cfg(unix)]
@@ -334,10 +335,12 @@ fn listen_error(address: SocketAddr, source: io::Error) -> Error {
     Error::Listen { address: address.to_string(), source }
 }
 
-/// Whether a socket for this address accepts IPv6 alone. The default depends on the system.
-fn is_only_v6(address: SocketAddr) -> bool {
-    // An IPv4-mapped address needs a socket that accepts IPv4.
-    matches!(address, SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none())
+/// The versions of IP that a socket for this address accepts. It is set, since the default depends on the system.
+fn ip_versions(address: SocketAddr) -> IpVersions {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none() => IpVersions::OnlyV6,
+        _ => IpVersions::Both, // an IPv4-mapped address needs a socket that accepts IPv4
+    }
 }
 
 /// Whether this machine does not have the address, or not its family.

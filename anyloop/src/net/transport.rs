@@ -42,7 +42,8 @@ impl SharedHooks {
         change(Arc::make_mut(&mut hooks));
     }
 
-    pub(super) fn resolver(&self) -> Arc<Resolver> {
+    /// The resolver; the operating system's if no other was set.
+    pub(super) fn get_or_create_resolver(&self) -> Arc<Resolver> {
         let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
         resolver.get_or_insert_with(|| Arc::new(Resolver::system())).clone()
     }
@@ -72,26 +73,26 @@ impl<K: Kind> Net<K> {
         K::engine(&self.event_loop)
     }
 
-    /// The means by which the registry of the endpoint wakes connections in the loop.
-    pub(super) fn wakes(&self) -> Arc<dyn WakeConnections> {
+    /// What the registry of the endpoint uses to wake connections in the loop.
+    pub(super) fn connection_waker(&self) -> Arc<dyn WakeConnections> {
         Arc::new(WakeSources(self.engine().control().clone()))
     }
 
     pub(super) fn set_perpetual(&self, perpetual: bool) {
         let control = self.engine().control();
-        let mut guard = self.perpetual();
+        let mut guard = self.lock_perpetual();
         match perpetual {
             true if guard.is_none() => *guard = Some(WorkGuard::new(control.clone())),
             true => {}
             false => {
                 let ended = guard.take();
                 drop(guard);
-                drop(ended);
+                drop(ended); // it may wake the loop, so not under the lock
             }
         }
     }
 
-    fn perpetual(&self) -> MutexGuard<'_, Option<WorkGuard>> {
+    fn lock_perpetual(&self) -> MutexGuard<'_, Option<WorkGuard>> {
         self.perpetual.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -117,9 +117,10 @@ pub trait StreamProtocol {
         let _ = out;
     }
 
-    /// Whether the stream may be closed now. False while a call of a handler is held back, or if the budget does not
-    /// allow the call that reports the end; [`Wants::again`] holds then.
-    fn may_close(&mut self, budget: &mut Budget) -> bool;
+    /// Prepares to close the stream: spends `budget` for the handler call that reports the end, if there is such a
+    /// call. Returns whether the stream may be closed now. It may not while a handler call is held back or if the
+    /// budget is spent, and [`Wants::again`] holds then; nor while the owner of the driver follows a redirect.
+    fn prepare_close(&mut self, budget: &mut Budget) -> bool;
 
     /// The stream is closed: notifies the handler, once. A panic of the handler passes on.
     fn handle_closed(&mut self, out: &mut WriteBuffer<'_>, now: Instant);

@@ -31,7 +31,7 @@ pub(super) enum End {
 impl Queued {
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.output.is_empty()
+        !self.output.is_blocked()
             && self.input.is_empty()
             && self.end.is_none()
             && self.panic.is_none()
@@ -72,8 +72,8 @@ impl Unread {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// All but the last `left` bytes were taken.
-    pub(crate) fn keep(&mut self, left: usize) {
+    /// Keeps the last `left` bytes: all others were taken.
+    pub(crate) fn keep_last(&mut self, left: usize) {
         self.cursor = self.bytes.len() - left;
         if left == 0 {
             *self = Self::default();

@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use anyloop_proto::TransportError;
 
-/// Nothing is appended to a chunk of at least this many bytes.
-const CHUNK: usize = 64 * 1024;
+/// Nothing is appended to a block of at least this many bytes.
+const BLOCK_SIZE: usize = 64 * 1024;
 
-/// The most slices in one write.
-const SLICES: usize = 32;
+/// The largest number of slices in one write.
+const MAX_SLICES: usize = 32;
 
 /// Bytes that wait for the transport, in order, and the error with which the transport failed.
 #[derive(Default)]
 pub(super) struct SendBuffer {
-    chunks: VecDeque<Chunk>,
-    /// Bytes of the first chunk that were written.
+    blocks: VecDeque<Block>,
+    /// The number of bytes of the first block that were written.
     head_written: usize,
     len: usize,
     /// The number of bytes that were written since the send buffer was created.
@@ -28,12 +28,13 @@ pub(super) struct SendBuffer {
     failure: Option<TransportError>,
 }
 
-enum Chunk {
+/// A part of the waiting bytes.
+enum Block {
     Owned(Vec<u8>),
     Shared(Arc<[u8]>),
 }
 
-impl Chunk {
+impl Block {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Owned(bytes) => bytes,
@@ -81,14 +82,9 @@ impl SendBuffer {
         self.len
     }
 
-    /// Whether nothing waits, and the transport has not failed.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.len == 0 && self.failure.is_none()
-    }
-
-    /// Whether nothing can be written now: bytes wait, or the transport has failed.
+    /// Whether new output cannot be written now: bytes wait, or the transport has failed.
     pub(super) const fn is_blocked(&self) -> bool {
-        !self.is_empty()
+        self.len > 0 || self.has_failed()
     }
 
     /// The transport has failed: nothing is written any more. The first error is kept.
@@ -116,23 +112,23 @@ impl SendBuffer {
             return;
         }
         self.len += bytes.len();
-        match self.chunks.back_mut() {
-            // A chunk is freed when all of it was written, so it must not grow without bound.
-            Some(Chunk::Owned(last)) if last.len() < CHUNK => last.extend_from_slice(bytes),
-            _ => self.chunks.push_back(Chunk::Owned(bytes.to_vec())),
+        match self.blocks.back_mut() {
+            // A block is freed when all of it was written, so it must not grow without bound.
+            Some(Block::Owned(last)) if last.len() < BLOCK_SIZE => last.extend_from_slice(bytes),
+            _ => self.blocks.push_back(Block::Owned(bytes.to_vec())),
         }
     }
 
     /// Keeps a reference to `bytes`, of which the first `written` were written.
     pub(super) fn push_shared(&mut self, bytes: &Arc<[u8]>, written: usize) {
-        if self.chunks.is_empty() {
+        if self.blocks.is_empty() {
             self.head_written = written;
             self.len += bytes.len() - written;
-            self.chunks.push_back(Chunk::Shared(bytes.clone()));
+            self.blocks.push_back(Block::Shared(bytes.clone()));
         } else {
             debug_assert_eq!(written, 0, "only the first frame can be written in part");
             self.len += bytes.len();
-            self.chunks.push_back(Chunk::Shared(bytes.clone()));
+            self.blocks.push_back(Block::Shared(bytes.clone()));
         }
     }
 
@@ -145,12 +141,12 @@ impl SendBuffer {
     /// Calls `write` until all bytes are written or a write is short, and then the completions that are due.
     pub(super) fn write(&mut self, mut write: impl FnMut(&[IoSlice<'_>]) -> usize) {
         while self.len > 0 && !self.has_failed() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut offered = 0;
             let mut skip = self.head_written;
             let mut count = 0;
-            for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
-                let bytes = &chunk.bytes()[skip..];
+            for (slice, block) in slices.iter_mut().zip(&self.blocks) {
+                let bytes = &block.bytes()[skip..];
                 *slice = IoSlice::new(bytes);
                 offered += bytes.len();
                 skip = 0;
@@ -173,12 +169,12 @@ impl SendBuffer {
         self.len -= taken;
         self.written += taken as u64;
         self.head_written += taken;
-        while let Some(first) = self.chunks.front().map(|chunk| chunk.bytes().len()) {
+        while let Some(first) = self.blocks.front().map(|block| block.bytes().len()) {
             if self.head_written < first {
                 break;
             }
             self.head_written -= first;
-            self.chunks.pop_front();
+            self.blocks.pop_front();
         }
     }
 }
@@ -220,7 +216,7 @@ mod tests {
             send_buffer.push(b"ab");
             assert_eq!(send_buffer.len(), 10);
             let mut bytes = Vec::new();
-            while !send_buffer.is_empty() {
+            while send_buffer.is_blocked() {
                 bytes.extend(take(&mut send_buffer, most));
             }
             assert_eq!(bytes, b"23456789ab", "{most} at a time");
@@ -237,8 +233,8 @@ mod tests {
             take(&mut send_buffer, 1000);
         }
         assert_eq!(send_buffer.len(), 1000);
-        let kept: usize = send_buffer.chunks.iter().map(|chunk| chunk.bytes().len()).sum();
-        assert!(kept < 3 * CHUNK, "{kept} bytes are kept");
+        let kept: usize = send_buffer.blocks.iter().map(|block| block.bytes().len()).sum();
+        assert!(kept < 3 * BLOCK_SIZE, "{kept} bytes are kept");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use anyloop_proto::{Instant, LARGE_PAYLOAD, Output};
 
 use super::cork::Cork;
 use super::queued::Queued;
-use super::seal::Layer;
+use super::seal::SealLayer;
 use super::send_buffer::{Completion, SendBuffer, Unsent};
 use super::transport::{Peer, Transport};
 use crate::cold::cold_path;
@@ -66,7 +66,7 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
     #[cold]
     pub(crate) fn wrote(&mut self, result: io::Result<usize>) {
         let written = result.unwrap_or_else(|error| {
-            queue(self.queued).output.fail(error);
+            self.queued.get_or_insert_default().output.fail(error);
             0
         });
         move_to_send_buffer(self.queued, [&self.cork.bytes, &[], &[]], written);
@@ -86,7 +86,10 @@ impl<T: Transport + ?Sized> WriteGuard<'_, T> {
         let Cork { bytes, completions, .. } = self.cork;
         move_to_send_buffer(self.queued, [bytes, &[], &[]], 0);
         for (end, completion) in completions.drain(..) {
-            queue(self.queued).output.push_completion(bytes.len() - end, completion);
+            self.queued
+                .get_or_insert_default()
+                .output
+                .push_completion(bytes.len() - end, completion);
         }
         bytes.clear();
     }
@@ -111,8 +114,8 @@ pub struct WriteBuffer<'w> {
     pub(super) cork: &'w mut Cork,
     pub(super) queued: &'w mut Option<Box<Queued>>,
     pub(super) transport: &'w mut (dyn Transport + 'w),
-    /// The layer below the protocol. The cork has what it has not sealed yet.
-    pub(super) layer: Option<Layer<'w>>,
+    /// The layer below the protocol. The cork has the output that the layer has not sealed yet.
+    pub(super) layer: Option<SealLayer<'w>>,
 }
 
 impl std::fmt::Debug for WriteBuffer<'_> {
@@ -138,12 +141,12 @@ impl WriteBuffer<'_> {
     #[inline]
     pub(crate) fn reborrow(&mut self) -> WriteBuffer<'_> {
         let Self { cork, queued, transport, layer } = self;
-        let layer = layer.as_mut().map(Layer::reborrow);
+        let layer = layer.as_mut().map(SealLayer::reborrow);
         WriteBuffer { cork, queued, transport: &mut **transport, layer }
     }
 
-    /// Calls `completion` when the transport has taken all output up to here.
-    pub(crate) fn complete(&mut self, completion: Completion) {
+    /// Calls `completion` when the transport has taken all output that was appended so far; at once if it has already.
+    pub(crate) fn push_completion(&mut self, completion: Completion) {
         if !self.cork.bytes.is_empty() {
             return self.cork.completions.push((self.cork.bytes.len(), completion));
         }
@@ -151,7 +154,7 @@ impl WriteBuffer<'_> {
             return completion(Err(Unsent)); // the output was dropped
         }
         if let Some(mut below) = self.below() {
-            return below.complete(completion);
+            return below.push_completion(completion);
         }
         match self.queued {
             Some(queued) if queued.output.is_blocked() => {
@@ -203,7 +206,7 @@ impl WriteBuffer<'_> {
     }
 
     /// Writes the cork, and one frame after it.
-    #[inline(always)] // into `flush`, which has no frame
+    #[inline(always)] // into `flush`, where header and payload are empty
     fn write_frame(&mut self, header: &[u8], payload: &[u8]) {
         if self.layer.is_some() {
             return self.seal_frame(header, payload);
@@ -212,7 +215,7 @@ impl WriteBuffer<'_> {
         let completions = (!cork.completions.is_empty())
             .then(|| Completions(std::mem::take(&mut cork.completions)));
         // If the transport panics, it is unknown how much it wrote, so nothing is written again.
-        let corked = Cleared(&mut cork.bytes);
+        let corked = ClearOnDrop(&mut cork.bytes);
         let parts = [&corked.0[..], header, payload];
         let len = parts.iter().map(|part| part.len()).sum();
         let written = match payload {
@@ -261,7 +264,7 @@ impl Output for WriteBuffer<'_> {
         self.flush();
         let written = write_new(self.queued, self.transport, &[IoSlice::new(frame)]);
         if written < frame.len() {
-            queue(self.queued).output.push_shared(frame, written);
+            self.queued.get_or_insert_default().output.push_shared(frame, written);
         }
         true
     }
@@ -284,10 +287,10 @@ impl Drop for Completions {
     }
 }
 
-/// The bytes of the cork while they are written. Dropped, also in a panic, it empties the cork.
-struct Cleared<'c>(&'c mut Vec<u8>);
+/// The bytes of the cork while they are written. When this is dropped, also in a panic, the cork is emptied.
+struct ClearOnDrop<'c>(&'c mut Vec<u8>);
 
-impl Drop for Cleared<'_> {
+impl Drop for ClearOnDrop<'_> {
     #[inline]
     fn drop(&mut self) {
         self.0.clear();
@@ -307,7 +310,7 @@ fn write_new(
     let mut error = None;
     let written = write(transport, &mut error, slices);
     if let Some(error) = error {
-        queue(queued).output.fail(error);
+        queued.get_or_insert_default().output.fail(error);
     }
     written
 }
@@ -355,14 +358,10 @@ fn call_completions(
 /// Keeps `parts` without the first `written` bytes.
 #[cold]
 fn move_to_send_buffer(queued: &mut Option<Box<Queued>>, parts: [&[u8]; 3], mut written: usize) {
-    let send_buffer: &mut SendBuffer = &mut queue(queued).output;
+    let send_buffer: &mut SendBuffer = &mut queued.get_or_insert_default().output;
     for part in parts {
         let skip = written.min(part.len());
         send_buffer.push(&part[skip..]);
         written -= skip;
     }
-}
-
-fn queue(queued: &mut Option<Box<Queued>>) -> &mut Queued {
-    queued.get_or_insert_default()
 }

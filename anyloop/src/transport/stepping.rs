@@ -236,7 +236,7 @@ pub struct Connection<H: Handler> {
 }
 
 impl<F: HandlerFactory> Server<F> {
-    fn of(config: ServerConfig, factory: F) -> Self {
+    fn build(config: ServerConfig, factory: F) -> Self {
         Self { core: ServerCore::new(config, factory), settings: Settings::default() }
     }
 
@@ -252,7 +252,7 @@ impl<F: HandlerFactory> Server<F> {
 }
 
 impl<F: HandlerFactory> Client<F> {
-    fn of(config: ClientConfig, factory: F) -> Self {
+    fn build(config: ClientConfig, factory: F) -> Self {
         Self { core: ClientCore::new(config, factory), settings: Settings::default() }
     }
 
