@@ -511,8 +511,9 @@ macro_rules! common {
 
             /// Compresses messages by permessage-deflate (RFC 7692), if the peer does so too.
             ///
-            /// A compressor and a decompressor are shared by the connections of a thread. A connection of `iostream`
-            /// has its own, which it frees two seconds after the last message.
+            /// The connections of a thread share compressors and decompressors, unless the configuration is
+            /// [dedicated](Deflate::dedicated). A connection of `iostream` does not share: it frees its own two seconds
+            /// after the last message.
             ///
             /// Off by default: it costs memory and time, and can leak secrets; see
             /// [`deflate`](crate::proto::deflate). A message is exempt by [`Uncompressed`](crate::proto::Uncompressed).

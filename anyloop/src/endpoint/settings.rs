@@ -98,7 +98,7 @@ getters! { ClientConfig, this:
 mod tests {
     use super::*;
 
-    /// Sets each setting of both to another value than the default, and reads it.
+    /// Sets each setting to a value other than the default, and reads it.
     macro_rules! assert_read {
         ($default:expr; $($setter:ident($value:expr) $getter:ident $expected:expr;)*) => {
             $(

@@ -17,7 +17,7 @@ impl Default for ListenOptions {
     }
 }
 
-/// The timeouts of the stages of connecting.
+/// The timeouts of the stages of connecting, and the delay between attempts.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectOptions {
     pub(crate) resolve_timeout: Option<Duration>,

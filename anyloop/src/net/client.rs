@@ -97,8 +97,8 @@ impl<'c, H: Handler> ConnectRequest<'c, H> {
     }
 
     /// Makes the connection over a stream that is connected to the server already, or to a proxy that has agreed to
-    /// pass the bytes on. What [`to_addresses`](Self::to_addresses), [`to_unix`](Self::to_unix) and the configuration's
-    /// [proxy](ClientConfig::proxy) say is ignored.
+    /// pass the bytes on. [`to_addresses`](Self::to_addresses), [`to_unix`](Self::to_unix) and the configuration's
+    /// [proxy](ClientConfig::proxy) and [redirects](ClientConfig::redirects) have no effect.
     ///
     /// # Errors
     ///

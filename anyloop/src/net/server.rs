@@ -133,8 +133,8 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotListening`], [`Error::ShutDown`]. [`Error::Listen`]: connections may be accepted on some of the
-    /// addresses.
+    /// [`Error::NotListening`], [`Error::ShutDown`]. [`Error::Listen`]: accepting cannot be started on this address; it
+    /// may have been started on others.
     pub fn start_accept(&self) -> Result<(), Error> {
         self.check_not_shut_down()?;
         let net = &self.net;
@@ -162,8 +162,8 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         Ok(())
     }
 
-    /// Closes all listeners. Accepted connections are not affected. Run calls return when the last connection has ended
-    /// and there is no other work.
+    /// Closes all listeners. Accepted connections are not affected. [`run`](Self::run) returns when the last connection
+    /// has ended and the loop has no other work.
     pub fn stop_listening(&self) {
         self.net.listeners.close();
     }
@@ -369,7 +369,7 @@ impl<A: AsAddress + ?Sized> AsAddress for &A {
     }
 }
 
-/// Addresses that are text already.
+/// Addresses whose text is their `Display`.
 macro_rules! as_text {
     ($($address:ty),*) => {
         $(impl AsAddress for $address {

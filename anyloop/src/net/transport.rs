@@ -28,7 +28,7 @@ pub(super) struct Net<K: Kind> {
 #[derive(Default)]
 pub(super) struct SharedHooks {
     hooks: Mutex<Arc<Hooks>>,
-    /// Created for the first look-up.
+    /// Created for the first look-up, or by `set_look_up`.
     resolver: Mutex<Option<Arc<Resolver>>>,
 }
 

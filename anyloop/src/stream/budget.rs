@@ -40,12 +40,12 @@ impl Budget {
         Self { left: u64::MAX, stop: Some(stop), until: None, granted: u64::MAX }
     }
 
-    /// Allows `handlers` calls from now on, of which none begins after `until`.
+    /// Allows `handlers` calls of handlers from now on, of which none begins at `until` or later.
     pub const fn set(&mut self, handlers: u64, until: Option<Instant>) {
         (self.left, self.granted, self.until) = (handlers, handlers, until);
     }
 
-    /// The number of calls since [`set`](Self::set).
+    /// The number of calls since [`set`](Self::set), or since the budget was created.
     #[must_use]
     pub const fn spent(&self) -> u64 {
         self.granted - self.left

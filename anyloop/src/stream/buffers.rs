@@ -41,7 +41,7 @@ impl Buffers {
     /// Does nothing within a second of that call.
     ///
     /// A loop calls this before it waits, and at [`next_trim`](Self::next_trim). Then unused memory is kept for at most
-    /// two seconds.
+    /// two seconds, except for 64 KiB, which are kept until the loop has another reason to wake up.
     pub fn trim(&mut self, now: Instant) {
         if self.needs_trim(now) {
             self.pool.trim();
@@ -61,7 +61,7 @@ impl Buffers {
         (self.held() > WORTH_WAKING).then(|| self.trimmed + TRIM_INTERVAL)
     }
 
-    /// Whether a trim would free anything now.
+    /// Whether a trim is due: memory is kept, and the last trim was a second ago or more.
     #[inline]
     pub(crate) fn needs_trim(&self, now: Instant) -> bool {
         now - self.trimmed >= TRIM_INTERVAL && self.held() > 0

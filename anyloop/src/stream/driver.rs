@@ -642,7 +642,7 @@ impl<S: StreamProtocol> Driver<S> {
         }
     }
 
-    /// Half-closes or closes the stream, if the protocol wants that. Returns a panic of the handler.
+    /// Half-closes or closes the stream, if the protocol wants that. Returns a panic of application code.
     fn end_stream(
         &mut self,
         transport: &mut dyn Transport,
@@ -673,7 +673,7 @@ impl<S: StreamProtocol> Driver<S> {
         self.close(transport, buffers, now)
     }
 
-    /// The stream is closed: notifies the handler, and frees the queues.
+    /// The stream is closed: frees the queues, and notifies the handler. Returns a panic of application code.
     fn close(
         &mut self,
         mut transport: &mut dyn Transport,

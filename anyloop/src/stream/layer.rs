@@ -16,7 +16,7 @@ pub(crate) struct LayerGuard<'w, 'o> {
 }
 
 impl<'w, 'o> LayerGuard<'w, 'o> {
-    /// A buffer over `out`, which has no layer itself.
+    /// A guard over `out`, which must have no layer itself.
     pub(crate) fn new(
         out: &'w mut WriteBuffer<'o>,
         seal: &'w mut dyn Seal,

@@ -92,7 +92,7 @@ pub trait StreamProtocol {
     /// and deadlines again.
     fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
 
-    /// A handler panicked: fails the connection.
+    /// A handler or a completion panicked: fails the connection.
     fn handle_panic(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 
     /// The output was written, except for `waiting` bytes. Returns whether the send buffer has crossed a mark: then
@@ -107,8 +107,8 @@ pub trait StreamProtocol {
     /// the peer after that.
     fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer);
 
-    /// Called before [`handle_timeout`](Self::handle_timeout). If a pong is late, `queue` is called for the output that
-    /// was written.
+    /// Called before [`handle_timeout`](Self::handle_timeout). The protocol calls `queue` only if a deadline depends on
+    /// how much of the written output the peer has acknowledged: that of a pong, or of a response.
     fn note_send_queue(&mut self, queue: &mut dyn FnMut() -> Option<SendQueue>, now: Instant);
 
     /// Appends what is sent before the stream is ended in the way that [`Wants::shutdown`] requires. By default it does

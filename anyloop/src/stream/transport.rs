@@ -123,8 +123,8 @@ pub trait Transport {
         Peer::Unknown
     }
 
-    /// How much of what was written the peer's machine has acknowledged, if the transport knows. Asked only when a pong
-    /// is late: a ping behind a large message leaves late. By default `None`.
+    /// How much of the written output the peer's machine has acknowledged; `None`, the default, if the transport does
+    /// not know. Called when a deadline has passed: a ping that was queued behind a large message leaves late.
     fn send_queue(&self) -> Option<SendQueue> {
         None
     }

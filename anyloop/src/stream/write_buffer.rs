@@ -131,7 +131,8 @@ impl WriteBuffer<'_> {
         self.queued.as_deref().map_or(0, |queued| queued.output.len())
     }
 
-    /// The number of bytes that the transport has not taken: those of the send buffer and of the cork.
+    /// The number of bytes that the transport has not taken: those in the send buffer, in the cork, and in the cork of
+    /// sealed output.
     pub(crate) fn buffered(&self) -> usize {
         let sealed = self.layer.as_ref().map_or(0, |layer| layer.below.bytes.len());
         self.queued() + self.cork.bytes.len() + sealed
@@ -275,7 +276,8 @@ impl Output for WriteBuffer<'_> {
     }
 }
 
-/// Completions of messages that are being written. If the transport panics, they are called with [`Unsent`].
+/// Completions of messages that are being written or sealed. Those that are still here when this is dropped are called
+/// with [`Unsent`]: the transport has panicked, or nothing can be sealed.
 pub(super) struct Completions(pub(super) Vec<(usize, Completion)>);
 
 impl Drop for Completions {
@@ -297,7 +299,8 @@ impl Drop for ClearOnDrop<'_> {
     }
 }
 
-/// Writes new output, unless other output waits before it. Returns the number of bytes that were written.
+/// Writes new output, unless other output waits before it or the transport has failed. Returns the number of bytes that
+/// were written.
 #[inline(always)] // as `write_frame`
 fn write_new(
     queued: &mut Option<Box<Queued>>,
