@@ -1,6 +1,6 @@
-//! Closures that are set on an endpoint.
+//! Setters of an endpoint for the closures of its handlers.
 
-/// The setter of one closure, on an endpoint.
+/// The setter of one closure: it changes the endpoint's factory, which is a `$handlers`.
 macro_rules! closure_setter {
     ([$($bound:tt)*] $handlers:ident $setter:ident ($($argument:ty),*) ($($result:ty)?)) => {
         #[doc = concat!(
@@ -18,7 +18,7 @@ macro_rules! closure_setter {
 }
 pub(crate) use closure_setter;
 
-/// One setter for each closure on an endpoint.
+/// Gives an endpoint one setter for each closure of `$handlers`.
 macro_rules! closure_setters {
     (
         $endpoint:ident, [$($kind:ident: $kind_trait:ident)?], $handlers:ident, $bounds:tt;

@@ -38,8 +38,8 @@ impl<C, F: HandlerFactory> Core<C, F> {
         drop(replaced); // its destructor is application code, so not under the lock
     }
 
-    /// Changes the handler factory. Needs exclusive access to the endpoint: two changes at a time would
-    /// lose one.
+    /// Changes the handler factory. The caller must have exclusive access to the endpoint: of two concurrent changes
+    /// one would be lost.
     pub(crate) fn change_factory(&self, change: impl FnOnce(&mut F))
     where
         F: Clone,
@@ -161,7 +161,8 @@ impl<F: HandlerFactory> ClientCore<F> {
         Ok(self.register(self.new_session(handler, target, now)?, waker, now))
     }
 
-    /// A driver of a connection with another configuration: `change` gets that of the client.
+    /// As [`driver`](Self::driver), with a handler of the factory, and with another configuration for this connection:
+    /// `change` gets the client's configuration.
     pub(crate) fn driver_configured(
         &self,
         change: impl FnOnce(ClientConfig) -> ClientConfig,

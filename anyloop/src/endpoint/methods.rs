@@ -1,6 +1,7 @@
-//! What all endpoints have in common, as methods of each.
+//! The methods and constructors that endpoints have in common.
 
-/// The methods of one endpoint that all have. It has a field `core`, an `Arc` of its `Core`, or derefs to what has.
+/// Gives an endpoint the methods that all endpoints have. It must have a field `core`, an `Arc` of its `Core`, or
+/// dereference to an endpoint that has one.
 macro_rules! endpoint_methods {
     ($endpoint:ident, $config:ident $(, $kind:ident: $kind_trait:ident)?) => {
         impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> $endpoint<F $(, $kind)?> {
@@ -11,9 +12,10 @@ macro_rules! endpoint_methods {
             }
 
             /// Sends a message to all open connections. Returns how many connections will get it, if they do not end
-            /// first. One whose send buffer is full does not get it and is not counted;
-            /// [`Overflow::Close`](crate::endpoint::Overflow::Close) closes it. The message is encoded once and queued
-            /// once, and each connection takes it on its own strand. The queue takes no message that would make it
+            /// first. A connection whose send buffer is full does not get it and is not counted;
+            /// [`Overflow::Close`](crate::endpoint::Overflow::Close) closes that connection. The message is encoded
+            /// once and queued once, and each connection takes it on its own strand. The queue refuses a message that
+            /// would make it
             #[doc = concat!("exceed [`max_send_buffer`](crate::", stringify!($config), "::max_send_buffer) bytes,")]
             /// unless the policy is `Overflow::Close`.
             pub fn broadcast(&self, message: impl Into<anyloop_proto::Prepared>) -> usize {
@@ -33,7 +35,7 @@ macro_rules! endpoint_methods {
             /// Like [`broadcast_where`](Self::broadcast_where), and calls `completion` when every open connection has
             /// dequeued the message (including those that `filter` rejects) or has ended. The message may still wait
             /// for the peer to read. `completion` is called on the thread that serves the last
-            /// connection, or within this call if there is none. A publisher paces itself by it.
+            /// connection, or within this call if there is none. A publisher can wait for it before it sends more.
             ///
             /// The example of [`EndpointHandle::broadcast_then`](crate::endpoint::EndpointHandle::broadcast_then) uses
             /// it.
@@ -48,8 +50,8 @@ macro_rules! endpoint_methods {
 
             /// Begins to close all connections. Returns how many. A handshake that is under way fails with
             /// [`Abandoned`](anyloop_proto::HandshakeError::Abandoned); a server answers 503 if any part of
-            /// the request has arrived. But if messages wait until a client's connection is open, its handshake goes
-            /// on, and the Close follows them.
+            /// the request has arrived. There is one exception: if messages wait until a client's connection is open,
+            /// its handshake continues, and the Close is sent after these messages.
             ///
             /// # Errors
             ///
@@ -122,7 +124,7 @@ macro_rules! endpoint_methods {
 }
 pub(crate) use endpoint_methods;
 
-/// The constructors of an endpoint that cannot fail. Its `of` takes a configuration and a factory.
+/// The constructors of an endpoint whose construction cannot fail. Its `build` takes a configuration and a factory.
 macro_rules! constructors {
     ($endpoint:ident, $config:ident, $handlers:ident, $noun:literal) => {
         impl $endpoint<crate::session::$handlers> {
@@ -144,7 +146,7 @@ macro_rules! constructors {
 }
 pub(crate) use constructors;
 
-/// Gives an endpoint of one thread the methods of the endpoint in its field.
+/// Lets an endpoint of one thread dereference to the endpoint in its field, whose methods it has thereby.
 macro_rules! local_endpoint {
     ($local:ident.$field:ident: $endpoint:ident) => {
         impl<F: crate::endpoint::HandlerFactory> std::ops::Deref for $local<F> {

@@ -12,25 +12,25 @@ use crate::session::{HandlerFactory, Session};
 use crate::stream::Driver;
 use crate::tls::{ClientTls, Records, ServerTls, TlsConfigError, TlsStream};
 
-/// A server whose connections speak TLS: `over_tls` of the server returns it. The examples of [`tls`](crate::tls) and
-/// of [`ServerTls`] use one.
+/// A view of a server that makes connections over TLS. The server's method `over_tls` returns it. The examples of
+/// [`tls`](crate::tls) and of [`ServerTls`] use one.
 pub struct ServerOverTls<'e, S> {
     pub(crate) server: &'e S,
     pub(crate) tls: &'e ServerTls,
 }
 
-/// A client whose connections speak TLS: `over_tls` of the client returns it. The example of [`tls`](crate::tls) uses
-/// one.
+/// A view of a client that makes connections over TLS. The client's method `over_tls` returns it. The example of
+/// [`tls`](crate::tls) uses one.
 pub struct ClientOverTls<'e, C> {
     pub(crate) client: &'e C,
     pub(crate) tls: &'e ClientTls,
 }
 
-/// Why a connection of a client over TLS could not be made.
+/// A client could not make a connection over TLS.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OverTlsError {
-    /// The options make an invalid request.
+    /// The configuration makes an invalid request.
     #[error("cannot make the request")]
     Request(#[from] RequestError),
     /// TLS cannot be used: there are no roots, for example, or the host cannot be verified.

@@ -1,4 +1,4 @@
-//! What servers have in common.
+//! The methods that all servers have.
 
 use std::task::Waker;
 
@@ -9,11 +9,11 @@ use super::sealed::Sealed;
 use crate::session::{EndpointHandle, HandlerFactory, Session};
 use crate::stream::Driver;
 
-/// Any server, for code that is generic over what carries the bytes.
+/// Any server, for code that is generic over the transport.
 ///
-/// The servers are those of `net`, [`iostream`](crate::iostream), [`transport`](crate::transport) and
-/// [`stepping`](crate::transport::stepping), and the trait is sealed. They have these methods as their own. What else
-/// they have in common is in the [handle](Self::handle): broadcasts, the connections, the counters, shutting down.
+/// The servers of `net`, [`iostream`](crate::iostream), [`transport`](crate::transport) and
+/// [`stepping`](crate::transport::stepping) implement this trait, which is sealed. Each of them also has these methods
+/// as inherent methods. The [handle](Self::handle) has more: broadcasts, the connections, the counters, shutting down.
 ///
 /// ```
 /// use anyloop::endpoint::Server;
@@ -30,7 +30,7 @@ use crate::stream::Driver;
 /// assert_eq!(report(&transport::Server::new(config)), "0 connections, streaming: false");
 /// ```
 pub trait Server: Sealed {
-    /// What makes the handlers of the connections.
+    /// The type of the factory that makes the handlers of the connections.
     type Factory: HandlerFactory;
 
     /// The configuration.
@@ -52,7 +52,8 @@ pub trait Server: Sealed {
     ) -> Driver<Session<<Self::Factory as HandlerFactory>::Handler>>;
 }
 
-/// The methods of one server that all have, as `endpoint_methods` gives them.
+/// Gives a server the methods that all servers have, including those of `endpoint_methods`. A server that has a second
+/// type parameter names it and its bound: `K: Kind`.
 macro_rules! server_methods {
     ($server:ident $(, $kind:ident: $kind_trait:ident)?) => {
         crate::endpoint::endpoint_methods!($server, ServerConfig $(, $kind: $kind_trait)?);
@@ -74,7 +75,7 @@ macro_rules! server_methods {
                 self.driver_with(self.core.make_handler(), waker, now)
             }
 
-            /// Like [`driver`](Self::driver), with this handler.
+            /// As [`driver`](Self::driver), with this handler.
             #[must_use]
             pub fn driver_with(
                 &self,

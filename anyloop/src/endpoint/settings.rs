@@ -1,4 +1,4 @@
-//! The values of settings. Their names begin with `get_`, as those of the methods that set them do not.
+//! Getters of the settings. Their names begin with `get_`, because the setters have the names of the settings.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{ClientConfig, Overflow, ServerConfig};
 #[cfg(feature = "net")]
 use crate::proxy::ProxyRules;
 
-/// Methods that return the values of settings: `setter, getter: type = expression`.
+/// Getters, each as `setter, getter: type = expression`. The expression uses the configuration by the name `$this`.
 macro_rules! getters {
     ($config:ident, $this:ident: $($setter:ident, $getter:ident: $type:ty = $value:expr;)*) => {
         impl $config {

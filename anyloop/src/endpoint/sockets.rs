@@ -12,7 +12,7 @@ pub(crate) struct ListenOptions {
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        // On Windows, `SO_REUSEADDR` means something else.
+        // On Windows, `SO_REUSEADDR` would let another process take the address over.
         Self { backlog: 4096, reuse_address: cfg!(unix), reuse_port: false }
     }
 }

@@ -64,8 +64,9 @@ impl Stream {
 
 /// Connections over sockets of the application's own.
 impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
-    /// Serves a connection that the application has accepted. `received` is what it has read from the socket already,
-    /// beginning with the request. The socket becomes non-blocking, and gets the options of accepted sockets.
+    /// Serves a connection that the application has accepted. `received` are the bytes that the application has read
+    /// from the socket already; the first of them begins the request. The socket becomes non-blocking, and gets the
+    /// options of accepted sockets.
     ///
     /// ```
     /// use anyloop::net::Server;
@@ -106,8 +107,8 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         self.adopt_with(stream.into(), received, Layer::default())
     }
 
-    /// Serves a connection whose request another HTTP server has read: `request` is its head, and `received` the bytes
-    /// after it.
+    /// Serves a connection whose request another HTTP server has read: `request` is the head of the request, and
+    /// `received` are the bytes that the other server has read after the head.
     ///
     /// The answer, a 101 or a refusal, is written to the stream; the other server must not have answered.
     ///
@@ -144,9 +145,9 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
 
 /// How a stream is adopted.
 pub(super) struct AdoptOptions<'b> {
-    /// The `TCP_NODELAY` that the socket gets.
+    /// The value of `TCP_NODELAY` for the socket.
     pub(super) nodelay: bool,
-    /// What was received from the stream before.
+    /// The bytes that were read from the stream before.
     pub(super) received: &'b [u8],
 }
 

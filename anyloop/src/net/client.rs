@@ -1,4 +1,4 @@
-//! Clients in the loop.
+//! Clients: requests for connections, and connecting.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,8 +21,8 @@ use crate::endpoint::{ClientConfig, ClientCore, Handle, Handler, HandlerFactory,
 use crate::event_loop::{Engine, now};
 use crate::transport::Driver;
 
-/// A request for a connection, with its settings. [`Client::request`](super::Client::request) makes one, and so does the
-/// [handle](crate::endpoint::EndpointHandle::request) of a client.
+/// A request for a connection, with its settings. [`Client::request`](super::Client::request) and the
+/// [handle](crate::endpoint::EndpointHandle::request) of a client return one.
 ///
 /// ```
 /// use anyloop::net::Client;
@@ -59,9 +59,9 @@ impl<'c, H: Handler> ConnectRequest<'c, H> {
         Self { client, settings }
     }
 
-    /// Changes the configuration of this connection, which is at first that of the client.
-    /// [`keep_handshake`](ClientConfig::keep_handshake) is the same for all connections of a client: to change it here
-    /// is an error when connecting ([`Error::NotPerConnection`]).
+    /// Changes the configuration of this connection. `change` gets the client's configuration, or the result of the
+    /// previous call. [`keep_handshake`](ClientConfig::keep_handshake) is the same for all connections of a client: if
+    /// it is changed here, connecting returns [`Error::NotPerConnection`].
     pub fn configure(mut self, change: impl FnOnce(ClientConfig) -> ClientConfig) -> Self {
         let config = self.settings.config.take().unwrap_or_else(|| self.client.config().clone());
         self.settings.config = Some(change(config));
@@ -109,7 +109,7 @@ impl<'c, H: Handler> ConnectRequest<'c, H> {
     }
 }
 
-/// A client, for requests that know only the type of its handlers.
+/// A client as a [`ConnectRequest`] uses it: of its type parameters only the handlers' type is known.
 pub(super) trait Connects<H: Handler> {
     /// The client's configuration.
     fn config(&self) -> &ClientConfig;
@@ -124,11 +124,11 @@ pub(super) trait Connects<H: Handler> {
 /// The target and the settings of a connection.
 pub(super) struct ConnectSettings<H> {
     target: Target,
-    /// By default the client's.
+    /// `None`: the client's.
     config: Option<ClientConfig>,
-    /// By default one of the client's factory.
+    /// `None`: the client's factory makes one.
     handler: Option<H>,
-    /// By default the target's host.
+    /// `None`: the target's host.
     destination: Option<Destination>,
 }
 
@@ -206,7 +206,7 @@ pub(super) fn connect<K: Supports<F>, F: HandlerFactory>(
         }
         Ok(K::connecting(connecting(Driver::new(session))))
     })?;
-    // Another thread may already have run the connection to its end: then the handle reports that.
+    // Another thread may already have run the connection to its end. Then the handle is that of an ended connection.
     Ok(core.state.registry.handle(key(token)))
 }
 

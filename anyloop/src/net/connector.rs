@@ -58,10 +58,10 @@ impl<K: Supports<F>, F: HandlerFactory> Connects<F::Handler> for Connector<K, F>
 /// Connecting.
 impl<F: HandlerFactory, K: Supports<F>> Client<F, K> {
     /// Connects to a URI: looks up the host, connects to the first of its addresses that answers (RFC 8305), and
-    /// performs the opening handshake, all in run calls of the loop. The result is reported to the handler: by
-    /// [`open`](crate::Handler::open), or by [`fail`](crate::Handler::fail), where
+    /// performs the opening handshake. This function returns before that: run calls of the loop do the work. The result
+    /// is reported to the handler: by [`open`](crate::Handler::open), or by [`fail`](crate::Handler::fail), where
     /// [`Context::error`](crate::endpoint::Context::error) is the reason if there is no byte stream. The handle can
-    /// close the connection at any time. With a [proxy](ClientConfig::proxy) it connects to the proxy.
+    /// close the connection at any time. With a [proxy](ClientConfig::proxy), the client connects to the proxy.
     ///
     /// # Errors
     ///
@@ -95,11 +95,11 @@ impl<F: HandlerFactory, K: Supports<F>> Client<F, K> {
 struct WeakConnector<K: Kind, F: HandlerFactory> {
     core: Weak<ClientCore<F>>,
     engine: Weak<Engine<K>>,
-    /// What the application's functions have captured must not outlive the client.
+    /// Weak as well: what the hooks have captured must not outlive the client.
     hooks: Weak<SharedHooks>,
 }
 
-/// A [`WeakConnector`] for handlers of this type, with any factory.
+/// A [`WeakConnector`] for handlers of this type: its other type parameters are erased.
 trait WeakConnects<H: Handler> {
     /// The [`Connector`]; `None` if the client or its loop was dropped.
     fn upgrade(&self) -> Option<Box<dyn Connects<H>>>;
@@ -122,7 +122,7 @@ struct InLocalConnectors;
 /// The connector of a client in a loop that is bound to this thread.
 struct LocalConnector {
     endpoint: Weak<EndpointState>,
-    /// A `Box<dyn WeakConnects<H>>`.
+    /// A `Box<dyn WeakConnects<H>>`, for the `H` of the client's handlers.
     connector: Box<dyn Any>,
 }
 
@@ -180,7 +180,7 @@ fn local_connector<H: Handler>(state: &Arc<EndpointState>) -> Result<Box<dyn Con
 }
 
 impl<H: Handler> EndpointHandle<H> {
-    /// Connects to a URI, as [`Client::connect`]: a client whose connection has closed can connect again from
+    /// Connects to a URI, as [`Client::connect`]. A handler can call this, for example to connect again from
     /// [`close`](Handler::close). The handle of a client in a [`LocalEventLoop`](crate::LocalEventLoop) connects on the
     /// thread of the loop.
     ///
@@ -196,8 +196,8 @@ impl<H: Handler> EndpointHandle<H> {
     /// let event_loop = client.event_loop().handle();
     /// client.on_close(move |_, _| {
     ///     let handle = handle.clone();
-    ///     let again = move || _ = handle.connect(URI);
-    ///     let _ = event_loop.set_timer(Duration::from_secs(1), again);
+    ///     let connect_again = move || _ = handle.connect(URI);
+    ///     let _ = event_loop.set_timer(Duration::from_secs(1), connect_again);
     /// });
     /// client.connect(URI)?;
     /// client.run();
@@ -216,7 +216,8 @@ impl<H: Handler> EndpointHandle<H> {
         self.request(uri)?.connect()
     }
 
-    /// A request for a connection to a URI, as [`Client::request`]: with settings or a handler of its own.
+    /// A request for a connection to a URI, as [`Client::request`]. The connection can have its own settings and
+    /// handler.
     ///
     /// A client that connects again, with another subprotocol:
     ///

@@ -7,7 +7,7 @@ use super::{Client, LocalClient, LocalServer, Server};
 use crate::endpoint::{ClientConfig, ClientCore, HandlerFactory, ServerConfig, ServerCore};
 use crate::event_loop::{Kind, Local, Running, Threads};
 
-/// The constructors of an endpoint in a loop of one kind. Its `of` takes the loop, a configuration and a factory.
+/// The constructors of an endpoint in a loop of one kind. Its `build` takes a [`Net`], a configuration and a factory.
 macro_rules! constructors {
     (
         $endpoint:ident ($($net:ident).+), $config:ident, $event_loop:ident, $handlers:ident, [$($bounds:tt)*]
@@ -79,7 +79,7 @@ impl<F: HandlerFactory + 'static> LocalServer<F> {
 }
 
 impl<F: HandlerFactory, K: Kind> Client<F, K> {
-    /// A client whose handles do not connect yet.
+    /// A client whose handles cannot connect yet: `let_handles_connect` must follow.
     fn without_connector(net: Net<K>, config: ClientConfig, factory: F) -> Self {
         let core = ClientCore::new(config, factory);
         core.state.registry.use_loop(|| net.connection_waker());
@@ -162,7 +162,7 @@ macro_rules! run_methods {
             ///
             /// # Errors
             ///
-            /// [`Running`].
+            /// [`Running`]: a run call is in progress.
             pub fn reset(&self) -> Result<(), Running> {
                 if self.net.engine().reset() { Ok(()) } else { Err(Running) }
             }
@@ -184,7 +184,7 @@ macro_rules! run_methods {
 run_methods!(Server, warn_if_not_accepting);
 run_methods!(Client, nothing_to_warn_of);
 
-/// A server that listens and does not accept has no work: its run call returns at once. This says why.
+/// Logs why a run call has returned at once: a server that listens and does not accept has no work.
 fn warn_if_not_accepting<F: HandlerFactory, K: Kind>(server: &Server<F, K>, called: usize) {
     let listeners = &server.net.listeners;
     if called == 0 && !listeners.is_empty() && !listeners.is_accepting() {

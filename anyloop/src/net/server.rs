@@ -1,4 +1,4 @@
-//! Servers in the loop.
+//! Servers: listening, and accepting connections.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
@@ -47,17 +47,17 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     /// A server can listen on any number of addresses. Connections are accepted when
     /// [`start_accept`](Self::start_accept) is called. The look-up of a host name blocks.
     ///
-    /// An IPv6 address stands for itself, unless it is IPv4-mapped: `[::]:9002` accepts IPv6 alone, and `0.0.0.0:9002`
-    /// can be listened on beside it. [`listen_port`](Self::listen_port) listens on both.
+    /// A socket for an IPv6 address accepts IPv6 alone, unless the address is IPv4-mapped: `[::]:9002` does not include
+    /// `0.0.0.0:9002`, which can be listened on as well. [`listen_port`](Self::listen_port) listens on both.
     ///
     /// Addresses of a host name that this machine does not have are skipped: `localhost` often has `::1`
-    /// where no interface has it. They are logged; [`listen_each`](Self::listen_each) returns them.
+    /// where no interface has it. Skipped addresses are logged; [`listen_each`](Self::listen_each) returns them.
     ///
     /// # Errors
     ///
     /// The server then listens on none of the addresses. [`Error::Resolve`]: the look-up has failed.
-    /// [`Error::Listen`]: an address cannot be listened on, because it is in use, for example, or this
-    /// machine has none of them. [`Error::ShutDown`].
+    /// [`Error::Listen`]: an address cannot be listened on (it is in use, for example), or this machine has none of the
+    /// addresses. [`Error::ShutDown`].
     pub fn listen(&self, address: impl ToSocketAddrs + AsAddress) -> Result<SocketAddr, Error> {
         self.listen_with(address, &ListenerLayer::default())
     }
@@ -82,7 +82,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         self.listen_port_with(port, ListenerLayer::default())
     }
 
-    /// Listens on one IPv6 address, and not on the IPv4 addresses that it may stand for. Returns the
+    /// Listens on one IPv6 address, and not on the IPv4 addresses that it may include. Returns the
     /// address, with the port that was chosen if 0 was given.
     ///
     /// # Errors
@@ -103,12 +103,12 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         self.listen_unix_with(path.as_ref(), ListenerLayer::default())
     }
 
-    /// Takes over a TCP socket that listens already: one that the program has opened, or that it has
-    /// inherited (socket activation).
+    /// Takes over a TCP socket that listens already: the application has opened it, or the process has inherited it
+    /// (socket activation).
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`]: it is no such socket. [`Error::ShutDown`].
+    /// [`Error::Listen`]: it is not a listening TCP socket. [`Error::ShutDown`].
     pub fn listen_on(&self, socket: std::net::TcpListener) -> Result<LocalAddress, Error> {
         self.take_over(Listener::from_tcp(socket), ListenerLayer::default())
     }
@@ -117,7 +117,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`]: it is no such socket. [`Error::ShutDown`].
+    /// [`Error::Listen`]: it is not a listening Unix socket. [`Error::ShutDown`].
     #[cfg(unix)]
     pub fn listen_on_unix(
         &self,
@@ -168,13 +168,13 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         self.net.listeners.close();
     }
 
-    /// Whether the server listens. Connections need not be accepted yet.
+    /// Whether the server listens, even if it does not accept connections yet.
     #[must_use]
     pub fn is_listening(&self) -> bool {
         !self.net.listeners.is_empty()
     }
 
-    /// Whether connections are accepted.
+    /// Whether the server accepts connections on at least one address.
     #[must_use]
     pub fn is_accepting(&self) -> bool {
         self.net.listeners.is_accepting()
@@ -343,7 +343,7 @@ fn ip_versions(address: SocketAddr) -> IpVersions {
     }
 }
 
-/// Whether this machine does not have the address, or not its family.
+/// Whether listening has failed because this machine lacks the address, or its family.
 fn is_unavailable(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrNotAvailable, Unsupported};
     #[cfg(unix)]
@@ -353,7 +353,7 @@ fn is_unavailable(error: &io::Error) -> bool {
     matches!(error.kind(), AddrNotAvailable | Unsupported)
 }
 
-/// An address to listen on, which has a text for errors.
+/// An address to listen on that has a text for errors.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an address to listen on",
     note = "an address is a string such as \"127.0.0.1:9002\", a pair of host and port, or a `SocketAddr`"
@@ -382,7 +382,7 @@ macro_rules! as_text {
 
 as_text!(str, String, SocketAddr, std::net::SocketAddrV4, SocketAddrV6);
 
-/// Hosts with a port.
+/// IP addresses with a port.
 macro_rules! with_port {
     ($($host:ty),*) => {
         $(impl AsAddress for ($host, u16) {

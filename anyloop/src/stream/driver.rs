@@ -17,8 +17,8 @@ use crate::cold::cold_path;
 /// Runs the protocol of one connection over a [`Transport`], which is passed to each call. It writes the output, keeps
 /// what the transport does not take, and ends the stream when the protocol requires that.
 ///
-/// Report events by the methods that the table in [`Transport`] lists. These call handlers, and write what the handlers
-/// send before they return.
+/// Report events by the methods that the table in [`Transport`] lists. Each of them calls handlers, and returns after
+/// it has written what the handlers have sent.
 ///
 /// # What to do next
 ///
@@ -28,16 +28,16 @@ use crate::cold::cold_path;
 /// |---|---|
 /// | [`wants_input`](Self::wants_input) | receive; otherwise do not |
 /// | [`wants_resume`](Self::wants_resume) | call [`resume`](Self::resume) after other connections were served |
-/// | [`next_timeout`](Self::next_timeout) is `Some` | call [`handle_timeout`](Self::handle_timeout) then |
+/// | [`next_timeout`](Self::next_timeout) is `Some` | call [`handle_timeout`](Self::handle_timeout) at that time |
 /// | [`buffered_amount`](Self::buffered_amount) is not 0 | when the stream takes more, call [`handle_writable`] |
 ///
 /// [`handle_writable`]: Self::handle_writable
 ///
 /// # Bounded handlers
 ///
-/// An owner with other work sets a [`budget`](Buffers::budget) before each call. A call returns when
-/// the budget is spent. The driver keeps what it has received until then, and `wants_resume` holds. `resume`
-/// serves input, commands of handles and timers in turn. The end of the stream is reported last.
+/// An owner with other work sets a [`budget`](Buffers::budget) before each call. A call returns when the budget is
+/// spent. The driver then keeps the input that was not taken, and `wants_resume` holds. `resume` serves input, commands
+/// of handles and timers in turn. The end of the stream is reported last.
 ///
 /// ```
 /// # use std::io::{self, IoSlice};
@@ -77,22 +77,22 @@ use crate::cold::cold_path;
 ///
 /// # Panics
 ///
-/// A panic of a handler fails the connection with 1011 and passes on to the caller. The driver remains usable, and its
-/// handler is still notified of the end.
+/// A panic of a handler fails the connection with 1011, and the call resumes the panic. The driver remains usable, and
+/// its handler is still notified of the end.
 ///
 /// The example of [`Transport`] uses a driver.
 pub struct Driver<S> {
     pub(crate) protocol: S,
     /// The queues of either direction.
     pub(crate) queued: Option<Box<Queued>>,
-    /// Nothing is queued, and the next step is to read, into any buffer.
+    /// Nothing is queued, and the next step is to read: into any buffer, since `receive_buffer` lends none.
     on_fast_path: bool,
     started: bool,
     half_closed: bool,
     closed: bool,
 }
 
-/// The steps that a budget can hold back, which take turns.
+/// The steps of [`Driver::resume`], which take turns: a budget can hold each of them back.
 const STEPS: [Step; 3] = [Step::Commands, Step::Input, Step::Timers];
 
 #[derive(Clone, Copy)]
@@ -109,17 +109,17 @@ impl<S: StreamProtocol> Driver<S> {
         Self { protocol, queued: None, on_fast_path, started, half_closed, closed }
     }
 
-    /// The same connection with another protocol around the present one. It was not started yet.
+    /// The same connection with a layer around its protocol. It must not be started yet.
     #[cfg(feature = "tls-core")]
     pub(crate) fn map<T: StreamProtocol>(self, layer: impl FnOnce(S) -> T) -> Driver<T> {
         let Self { protocol, queued, on_fast_path, started, half_closed, closed } = self;
         Driver { protocol: layer(protocol), queued, on_fast_path, started, half_closed, closed }
     }
 
-    // What happens.
+    // Events.
 
     /// Reports that the stream exists: a client sends its request. If the target is a `wss` URI and the transport is
-    /// not [secure](Transport::is_secure), the client sends nothing and fails.
+    /// not [secure](Transport::is_secure), the client sends nothing, and its handshake fails.
     pub fn start(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
         self.started = true;
         let secure = transport.is_secure();
@@ -169,8 +169,8 @@ impl<S: StreamProtocol> Driver<S> {
         bytes.len() - left
     }
 
-    /// Lends memory to receive the rest of a large message into. Then call [`filled`](Self::filled), and
-    /// [`receive`](Self::receive) with the bytes that follow, or with none.
+    /// Lends memory to receive the rest of a large message into; `None` if there is no such message. Then call
+    /// [`filled`](Self::filled), and [`receive`](Self::receive) with the bytes that follow, or with none.
     pub fn receive_buffer(&mut self) -> Option<&mut [u8]> {
         match self.has_unread() {
             true => None,
@@ -183,7 +183,7 @@ impl<S: StreamProtocol> Driver<S> {
         self.protocol.filled(n);
     }
 
-    /// The number of bytes of the present frame that are still to come; 0 between frames.
+    /// The number of bytes of the current frame that are still to come; 0 between frames.
     #[must_use]
     pub fn outstanding(&self) -> u64 {
         self.protocol.outstanding()
@@ -271,7 +271,7 @@ impl<S: StreamProtocol> Driver<S> {
         self.finish_call(transport, buffers, now);
     }
 
-    /// Resumes what the budget has held back, and passes on input that could not be taken before.
+    /// Continues what the budget has held back, and passes on input that could not be taken before.
     pub fn resume(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
         self.call(transport, buffers, |protocol, out, budget| protocol.resume(out, budget, now));
         let first = self.queued.as_deref().map_or(0, |queued| queued.next_step);
@@ -304,7 +304,7 @@ impl<S: StreamProtocol> Driver<S> {
     }
 
     /// Whether to watch for the end of the stream even while [no input is wanted](Self::wants_input): a client may
-    /// leave before its request is answered. A transport that cannot see that without reading may ignore this.
+    /// leave before its request is answered. Ignore this if the transport cannot detect the end without reading.
     #[must_use]
     pub fn wants_end(&self) -> bool {
         let ended = self.queued.as_deref().is_some_and(|queued| queued.end.is_some());
@@ -333,8 +333,8 @@ impl<S: StreamProtocol> Driver<S> {
         !self.closed && (wants.again || (self.has_unread() && wants.read))
     }
 
-    /// The time to call [`handle_timeout`](Self::handle_timeout); `None` if there is no deadline. Input moves deadlines
-    /// to later times; a call that is too early does nothing.
+    /// The time to call [`handle_timeout`](Self::handle_timeout); `None` if there is no deadline. Input can move the
+    /// deadline to a later time. A call before the deadline handles no timeout.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         if self.closed { None } else { self.protocol.deadline() }
@@ -358,7 +358,7 @@ impl<S: StreamProtocol> Driver<S> {
         self.started
     }
 
-    /// Whether nothing is queued, and the next step is to read, into any buffer.
+    /// Whether nothing is queued, and the next step is to read: into any buffer, since `receive_buffer` lends none.
     #[inline]
     pub(crate) const fn is_on_fast_path(&self) -> bool {
         self.on_fast_path
@@ -397,7 +397,8 @@ impl<S: StreamProtocol> Driver<S> {
     ) {
         if let Some(panic) = panic {
             self.put_panic(panic);
-            // The panic left output in the send buffer although the socket has room, so no event will ask for it.
+            // The panic has left output in the send buffer although the socket has room: no event would lead to a
+            // write.
             self.call(transport, buffers, |_, out, _| _ = out.flush_send_buffer());
         }
         self.keep(left);
@@ -544,7 +545,7 @@ impl<S: StreamProtocol> Driver<S> {
         self.finish_call(transport, buffers, now);
     }
 
-    /// Keeps the panic of a handler. The first one is resumed.
+    /// Keeps a panic of application code, unless an earlier one is kept. `finish_call` resumes it.
     fn put_panic(&mut self, panic: Box<dyn Any + Send>) {
         self.queued.get_or_insert_default().panic.get_or_insert(panic);
     }
@@ -585,7 +586,7 @@ impl<S: StreamProtocol> Driver<S> {
         }
     }
 
-    /// Reports the send buffer, until no handler has to be notified of it.
+    /// Reports write errors, and the level of the send buffer until the handler need not be notified of it.
     fn report_output(
         &mut self,
         transport: &mut dyn Transport,

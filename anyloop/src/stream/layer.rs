@@ -8,7 +8,7 @@ use super::write_buffer::{Completions, WriteBuffer};
 
 /// Lends a protocol a [`WriteBuffer`] whose output is sealed.
 ///
-/// Dropped, it seals what the protocol has appended. So nothing is lost if a handler panics.
+/// When the guard is dropped, it seals what the protocol has appended. So nothing is lost if a handler panics.
 pub(crate) struct LayerGuard<'w, 'o> {
     out: &'w mut WriteBuffer<'o>,
     seal: &'w mut dyn Seal,
@@ -53,6 +53,7 @@ impl WriteBuffer<'_> {
         self.cork.scratch.take().unwrap_or_default()
     }
 
+    /// Returns the thread's memory for layers.
     pub(crate) fn put_scratch(&mut self, scratch: Box<Scratch>) {
         self.cork.scratch = Some(scratch);
     }
@@ -62,12 +63,12 @@ impl WriteBuffer<'_> {
         &mut self.cork.bytes
     }
 
-    /// The state of the layer that encrypts the output all the way to the peer, if there is one.
+    /// The state of the layer's encryption; `None` if no layer encrypts the output all the way to the peer.
     pub(crate) fn encryption_state(&self) -> Option<&dyn Any> {
         self.layer.as_ref()?.seal.encryption_state()
     }
 
-    /// The buffer below the layer, if that holds output.
+    /// The buffer with the output that the layer has sealed; `None` if there is no layer or no such output.
     pub(super) fn below(&mut self) -> Option<WriteBuffer<'_>> {
         let Self { queued, transport, layer, .. } = self;
         let below = layer.as_mut().map(|layer| &mut *layer.below)?;
@@ -109,7 +110,8 @@ impl WriteBuffer<'_> {
         self.cork.bytes = cork;
     }
 
-    /// Seals a record, with which the first `sealed` bytes of the cork are sealed.
+    /// Seals one record. The first `sealed` bytes of the cork are sealed then, and the completions of their messages
+    /// move to the cork below.
     fn seal_record(&mut self, record: &[u8], sealed: usize, completions: &mut Completions) {
         let Some(SealLayer { seal, below }) = &mut self.layer else { return };
         if !seal.seal(record, &mut below.bytes) {

@@ -3,7 +3,7 @@
 //! Nothing here depends on the protocol, and only a [`Transport`] depends on the kind of the byte stream.
 //!
 //! ```text
-//!   StreamProtocol    takes input, calls handlers, appends output; no I/O    (session::Session)
+//!   StreamProtocol    takes input, calls handlers, appends output; no I/O    (session::Session, tls::TlsStream)
 //!        ^ v
 //!   Driver            writes the output, ends the stream, keeps the queues
 //!        ^ v

@@ -1,4 +1,6 @@
 //! Sealing output, for a layer below a protocol.
+//!
+//! To *seal* bytes is to encrypt and authenticate them, as records of TLS.
 
 use std::any::Any;
 
@@ -7,9 +9,11 @@ use super::cork::Cork;
 /// The most bytes that are sealed at once: those of a TLS record (RFC 8446 §5.1).
 pub(crate) const MAX_RECORD_PLAINTEXT: usize = 16 * 1024;
 
-/// Seals output. It is `Send`, so that the compiler does not name it when a context is moved to another thread.
+/// Seals output. The bound `Send` is for messages of the compiler: a context is not `Send`, and without the bound the
+/// message would name this trait.
 pub(crate) trait Seal: Send {
-    /// Appends `bytes`, at most [`RECORD`] of them, to `out` in sealed form. Returns false if they cannot be sent.
+    /// Seals `bytes`, at most [`MAX_RECORD_PLAINTEXT`] of them, and appends them to `out`. Returns false if they cannot
+    /// be sent.
     fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool;
 
     /// Whether nothing can be sealed any more.
@@ -23,7 +27,7 @@ pub(crate) trait Seal: Send {
 /// The layer of a [`WriteBuffer`](super::WriteBuffer): its output is sealed.
 pub(super) struct SealLayer<'w> {
     pub(super) seal: &'w mut dyn Seal,
-    /// Sealed output.
+    /// The cork for sealed output.
     pub(super) below: &'w mut Cork,
 }
 

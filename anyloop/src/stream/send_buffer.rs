@@ -18,19 +18,22 @@ pub(super) struct SendBuffer {
     blocks: VecDeque<Block>,
     /// The number of bytes of the first block that were written.
     head_written: usize,
+    /// The number of bytes that wait.
     len: usize,
     /// The number of bytes that were written since the send buffer was created.
     written: u64,
     /// Completions, each with the value of `written` at which it is called.
     completions: VecDeque<(u64, Completion)>,
+    /// The error with which the transport has failed, until it is reported.
     error: Option<io::Error>,
-    /// What the transport has failed with. It is not written to any more.
+    /// The kind of that error, for good: a transport that has failed is not written to any more.
     failure: Option<TransportError>,
 }
 
 /// A part of the waiting bytes.
 enum Block {
     Owned(Vec<u8>),
+    /// A frame that many connections send.
     Shared(Arc<[u8]>),
 }
 
@@ -43,15 +46,17 @@ impl Block {
     }
 }
 
-/// Called once for a message: with `Ok` when the transport has taken all of it, and with [`Unsent`] if it is not sent.
+/// Called once for a message: with `Ok` when the transport has taken the whole message, and with [`Unsent`] if the
+/// message is not sent.
 ///
 /// The example of [`Unsent`] sends a message with one.
 pub type Completion = Box<dyn FnOnce(Result<(), Unsent>) + Send>;
 
-/// The message was not sent: it was dropped or refused, or the connection ended before the transport took all of it.
+/// The message was not sent: it was dropped or refused, or the connection ended before the transport took the whole
+/// message.
 ///
-/// The connection may still be open: the message was dropped by [`Overflow::Drop`](crate::endpoint::Overflow::Drop),
-/// for example.
+/// The connection may still be open: [`Overflow::Drop`](crate::endpoint::Overflow::Drop) drops messages of open
+/// connections, for example.
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -78,6 +83,7 @@ pub type Completion = Box<dyn FnOnce(Result<(), Unsent>) + Send>;
 pub struct Unsent;
 
 impl SendBuffer {
+    /// The number of bytes that wait.
     pub(super) const fn len(&self) -> usize {
         self.len
     }
@@ -97,16 +103,17 @@ impl SendBuffer {
         self.failure.is_some()
     }
 
-    /// What the transport has failed with.
+    /// The kind of error with which the transport has failed, if it has.
     pub(super) const fn failure(&self) -> Option<TransportError> {
         self.failure
     }
 
-    /// The error with which the transport has failed, once.
+    /// Takes the error with which the transport has failed, to report it once.
     pub(super) const fn take_error(&mut self) -> Option<io::Error> {
         self.error.take()
     }
 
+    /// Appends a copy of `bytes`.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -119,7 +126,7 @@ impl SendBuffer {
         }
     }
 
-    /// Keeps a reference to `bytes`, of which the first `written` were written.
+    /// Appends `bytes` by reference, without the first `written` of them, which were written.
     pub(super) fn push_shared(&mut self, bytes: &Arc<[u8]>, written: usize) {
         if self.blocks.is_empty() {
             self.head_written = written;
@@ -132,7 +139,7 @@ impl SendBuffer {
         }
     }
 
-    /// Calls `completion` when all bytes but the last `trailing` of the present ones were written.
+    /// Calls `completion` when the bytes that wait now were written, except for the last `trailing` of them.
     pub(super) fn push_completion(&mut self, trailing: usize, completion: Completion) {
         let at = self.written + (self.len - trailing.min(self.len)) as u64;
         self.completions.push_back((at, completion));
@@ -165,6 +172,7 @@ impl SendBuffer {
         }
     }
 
+    /// Removes the first `taken` bytes.
     fn consume(&mut self, taken: usize) {
         self.len -= taken;
         self.written += taken as u64;

@@ -19,8 +19,9 @@ const CORK_LIMIT: usize = 64 * 1024;
 
 /// Owns the output of one connection during one call.
 ///
-/// The cork belongs to the thread, and is empty before and after. Output that is not written when the guard is dropped
-/// moves to the send buffer of this connection. So it cannot reach another peer or be lost, even if a handler panics.
+/// The cork belongs to the thread, and is empty before and after the call. Output that is not written when the guard is
+/// dropped moves to the send buffer of this connection. So the output cannot reach another peer or be lost, even if a
+/// handler panics.
 pub(crate) struct WriteGuard<'w, T: Transport + ?Sized> {
     cork: &'w mut Cork,
     queued: &'w mut Option<Box<Queued>>,
@@ -50,19 +51,20 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
         self.queued.is_none() && self.cork.completions.is_empty()
     }
 
-    /// The output, if it [`is_all_corked`](Self::is_all_corked).
+    /// The bytes of the cork: all output, if it [`is_all_corked`](Self::is_all_corked).
     #[inline]
     pub(crate) fn corked(&self) -> &[u8] {
         &self.cork.bytes
     }
 
-    /// All of [`corked`](Self::corked) was written.
+    /// Reports that all of [`corked`](Self::corked) was written.
     #[inline]
     pub(crate) fn wrote_all(&mut self) {
         self.cork.bytes.clear();
     }
 
-    /// [`corked`](Self::corked) was written with this result. The rest moves to the send buffer.
+    /// Reports the result of writing [`corked`](Self::corked): an error fails the stream. What was not written moves to
+    /// the send buffer.
     #[cold]
     pub(crate) fn wrote(&mut self, result: io::Result<usize>) {
         let written = result.unwrap_or_else(|error| {
@@ -105,11 +107,11 @@ impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
     }
 }
 
-/// The output side of one connection, while a protocol or a handler works on it: what gathers in memory, the send
-/// buffer behind that, and the transport.
+/// The output side of one connection during one call: the cork, in which output gathers; the send buffer; and the
+/// transport.
 ///
-/// Appended output is written together when the call is over, or when 64 KiB have gathered. Large payloads are written
-/// immediately, without a copy.
+/// Output in the cork is written together when the call is over, or when 64 KiB have gathered. Large payloads are
+/// written immediately, without a copy.
 pub struct WriteBuffer<'w> {
     pub(super) cork: &'w mut Cork,
     pub(super) queued: &'w mut Option<Box<Queued>>,
@@ -251,8 +253,8 @@ impl Output for WriteBuffer<'_> {
         true
     }
 
-    /// A frame that many connections send. It waits in the send buffer by reference; a large one is written without a
-    /// copy.
+    /// A frame that many connections send. It waits in the send buffer by reference. A large frame is written without a
+    /// copy. Returns false, so that the caller copies the frame, if it is small and nothing waits or there is a layer.
     fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
         let is_small = frame.len() < LARGE_PAYLOAD;
         if is_small && (self.queued() == 0 || self.layer.is_some()) {
@@ -318,7 +320,7 @@ fn write_new(
     written
 }
 
-/// Writes what can be written. `WouldBlock` counts as zero bytes, and other errors are stored in `failed`.
+/// Writes what the transport takes. `WouldBlock` counts as zero bytes, and other errors are stored in `failed`.
 #[inline]
 fn write(
     transport: &mut (dyn Transport + '_),
@@ -342,7 +344,8 @@ fn store_failure(error: io::Error, failed: &mut Option<io::Error>) {
     }
 }
 
-/// `written` of `len` bytes were written: calls the completions of those, and queues the others.
+/// Called when `written` of `len` bytes were written: calls the completions of messages within those, and queues the
+/// others.
 #[cold]
 fn call_completions(
     queued: &mut Option<Box<Queued>>,
