@@ -152,7 +152,7 @@ impl ServerConfig {
     /// The time in which the application must answer a request that [`validate`](crate::Handler::validate) or
     /// [`http`](crate::Handler::http) has deferred. After it the request gets 503. `None`: no limit.
     pub fn answer_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.handshake().answer_timeout = timeout.into();
+        self.handshake_mut().answer_timeout = timeout.into();
         self
     }
 
@@ -163,19 +163,19 @@ impl ServerConfig {
     /// the operating system knows what was read, and it may take twice this time. When the whole response is written,
     /// the [`close_timeout`](Self::close_timeout) begins. `None`: no limit.
     pub fn response_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.handshake().response_timeout = timeout.into();
+        self.handshake_mut().response_timeout = timeout.into();
         self
     }
 
     /// Adds an extension that clients may use.
     pub fn extension(mut self, extension: Arc<dyn Negotiator>) -> Self {
-        self.handshake().extensions.push(extension);
+        self.handshake_mut().extensions.push(extension);
         self
     }
 
     /// The largest body of a plain HTTP request, in bytes; a larger one gets 413.
     pub fn max_body_size(mut self, bytes: usize) -> Self {
-        self.handshake().max_body_size = bytes;
+        self.handshake_mut().max_body_size = bytes;
         self
     }
 }
@@ -224,45 +224,45 @@ impl ClientConfig {
 
     /// Adds a subprotocol to request, in order of preference: distinct tokens. The server chooses one or none.
     pub fn subprotocol(mut self, name: impl Into<String>) -> Self {
-        self.handshake().subprotocols.push(name.into());
+        self.handshake_mut().subprotocols.push(name.into());
         self
     }
 
     /// Replaces the subprotocols to request, in order of preference.
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.handshake().subprotocols = names.into_iter().map(Into::into).collect();
+        self.handshake_mut().subprotocols = names.into_iter().map(Into::into).collect();
         self
     }
 
     /// Adds an extension to offer, in order of preference.
     pub fn extension(mut self, extension: Arc<dyn Negotiator>) -> Self {
-        self.handshake().extensions.push(extension);
+        self.handshake_mut().extensions.push(extension);
         self
     }
 
     /// Adds a field to the request. Fields of the handshake itself are refused when connecting. `Host` replaces the
     /// host of the URI.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.handshake().headers.append(name, value);
+        self.handshake_mut().headers.append(name, value);
         self
     }
 
     /// Replaces all fields that were added to the request.
     pub fn headers(mut self, headers: HeaderMap) -> Self {
-        self.handshake().headers = headers;
+        self.handshake_mut().headers = headers;
         self
     }
 
     /// The Origin field (RFC 6454 §7), for a client that runs web pages or imitates a browser.
     pub fn origin(mut self, origin: impl Into<Option<HeaderValue>>) -> Self {
-        self.handshake().origin = origin.into();
+        self.handshake_mut().origin = origin.into();
         self
     }
 
     /// The largest part of the body of a response other than 101 that is kept, in bytes. The rest is discarded without
     /// an error.
     pub fn max_body_size(mut self, bytes: usize) -> Self {
-        self.handshake().max_body_size = bytes;
+        self.handshake_mut().max_body_size = bytes;
         self
     }
 }
@@ -383,14 +383,14 @@ impl ClientConfig {
     }
 }
 
-/// What servers and clients have in common.
-macro_rules! common {
+/// The setters that servers and clients have in common.
+macro_rules! common_setters {
     ($config:ident, $options:ident, $head:literal) => {
         impl $config {
             /// The largest message that is accepted, in bytes of payload, inclusive; with an extension, of the decoded
             /// message. A header that announces more fails the connection with 1009.
             pub fn max_message_size(mut self, bytes: u64) -> Self {
-                self.connection().max_message_size = bytes;
+                self.connection_mut().max_message_size = bytes;
                 self
             }
 
@@ -398,14 +398,14 @@ macro_rules! common {
             /// [`message`](crate::Handler::message). A message is then never gathered in memory, and may have any size
             /// up to [`max_message_size`](Self::max_message_size).
             pub fn streaming(mut self, streaming: bool) -> Self {
-                self.connection().streaming = streaming;
+                self.connection_mut().streaming = streaming;
                 self
             }
 
             /// The time without received frames after which a ping is sent; less than 1 ms counts as 1 ms.
             /// `None`: no pings are sent.
             pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
-                self.connection().ping_interval = interval.into();
+                self.connection_mut().ping_interval = interval.into();
                 self
             }
 
@@ -416,53 +416,53 @@ macro_rules! common {
             /// While reading is paused, pongs cannot be received. The connection then fails if output waits and the
             /// peer reads none of it for the sum of the ping interval and this time.
             pub fn pong_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-                self.connection().pong_timeout = timeout.into();
+                self.connection_mut().pong_timeout = timeout.into();
                 self
             }
 
             /// The time without received frames after which the connection is closed with 1001. Keep-alive pings and
             /// their pongs do not postpone it.
             pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-                self.connection().idle_timeout = timeout.into();
+                self.connection_mut().idle_timeout = timeout.into();
                 self
             }
 
             /// The time without received data frames after which the connection is closed with 1001. Control frames do
             /// not postpone it.
             pub fn data_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-                self.connection().data_idle_timeout = timeout.into();
+                self.connection_mut().data_idle_timeout = timeout.into();
                 self
             }
 
             /// The time for the closing handshake and the end of the byte stream, from our Close on. After it the byte
             /// stream is aborted. `None`: no limit.
             pub fn close_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-                self.connection().close_timeout = timeout.into();
+                self.connection_mut().close_timeout = timeout.into();
                 self
             }
 
             /// The source of masking keys and nonces. By default the operating system's; any other must be as
             /// unpredictable (RFC 6455 §10.3).
             pub fn random(mut self, random: Arc<dyn Random>) -> Self {
-                self.connection().random = random;
+                self.connection_mut().random = random;
                 self
             }
 
             /// The time for the opening handshake. `None`: no limit.
             pub fn open_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-                self.handshake().open_timeout = timeout.into();
+                self.handshake_mut().open_timeout = timeout.into();
                 self
             }
 
             #[doc = $head]
             pub fn max_head_size(mut self, bytes: usize) -> Self {
-                self.handshake().max_head_size = bytes;
+                self.handshake_mut().max_head_size = bytes;
                 self
             }
 
             /// The largest number of header fields in the head of the peer.
             pub fn max_fields(mut self, fields: usize) -> Self {
-                self.handshake().max_fields = fields;
+                self.handshake_mut().max_fields = fields;
                 self
             }
 
@@ -535,24 +535,24 @@ macro_rules! common {
                 self.extension(Arc::new(deflate))
             }
 
-            fn handshake(&mut self) -> &mut $options {
+            fn handshake_mut(&mut self) -> &mut $options {
                 Arc::make_mut(&mut self.handshake)
             }
 
-            fn connection(&mut self) -> &mut Config {
-                Arc::make_mut(&mut self.handshake().connection)
+            fn connection_mut(&mut self) -> &mut Config {
+                Arc::make_mut(&mut self.handshake_mut().connection)
             }
         }
     };
 }
 
-common!(
+common_setters!(
     ServerConfig,
     ServerOptions,
     "The largest head of a request, in bytes, including line ends. A larger one gets 431, or 414 if the request line \
      alone is larger."
 );
-common!(
+common_setters!(
     ClientConfig,
     ClientOptions,
     "The largest head of a response, in bytes, including line ends; heads of interim responses (1xx) are added to it."

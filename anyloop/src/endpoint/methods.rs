@@ -22,8 +22,8 @@ macro_rules! endpoint_methods {
                 self.handle().broadcast(message)
             }
 
-            /// Like [`broadcast`](Self::broadcast), to connections whose handler `filter` accepts. The filter runs
-            /// later, on the strand of each connection, so the result counts connections before filtering.
+            /// As [`broadcast`](Self::broadcast), to the open connections whose handler `filter` accepts. The filter
+            /// runs later, on the strand of each connection. So the result also counts connections that it will reject.
             pub fn broadcast_where(
                 &self,
                 message: impl Into<anyloop_proto::Prepared>,
@@ -33,8 +33,8 @@ macro_rules! endpoint_methods {
             }
 
             /// Like [`broadcast_where`](Self::broadcast_where), and calls `completion` when every open connection has
-            /// dequeued the message (including those that `filter` rejects) or has ended. The message may still wait
-            /// for the peer to read. `completion` is called on the thread that serves the last
+            /// taken the message from the queue (even if `filter` rejects the connection) or has ended. The message may
+            /// still wait for the peer to read. `completion` is called on the thread that serves the last
             /// connection, or within this call if there is none. A publisher can wait for it before it sends more.
             ///
             /// The example of [`EndpointHandle::broadcast_then`](crate::endpoint::EndpointHandle::broadcast_then) uses

@@ -25,8 +25,8 @@ macro_rules! getters {
     };
 }
 
-/// What servers and clients have in common.
-macro_rules! common {
+/// The getters that servers and clients have in common.
+macro_rules! common_getters {
     ($config:ident) => {
         getters! { $config, this:
             max_message_size, get_max_message_size: u64 = this.handshake.connection.max_message_size;
@@ -55,8 +55,8 @@ macro_rules! common {
     };
 }
 
-common!(ServerConfig);
-common!(ClientConfig);
+common_getters!(ServerConfig);
+common_getters!(ClientConfig);
 
 getters! { ServerConfig, this:
     answer_timeout, get_answer_timeout: Option<Duration> = this.handshake.answer_timeout;

@@ -93,7 +93,9 @@ pub struct Driver<S> {
 }
 
 /// The steps of [`Driver::resume`], which take turns: a budget can hold each of them back.
-const STEPS: [Step; 3] = [Step::Commands, Step::Input, Step::Timers];
+const STEPS: [Step; STEP_COUNT as usize] = [Step::Commands, Step::Input, Step::Timers];
+
+const STEP_COUNT: u8 = 3;
 
 #[derive(Clone, Copy)]
 enum Step {
@@ -169,8 +171,9 @@ impl<S: StreamProtocol> Driver<S> {
         bytes.len() - left
     }
 
-    /// Lends memory to receive the rest of a large message into; `None` if there is no such message. Then call
-    /// [`filled`](Self::filled), and [`receive`](Self::receive) with the bytes that follow, or with none.
+    /// Lends memory to receive the rest of a large message into; `None` if it has none to lend. Report with
+    /// [`filled`](Self::filled) how much was received there, and call [`receive`](Self::receive) with the bytes that
+    /// follow, or with none.
     pub fn receive_buffer(&mut self) -> Option<&mut [u8]> {
         match self.has_unread() {
             true => None,
@@ -215,7 +218,8 @@ impl<S: StreamProtocol> Driver<S> {
         kind: TransportError,
         now: Instant,
     ) {
-        self.fail(transport, buffers, kind, None, now);
+        let error = None; // only its kind is known
+        self.fail(transport, buffers, kind, error, now);
     }
 
     /// Reports that the stream has failed with `error`, which the handler [gets](crate::endpoint::Context::error) when
@@ -275,7 +279,7 @@ impl<S: StreamProtocol> Driver<S> {
     pub fn resume(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
         self.call(transport, buffers, |protocol, out, budget| protocol.resume(out, budget, now));
         let first = self.queued.as_deref().map_or(0, |queued| queued.next_step);
-        let steps = (first..first + 3).map(|step| step % 3);
+        let steps = (first..first + STEP_COUNT).map(|step| step % STEP_COUNT);
         for step in steps {
             let before = buffers.budget.spent();
             if self.protocol.wants().again {
@@ -286,7 +290,7 @@ impl<S: StreamProtocol> Driver<S> {
                 // A step that has called a handler comes last the next time, so that no step starves.
                 let served = buffers.budget.spent() > before;
                 self.queued.get_or_insert_default().next_step =
-                    if served { (step + 1) % 3 } else { step };
+                    if served { (step + 1) % STEP_COUNT } else { step };
                 break;
             }
         }
@@ -564,7 +568,7 @@ impl<S: StreamProtocol> Driver<S> {
         if panic.is_some() {
             let now = transport.now().unwrap_or(now); // the handler may have taken any time
             self.call(transport, buffers, |protocol, out, _| protocol.handle_panic(out, now));
-            self.report_error();
+            self.report_write_error();
         }
         self.end_input();
         let end_panic = self.end_stream(transport, buffers, now);
@@ -594,7 +598,7 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         loop {
-            self.report_error();
+            self.report_write_error();
             let panicked = self.queued.as_deref().is_some_and(|queued| queued.panic.is_some());
             if !self.protocol.handle_written(self.buffered_amount()) || panicked {
                 return;
@@ -609,7 +613,7 @@ impl<S: StreamProtocol> Driver<S> {
     }
 
     /// Reports the error of a failed write, if there is one.
-    fn report_error(&mut self) {
+    fn report_write_error(&mut self) {
         let error = self.queued.as_deref_mut().and_then(|queued| queued.output.take_error());
         if let Some(error) = error {
             crate::log::debug!("cannot write to the byte stream: {error}");
@@ -652,7 +656,7 @@ impl<S: StreamProtocol> Driver<S> {
     ) -> Option<Box<dyn Any + Send>> {
         if matches!(self.protocol.wants().shutdown, Shutdown::HalfClose | Shutdown::Close) {
             self.call(transport, buffers, |protocol, out, _| protocol.end_output(out));
-            self.report_error();
+            self.report_write_error();
         }
         let flushed = self.queued.as_deref().is_none_or(|queued| !queued.output.is_blocked());
         let mut how = self.protocol.wants().shutdown;

@@ -38,7 +38,7 @@ pub trait StreamProtocol {
         now: Instant,
     ) -> Progress;
 
-    /// Lends memory to receive the rest of a large message into; `None` if no such message is in progress. Report with
+    /// Lends memory to receive the rest of a large message into; `None` if it has none to lend. Report with
     /// [`filled`](Self::filled) how much was received there, then call [`receive`](Self::receive).
     fn receive_buffer(&mut self) -> Option<&mut [u8]>;
 
@@ -74,7 +74,7 @@ pub trait StreamProtocol {
     /// The stream is closed, and `bytes` of output were not written, because of `error` if writing has failed.
     fn handle_lost_output(&mut self, bytes: usize, error: Option<TransportError>);
 
-    /// The stream took some bytes of the send buffer.
+    /// The stream takes more output: it has taken bytes of the send buffer, or none waited.
     fn handle_writable(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 
     /// A deadline has passed, or may have.
@@ -122,7 +122,7 @@ pub trait StreamProtocol {
     /// budget is spent, and [`Wants::again`] holds then; nor while the owner of the driver follows a redirect.
     fn prepare_close(&mut self, budget: &mut Budget) -> bool;
 
-    /// The stream is closed: notifies the handler, once. A panic of the handler passes on.
+    /// The stream is closed: notifies the handler, once. The driver catches a panic of the handler.
     fn handle_closed(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 
     /// What the driver must do after it has written the output.
