@@ -521,7 +521,7 @@ impl<S: StreamProtocol> Driver<S> {
         });
     }
 
-    /// Keeps received bytes until they can be taken.
+    /// Keeps received bytes until they can be taken. Bytes that are to be discarded are dropped.
     pub(crate) fn keep(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() && !self.discards_input() {
             self.queued.get_or_insert_default().input.push(bytes);
