@@ -1,13 +1,13 @@
 //! WebSockets for programs that already have a loop, or want one.
 //!
-//! An endpoint, a server or a client, has a configuration and makes connections. Each connection has a [`Handler`] of
-//! the application, or a few closures ([`Handlers`]). What carries the bytes is a choice:
+//! An *endpoint* is a server or a client. It has a configuration, and creates connections. Each connection has a
+//! [`Handler`] of the application, or a few closures ([`Handlers`]). The program chooses what carries the bytes:
 //!
 //! | module | who does the input and output |
 //! |---|---|
 //! | `net` | an `EventLoop`: it listens, looks up, connects, receives and sends. The program runs it, or embeds it in a loop of its own |
 //! | [`iostream`] | the program, which passes bytes in and gets bytes out |
-//! | [`transport`] | a transport that the program writes |
+//! | [`transport`] | the program's own implementation of the trait `Transport` |
 //!
 //! An echo server:
 //!
@@ -33,7 +33,7 @@
 //! | `net` | yes | sockets, and the event loop that serves them: the modules `net` and `event_loop`. They need `mio`, `percent-encoding` and `socket2`, on Unix `libc`, and on Linux `rustix` |
 //! | `router` | yes | handlers by the path of the request: `Router`. It needs `matchit` and `percent-encoding` |
 //! | `deflate` | no | permessage-deflate (RFC 7692): compressed messages. It needs `zlib-rs` |
-//! | `tls` | no | TLS in both roles, with rustls and aws-lc-rs; clients trust what the operating system trusts. The module `tls` lists the features that it consists of, and those to choose others: `tls-core`, `tls-aws-lc-rs`, `tls-ring`, `tls-platform-verifier`, `tls-webpki-roots` |
+//! | `tls` | no | TLS in both roles, with rustls and aws-lc-rs; clients trust the authorities that the operating system trusts. It is the sum of `tls-aws-lc-rs` and `tls-platform-verifier`. The module `tls` describes these features and the alternatives: `tls-core`, `tls-aws-lc-rs`, `tls-ring`, `tls-platform-verifier`, `tls-webpki-roots` |
 //! | `tracing` | no | logging to [`tracing`](https://docs.rs/tracing): connections and errors |
 //!
 //! A feature adds API and changes nothing else. Without `net`, a program carries the bytes itself: with
@@ -41,7 +41,8 @@
 #![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// What only the loop or TLS uses of other layers is not gated item by item.
+// Some items of other modules serve only the loop or TLS. They are compiled without these features as well, so those
+// modules allow dead code.
 mod cold;
 pub mod endpoint;
 #[cfg(feature = "net")]
@@ -49,7 +50,10 @@ pub mod event_loop;
 #[cfg(all(doctest, feature = "net"))]
 mod guide;
 pub mod iostream;
-#[cfg_attr(not(feature = "net"), allow(dead_code, unused_imports, reason = "for the loop"))]
+#[cfg_attr(
+    not(feature = "net"),
+    allow(dead_code, unused_imports, reason = "some items serve only the loop")
+)]
 mod log;
 #[cfg(feature = "net")]
 pub mod net;
@@ -58,16 +62,22 @@ pub mod prelude;
 mod proxy;
 #[cfg(feature = "router")]
 pub mod router;
-#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "for the loop"))]
+#[cfg_attr(not(feature = "net"), allow(dead_code, reason = "some items serve only the loop"))]
 mod running;
-#[cfg_attr(not(feature = "net"), allow(dead_code, unused_imports, reason = "for the loop"))]
+#[cfg_attr(
+    not(feature = "net"),
+    allow(dead_code, unused_imports, reason = "some items serve only the loop")
+)]
 mod session;
 #[cfg_attr(
     not(all(feature = "net", feature = "tls-core")),
-    allow(dead_code, unused_imports, reason = "for the loop and TLS")
+    allow(dead_code, unused_imports, reason = "some items serve only the loop and TLS")
 )]
 mod stream;
-#[cfg_attr(not(feature = "net"), allow(dead_code, unused_imports, reason = "for the loop"))]
+#[cfg_attr(
+    not(feature = "net"),
+    allow(dead_code, unused_imports, reason = "some items serve only the loop")
+)]
 mod sync;
 mod threading;
 #[cfg(feature = "tls-core")]

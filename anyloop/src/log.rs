@@ -1,17 +1,20 @@
 //! Logging by `tracing`, if the feature is enabled.
 //!
-//! Connections that open, end, fail or are redirected are logged at the debug level; mistakes of the application, such
-//! as an invalid response, and listeners that cannot accept at the error level; addresses that are left out, a server
-//! that does not accept, messages that no handler takes, and bodies that cannot be read at the warn level. The turns of
-//! a connection in a loop are in a debug span `connection` with the index of its slot.
+//! | level | what |
+//! |---|---|
+//! | error | a listener that cannot accept; an invalid answer of the application to a request |
+//! | warn | an address that a server does not listen on, since that fails; a server that does not accept; a message that no handler takes; the body of a response that cannot be read |
+//! | debug | connections that open, end, fail or are redirected; what is not sent; functions that are dropped; errors of writing and of ending the stream |
+//!
+//! The turns of a connection in a loop are in a debug span `connection` with the index of its slot.
 
 #[cfg(feature = "tracing")]
-pub(crate) use on::{describe, in_connection};
+pub(crate) use on::{describe, enter_connection_span};
 #[cfg(feature = "tracing")]
 pub(crate) use tracing::{debug, error, warn};
 
 #[cfg(not(feature = "tracing"))]
-pub(crate) use off::{debug, describe, error, in_connection, warn};
+pub(crate) use off::{debug, describe, enter_connection_span, error, warn};
 
 #[cfg(feature = "tracing")]
 mod on {
@@ -19,7 +22,7 @@ mod on {
     use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
     use tracing::span::EnteredSpan;
 
-    /// The text that `subject` returns, if a subscriber may want it.
+    /// The text that `subject` returns, if a subscriber may want it; otherwise an empty one.
     pub(crate) fn describe(subject: impl FnOnce() -> String) -> String {
         if has_debug_level() { subject() } else { String::new() }
     }
@@ -27,7 +30,7 @@ mod on {
     /// Enters the span of the connection in this slot, until the result is dropped. Every turn does, so what is
     /// returned without a subscriber is a null pointer: a disabled span costs a message 3 % of its instructions.
     #[inline(always)]
-    pub(crate) fn in_connection(slot: u32) -> Option<Box<EnteredSpan>> {
+    pub(crate) fn enter_connection_span(slot: u32) -> Option<Box<EnteredSpan>> {
         if has_debug_level() { enter(slot) } else { None }
     }
 
@@ -59,7 +62,7 @@ mod off {
     pub(crate) use silent as warn;
 
     /// Does nothing.
-    pub(crate) const fn in_connection(slot: u32) {
+    pub(crate) const fn enter_connection_span(slot: u32) {
         let _ = slot;
     }
 

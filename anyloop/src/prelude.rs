@@ -1,4 +1,4 @@
-//! What most programs need, beside the server and client of their transport.
+//! What most programs need, in addition to the server and the client of the module that carries the bytes.
 //!
 //! ```
 //! use anyloop::iostream::{Client, Server}; // or `anyloop::net`

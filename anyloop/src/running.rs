@@ -1,4 +1,4 @@
-//! Which loops the present thread runs.
+//! The loops that the current thread runs.
 
 use std::cell::RefCell;
 

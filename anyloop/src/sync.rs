@@ -4,7 +4,7 @@
 //! [`Arc`](std::sync::Arc) is always the standard library's, since loom's lacks `Weak` and `Wake`.
 
 #[cfg(anyloop_tsan)]
-#[expect(unnameable_types, reason = "of `Lock`")]
+#[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
 mod traced;
 
 /// Locks that no loom model shares between threads: the standard library's, which loom does not replace.
@@ -19,7 +19,7 @@ pub(crate) mod unmodelled {
 pub(crate) use std::{thread, thread_local};
 #[cfg(not(loom))]
 pub(crate) use unmodelled::{Condvar, Mutex, MutexGuard};
-/// Mutexes with `try_lock`.
+// Loom's own `try_lock` may wait, so the mutexes that need the method have a name of their own.
 #[cfg(not(loom))]
 pub(crate) use unmodelled::{Mutex as TryMutex, MutexGuard as TryMutexGuard};
 
@@ -130,7 +130,8 @@ mod modelled {
         }
     }
 
-    /// The standard library's flag, and a number that loom watches. Each access goes to both.
+    /// The standard library's flag, which code that is not modelled reads directly, and a number that loom watches.
+    /// `load` and `store` access both.
     #[derive(Debug, Default)]
     pub(crate) struct Flag {
         watched: atomic::AtomicUsize,
@@ -234,7 +235,7 @@ mod modelled {
     }
     pub(crate) use modelled_thread_local as thread_local;
 
-    /// Methods of the standard library's keys.
+    /// Methods of the standard library's `LocalKey`, which loom's lacks.
     pub(crate) trait WithBorrow<T> {
         fn with_borrow<R>(&'static self, f: impl FnOnce(&T) -> R) -> R;
         fn with_borrow_mut<R>(&'static self, f: impl FnOnce(&mut T) -> R) -> R;

@@ -145,7 +145,7 @@ fn a_line_is_complete_without_the_lines_of_other_modules() {
         connection.read_all(REQUEST.as_bytes()).unwrap();
         connection.read_all(&frame(CLOSE, "").bytes(Role::Client)).unwrap();
     });
-    assert_eq!(lines.0.lock().unwrap()[..], ["DEBUG somebody: closed, first by peer"]);
+    assert_eq!(lines.0.lock().unwrap()[..], ["DEBUG somebody: closed; peer sent Close first"]);
 }
 
 /// Nothing would be seen of either mistake.

@@ -2,16 +2,16 @@
 
 use core::ops::{Deref, DerefMut};
 
-/// Memory that belongs to a thread inside a run call.
-pub(crate) struct Buffers {
+/// Memory that a runner, a thread inside a run call, uses for all sources.
+pub(crate) struct RunnerBuffers {
     /// The memory into which sources read.
     pub(crate) read: ReadBuffer,
     /// What the driver of a connection uses: cork, pool and budget.
     pub(crate) connection: crate::stream::Buffers,
 }
 
-/// A read buffer that does not begin near the beginning of a page. Between two buffers that both
-/// do, as the kernel's do, copying takes several times as long on some processors.
+/// A read buffer that does not begin near the beginning of a page. The kernel's buffers do, and copying between two
+/// buffers that begin there takes several times as long on some processors.
 pub(crate) struct ReadBuffer(Vec<u8>);
 
 impl ReadBuffer {

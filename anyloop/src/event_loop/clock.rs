@@ -18,13 +18,13 @@ pub(super) fn coarse_time() -> CoarseTime {
     (0, now().as_nanos() as i64)
 }
 
-/// The present.
+/// The current time.
 #[cfg(loom)]
 pub(crate) fn now() -> Instant {
     super::reactor::now()
 }
 
-/// The present.
+/// The current time.
 #[cfg(not(loom))]
 pub(crate) fn now() -> Instant {
     std::time::Instant::now().into()

@@ -12,8 +12,8 @@ use crate::running::{self, RunningMark};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Flag, Mutex, MutexGuard, SharedBool};
 
-/// The capacity of the queues that is kept when they are empty.
-pub(super) const KEPT: usize = 4096;
+/// The capacity, in entries, that an empty queue keeps.
+pub(super) const KEPT_CAPACITY: usize = 4096;
 
 /// A request of another thread, or of a handler, to the loop.
 pub(super) enum Command {
@@ -38,6 +38,7 @@ pub(crate) struct LoopControl {
     stopped: Flag,
     /// Run calls end when this is zero.
     work: AtomicUsize,
+    /// The number of the next timer.
     next_timer: AtomicU64,
 }
 
@@ -137,8 +138,8 @@ impl LoopControl {
         self.queue().closed
     }
 
-    /// A number that no other timer of this loop has.
-    pub(super) fn next_timer_number(&self) -> u64 {
+    /// Takes a number for a timer: no other timer of this loop has it.
+    pub(super) fn new_timer_number(&self) -> u64 {
         self.next_timer.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -167,7 +168,7 @@ impl LoopControl {
         let mut queue = self.queue();
         self.has_commands.store(false, Ordering::SeqCst);
         commands.append(&mut queue.commands);
-        queue.commands.shrink_to(KEPT);
+        queue.commands.shrink_to(KEPT_CAPACITY);
     }
 
     #[cfg(all(test, not(loom)))]

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use anyloop_proto::Instant;
 
-use super::control::{Command, KEPT, LoopControl};
+use super::control::{Command, KEPT_CAPACITY, LoopControl};
 use super::deadlines::Deadlines;
 use super::events::{Events, Token};
 use super::reactor;
@@ -175,7 +175,7 @@ impl<K: LoopTypes> Core<K> {
                 }
             }
         }
-        commands.shrink_to(KEPT);
+        commands.shrink_to(KEPT_CAPACITY);
         self.commands = commands;
     }
 
@@ -248,11 +248,11 @@ impl<K: LoopTypes> Core<K> {
     /// Frees memory of the queues and the deadlines that is not needed any more.
     pub(super) fn shrink(&mut self) {
         if self.is_queue_empty() {
-            self.ready.shrink_to(KEPT);
-            self.woken.shrink_to(KEPT);
-            self.callbacks.shrink_to(KEPT);
-            self.after_poll.shrink_to(KEPT);
-            self.expired.shrink_to(KEPT);
+            self.ready.shrink_to(KEPT_CAPACITY);
+            self.woken.shrink_to(KEPT_CAPACITY);
+            self.callbacks.shrink_to(KEPT_CAPACITY);
+            self.after_poll.shrink_to(KEPT_CAPACITY);
+            self.expired.shrink_to(KEPT_CAPACITY);
         }
         self.deadlines.shrink();
     }
@@ -326,7 +326,7 @@ impl<K: LoopTypes> Core<K> {
     /// A run call ends. Wakes another runner, or the host, if work or a stop remains.
     pub(super) fn end_run(&mut self, control: &LoopControl, followers: &Condvar) -> Remaining {
         let remaining = self.wakeups.leave(control.notifier());
-        if remaining == Remaining::Nobody {
+        if remaining == Remaining::NoRunner {
             let state = UnattendedState {
                 should_return: control.should_return(),
                 is_anything_ready: self.is_anything_ready(control),
@@ -470,17 +470,17 @@ mod tests {
         let (mut core, [a]) = with_sources();
         let (_reactor, _registry, waker) = reactor::Reactor::new().unwrap();
         let control = LoopControl::new(waker);
-        for _ in 0..10 * KEPT {
+        for _ in 0..10 * KEPT_CAPACITY {
             control.wake(a);
         }
         core.apply_commands(&control);
-        assert!(core.commands.capacity() <= KEPT && control.capacity() <= KEPT);
+        assert!(core.commands.capacity() <= KEPT_CAPACITY && control.capacity() <= KEPT_CAPACITY);
     }
 
     #[test]
     fn queues_that_are_empty_are_shrunk() {
         let mut core = Core::<Threads>::new(Instant::from_nanos(0));
-        for _ in 0..10 * KEPT {
+        for _ in 0..10 * KEPT_CAPACITY {
             let f: Box<dyn FnOnce() + Send> = Box::new(|| {});
             core.queue(Callback::Posted(f));
         }
@@ -488,6 +488,9 @@ mod tests {
             core.callbacks.pop_front().unwrap();
         }
         core.shrink();
-        assert!(core.ready.capacity() <= 2 * KEPT && core.callbacks.capacity() <= 2 * KEPT);
+        assert!(
+            core.ready.capacity() <= 2 * KEPT_CAPACITY
+                && core.callbacks.capacity() <= 2 * KEPT_CAPACITY
+        );
     }
 }

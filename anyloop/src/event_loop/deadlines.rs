@@ -4,8 +4,8 @@
 //! nearer one is in a heap, which is exact. A slot's [`Links`] say where its deadline is. While it is in the
 //! heap, they store the deadline itself, so an entry of the heap that differs from it is known to be stale.
 //!
-//! A deadline may come early, and never comes late. The source that is called for it compares its own deadline
-//! with the time, and sets it again if it is still ahead.
+//! A slot may be yielded before its deadline, but never after it. The source in the slot compares its own deadline with
+//! the time, and sets the deadline again if it is still ahead.
 
 mod wheel;
 
@@ -17,8 +17,8 @@ use anyloop_proto::Instant;
 use wheel::Wheel;
 pub(super) use wheel::{LinkedSlots, Links};
 
-/// The capacity of the heap that is kept when the heap is nearly empty.
-const KEPT: usize = 4096;
+/// The capacity to which the heap is shrunk when it has fewer entries, and more than four times this capacity.
+const KEPT_CAPACITY: usize = 4096;
 
 /// The heap is rebuilt when its stale entries outnumber the valid ones by more than this.
 const MAX_STALE: usize = 64;
@@ -47,7 +47,7 @@ impl Deadlines {
         match slots.links(index).as_exact() {
             Some(exact) if exact <= deadline => return,
             Some(_) => self.exact -= 1,
-            None if self.wheel.has_earlier(slots, index, deadline) => return,
+            None if self.wheel.is_due_by(slots, index, deadline) => return,
             None if self.wheel.insert(slots, index, deadline) => return,
             None => {}
         }
@@ -98,8 +98,8 @@ impl Deadlines {
 
     /// Frees memory that a large number of deadlines within one tick has needed.
     pub(super) fn shrink(&mut self) {
-        if self.heap.len() < KEPT && self.heap.capacity() > 4 * KEPT {
-            self.heap.shrink_to(KEPT);
+        if self.heap.len() < KEPT_CAPACITY && self.heap.capacity() > 4 * KEPT_CAPACITY {
+            self.heap.shrink_to(KEPT_CAPACITY);
         }
     }
 
@@ -287,12 +287,12 @@ mod tests {
 
     #[test]
     fn the_heap_returns_its_memory() {
-        let mut subject = Subject::new(5 * KEPT);
-        for index in 0..5 * KEPT as u32 {
+        let mut subject = Subject::new(5 * KEPT_CAPACITY);
+        for index in 0..5 * KEPT_CAPACITY as u32 {
             subject.set(index, ms(10));
         }
-        assert_eq!(subject.expire(ms(10)).len(), 5 * KEPT);
+        assert_eq!(subject.expire(ms(10)).len(), 5 * KEPT_CAPACITY);
         subject.deadlines.shrink();
-        assert!(subject.deadlines.heap.capacity() <= 4 * KEPT);
+        assert!(subject.deadlines.heap.capacity() <= 4 * KEPT_CAPACITY);
     }
 }

@@ -68,8 +68,8 @@ impl<K: LoopTypes> Engine<K> {
         }
     }
 
-    /// A run call has returned, or the loop was reset: if there are no runners, the wake-up thread waits for the
-    /// host.
+    /// A run call has returned, or the loop was reset: if there are no runners, the wake-up thread waits in place of
+    /// the host.
     pub(super) fn arm_wakeup(&self) {
         let current = self.wakeup_thread();
         let Some(thread) = &*current else { return };
@@ -106,7 +106,7 @@ impl<K: LoopTypes> Engine<K> {
         let thread = thread::current().id();
         let action = core.wakeups.find_stopped(thread, self.control.notifier());
         drop(core);
-        self.idle_buffers().clear(); // the loop may have been stopped without a runner
+        self.idle_buffers().clear(); // runners do this when they leave, but there may have been none at the stop
         let is_armed = self.wakeup_thread().as_ref().is_some_and(|thread| thread.is_armed());
         if is_armed || action == Action::Notify {
             self.control.notify();

@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, TryLockError};
 
 use anyloop_proto::Instant;
 
-use super::buffers::Buffers;
+use super::buffers::RunnerBuffers;
 use super::clock::now;
 use super::control::LoopControl;
 use super::core::{Callback, Core};
@@ -29,7 +29,7 @@ pub(super) type Guard<'l, K> = <<K as LoopTypes>::Lock<Core<K>> as Lock<Core<K>>
 
 /// The object that the handles of a loop and its runners share: the core, the reactor and the idle buffers, each with
 /// its lock.
-#[expect(unnameable_types, reason = "of `LoopKind`")]
+#[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
 pub struct Engine<K: LoopTypes> {
     core: K::Lock<Core<K>>,
     /// Where followers wait.
@@ -41,7 +41,7 @@ pub struct Engine<K: LoopTypes> {
     registry: Registry,
     pub(super) control: Arc<LoopControl>,
     /// The buffers that no runner uses.
-    buffers: Mutex<Vec<Buffers>>,
+    buffers: Mutex<Vec<RunnerBuffers>>,
 }
 
 impl<K: LoopTypes> Engine<K> {
@@ -127,7 +127,7 @@ impl<K: LoopTypes> Engine<K> {
     }
 
     /// The buffers that no runner uses. The core may be locked under this lock, not the other way round.
-    pub(super) fn idle_buffers(&self) -> MutexGuard<'_, Vec<Buffers>> {
+    pub(super) fn idle_buffers(&self) -> MutexGuard<'_, Vec<RunnerBuffers>> {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

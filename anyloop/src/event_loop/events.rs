@@ -2,7 +2,8 @@
 
 use core::ops::{BitOr, BitOrAssign};
 
-/// Identifies a source: the index of its slot, and how often the slot was used before.
+/// Identifies a source: the index of its slot, and the generation of the slot. The generation counts the earlier uses
+/// of the slot, and wraps around.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
     pub(crate) index: u32,
@@ -11,7 +12,7 @@ pub(crate) struct Token {
 
 impl Token {
     /// The token of no source.
-    pub(super) const NOBODY: Self = Self { index: u32::MAX, generation: 0 };
+    pub(super) const NONE: Self = Self { index: u32::MAX, generation: 0 };
 
     /// Where `usize` has 32 bits, a loop has at most a million sources.
     const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
@@ -42,7 +43,7 @@ impl Token {
 }
 
 /// A set of events of a source.
-#[expect(unnameable_types, reason = "of `Source`")]
+#[expect(unnameable_types, reason = "of the interface of `Source`")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Events(u8);
 
@@ -50,8 +51,8 @@ impl Events {
     pub(crate) const NONE: Self = Self(0);
     pub(crate) const READABLE: Self = Self(1);
     pub(crate) const WRITABLE: Self = Self(2);
-    /// The peer has ended its direction, the stream has failed, or there is urgent data: a read returns which. A
-    /// short read does not mean that there is no more.
+    /// The peer has ended its direction, the stream has failed, or there is urgent data: a read tells which. After
+    /// it, a short read does not mean that there is no more.
     pub(crate) const CLOSED: Self = Self(4);
     /// The deadline may have come.
     pub(crate) const DEADLINE: Self = Self(8);
@@ -62,6 +63,7 @@ impl Events {
         self.0 & events.0 == events.0
     }
 
+    /// As `|`, for constants.
     pub(crate) const fn or(self, events: Self) -> Self {
         Self(self.0 | events.0)
     }

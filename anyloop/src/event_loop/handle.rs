@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::clock::now;
 use super::control::{Command, LoopControl};
 use super::timer::{Repeating, Timer};
-use super::timers::{Aborted, OnCancel};
+use super::timers::{Aborted, OnCancel, TimerKey};
 
 /// A handle of a loop for handlers and other threads. It is cheap to clone, and does not keep the loop alive.
 ///
@@ -80,7 +80,7 @@ impl LoopHandle {
         delay: Duration,
         f: impl FnOnce() + Send + 'static,
     ) -> Result<Timer, LoopGone> {
-        self.timer(delay, OnCancel::Drop, Box::new(|_| f()))
+        self.set_boxed_timer(delay, OnCancel::Drop, Box::new(|_| f()))
     }
 
     /// Sets a timer, like [`EventLoop::set_timer_then`](super::EventLoop::set_timer_then).
@@ -93,16 +93,16 @@ impl LoopHandle {
         delay: Duration,
         f: impl FnOnce(Result<(), Aborted>) + Send + 'static,
     ) -> Result<Timer, LoopGone> {
-        self.timer(delay, OnCancel::Call, Box::new(f))
+        self.set_boxed_timer(delay, OnCancel::Call, Box::new(f))
     }
 
-    fn timer(
+    fn set_boxed_timer(
         &self,
         delay: Duration,
         on_cancel: OnCancel,
         f: Box<dyn FnOnce(Result<(), Aborted>) + Send>,
     ) -> Result<Timer, LoopGone> {
-        let key = (now() + delay, self.control.next_timer_number());
+        let key = TimerKey { due: now() + delay, number: self.control.new_timer_number() };
         self.control.send(Command::SetTimer(key, f)).map_err(|_| LoopGone)?;
         Ok(Timer::new(self.control.clone(), key, on_cancel))
     }
@@ -160,7 +160,7 @@ fn repeat(
     mut repeating: Repeating,
     mut f: impl FnMut() + Send + 'static,
 ) -> Result<(), Command> {
-    let (key, timer) = (repeating.next(), repeating.timer());
+    let (key, timer) = (repeating.schedule_next(), repeating.timer());
     let again = Arc::downgrade(control);
     let call = move |_| {
         if repeating.is_cancelled() {
@@ -172,7 +172,7 @@ fn repeat(
         }
     };
     control.send(Command::SetTimer(key, Box::new(call)))?;
-    timer.cancel_if_late();
+    timer.remove_if_cancelled();
     Ok(())
 }
 

@@ -14,8 +14,9 @@ use crate::threading::{Local, Threads};
 /// A kind of loop: [`Threads`] or [`Local`].
 pub trait Kind: LoopKind {}
 
-/// What a [`Kind`] has beside its name: the loop's [`LoopTypes`], and the type that applications use for the loop.
-#[expect(unnameable_types, reason = "there are no other kinds")]
+/// What a [`Kind`] has in addition to its name: the loop's [`LoopTypes`], and the type that applications use for the
+/// loop.
+#[expect(unnameable_types, reason = "sealed: there are no other kinds")]
 pub trait LoopKind: LoopTypes<DynSource: Source<Self>> {
     /// The loop, as the application has it.
     type Loop: Clone;

@@ -58,7 +58,7 @@ pub(crate) use stream_source::StreamSource;
 use timer::Repeating;
 pub use timer::Timer;
 pub use timers::Aborted;
-use timers::OnCancel;
+use timers::{OnCancel, TimerKey};
 #[cfg(unix)]
 pub use watch::{Readiness, Watch, WatchMode};
 
@@ -81,17 +81,17 @@ pub use watch::{Readiness, Watch, WatchMode};
 ///
 /// Each call returns the number of handlers that it has called. A *handler* is one callback into application code: a
 /// method of [`Handler`](crate::Handler), overridden or not; a function that was posted; a timer; a watch. If a
-/// thousand messages came in one read, `poll_one` delivers the first. Work without a callback (accepting, handshakes,
+/// thousand messages came in one read, `poll_one` delivers the first. What needs no callback (accepting, handshakes,
 /// pongs, writing buffered data) is done as well, and not counted. Any number of threads may be inside these calls at
 /// a time. The handlers of one connection are called in order, and never two at a time.
 ///
-/// A handler may call any of them. It must not wait there for an event of its own connection: the event is delivered
-/// after the handler has returned.
+/// A handler may itself make one of these calls. It must not wait there for an event of its own connection: the event
+/// is delivered after the handler has returned.
 ///
 /// # Work
 ///
 /// A run call ends when the loop is *out of work*. Work is: every listener that accepts; every connection, from the
-/// call that begins it until its descriptor is closed; every look-up and connect that is under way; every timer,
+/// call that begins it until its descriptor is closed; every look-up and every attempt to connect; every timer,
 /// watch and posted function of the application's; every [guard](Self::keep_alive). Timeouts of the protocol are not
 /// work by themselves.
 ///
@@ -118,15 +118,15 @@ pub use watch::{Readiness, Watch, WatchMode};
 ///
 /// The descriptor is readable as long as anything is ready. It becomes readable when another thread posts, sends,
 /// sets an earlier timer, or stops the loop, and when the loop runs out of work. It may be readable once when nothing
-/// is ready. A host that receives edges only must poll until `next_timeout` is not zero before it waits.
+/// is ready. A host whose watch is edge-triggered must poll until `next_timeout` is not zero before it waits.
 ///
-/// A host that cannot watch a descriptor has a function [called](Self::set_wakeup) instead. A loop does one or the
-/// other.
+/// A host that cannot watch a descriptor sets a function to be [called](Self::set_wakeup) instead. While it is set, the
+/// descriptor is of no use to the host.
 ///
 /// Other threads may be inside run calls beside the host. When the last of them returns, the host is woken for what
 /// is ready then. While one of them is in a handler, a host that watches the descriptor is woken for sockets, but not
-/// for what is posted, sent or set meanwhile; a host that has a function called is not woken. What came meanwhile is
-/// served when the handler returns, or when the host polls.
+/// for what is posted, sent or set meanwhile; a host with a function is not woken. What came meanwhile is served when
+/// the handler returns, or when the host polls.
 ///
 /// ```
 /// use anyloop::EventLoop;
@@ -178,7 +178,7 @@ pub struct LocalEventLoop {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a thread is inside a run call")]
+#[error("cannot reset the event loop: a thread is inside a run call")]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing more to say")]
 pub struct Running;
 
@@ -206,12 +206,14 @@ macro_rules! methods {
                 self.engine.run_one()
             }
 
-            /// Like [`run`](Self::run), for at most this time. No wait is longer, but a handler may be.
+            /// Like [`run`](Self::run), for at most this time. This bounds the waits only: handlers that were ready
+            /// before the time is over are still called.
             pub fn run_for(&self, time: Duration) -> usize {
                 self.engine.run_for(time)
             }
 
-            /// Like [`run`](Self::run), until this time at most. No wait ends later, but a handler may.
+            /// Like [`run`](Self::run), until this time at most. This bounds the waits only: handlers that were ready
+            /// before this time are still called.
             pub fn run_until(&self, end: Instant) -> usize {
                 self.engine.run_until(end)
             }
@@ -316,13 +318,14 @@ macro_rules! methods {
                 self.engine.next_timeout()
             }
 
-            fn timer(
+            fn new_timer(
                 &self,
                 delay: Duration,
                 on_cancel: OnCancel,
-                set: impl FnOnce(timers::TimerKey),
+                set: impl FnOnce(TimerKey),
             ) -> Timer {
-                let key = (now() + delay, self.engine.control().next_timer_number());
+                let number = self.engine.control().new_timer_number();
+                let key = TimerKey { due: now() + delay, number };
                 set(key);
                 Timer::new(self.engine.control().clone(), key, on_cancel)
             }
@@ -345,7 +348,7 @@ macro_rules! methods {
             /// function is dropped. Timers that are due at the same time are called in the order in which they were
             /// set.
             pub fn set_timer(&self, delay: Duration, f: impl FnOnce() $(+ $send)? + 'static) -> Timer {
-                self.timer(delay, OnCancel::Drop, |key| self.engine.set_timer(key, Box::new(|_| f())))
+                self.new_timer(delay, OnCancel::Drop, |key| self.engine.set_timer(key, Box::new(|_| f())))
             }
 
             /// Calls a function after `delay`, with `Ok`; or when the timer is [cancelled](Timer::cancel), with
@@ -355,12 +358,12 @@ macro_rules! methods {
                 delay: Duration,
                 f: impl FnOnce(Result<(), Aborted>) $(+ $send)? + 'static,
             ) -> Timer {
-                self.timer(delay, OnCancel::Call, |key| self.engine.set_timer(key, Box::new(f)))
+                self.new_timer(delay, OnCancel::Call, |key| self.engine.set_timer(key, Box::new(f)))
             }
 
             /// Calls a function after each `period`, until the timer is [cancelled](Timer::cancel) or the function
             /// panics. Calls that are missed, because the loop was busy or not run, are skipped. A period of less than
-            /// a millisecond counts as one.
+            /// a millisecond is raised to a millisecond.
             ///
             /// ```
             /// # use anyloop::EventLoop;
@@ -390,7 +393,7 @@ macro_rules! methods {
                 mut repeating: Repeating,
                 mut f: impl FnMut() $(+ $send)? + 'static,
             ) {
-                let (key, timer) = (repeating.next(), repeating.timer());
+                let (key, timer) = (repeating.schedule_next(), repeating.timer());
                 let weak = Arc::downgrade(engine);
                 engine.set_timer(key, Box::new(move |_| {
                     if repeating.is_cancelled() {
@@ -401,29 +404,30 @@ macro_rules! methods {
                         Self::repeat(&engine, repeating, f);
                     }
                 }));
-                timer.cancel_if_late();
+                timer.remove_if_cancelled();
             }
 
-            /// Calls `f` as long as `source` is ready (level-triggered): `f` need not read or write all that it can.
-            /// The watch ends when `f` returns [`Break`](ControlFlow::Break), or when it is
-            /// [cancelled](Watch::cancel). Then the source is dropped.
+            /// Calls `f` as long as `descriptor` is ready (level-triggered): `f` need not read or write all that it
+            /// can. The watch ends when `f` returns [`Break`](ControlFlow::Break), or when it is
+            /// [cancelled](Watch::cancel). Then the descriptor is dropped.
             ///
-            /// The source may be blocking or non-blocking. With several threads inside run calls, `f` may be called
-            /// once when the source is not ready, so it should be non-blocking then. Do not watch standard input or
-            /// output, which other processes share: read them in a thread that [posts](Self::post). See the example
-            /// of [`Watch`].
+            /// The descriptor may be blocking or non-blocking. With several threads inside run calls, `f` may be
+            /// called once when the descriptor is not ready, so the descriptor should be non-blocking then. Do not
+            /// watch standard input or output, which other processes share: use them in a thread that
+            /// [posts](Self::post). See the example of [`Watch`].
             ///
             /// # Errors
             ///
-            /// The operating system cannot watch it (a regular file, for example), or watches it already.
+            /// The operating system cannot watch the descriptor (of a regular file, for example), or the loop watches
+            /// it already.
             #[cfg(unix)]
             pub fn watch<S: AsFd $(+ $send)? + 'static>(
                 &self,
-                source: S,
+                descriptor: S,
                 mode: WatchMode,
                 f: impl FnMut(&mut S, Readiness) -> ControlFlow<()> $(+ $send)? + 'static,
             ) -> io::Result<Watch> {
-                watch::begin(&self.engine, source, mode, |descriptor, cancelled| {
+                watch::begin(&self.engine, descriptor, mode, |descriptor, cancelled| {
                     Box::new(watch::Watched { descriptor, mode, f, cancelled })
                 })
             }

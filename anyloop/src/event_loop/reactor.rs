@@ -1,4 +1,5 @@
-//! The reactor: it waits for events of sockets, by mio. Elsewhere only the sockets themselves are mio's.
+//! The reactor: it waits for events of sockets, by mio. `reactor_epoll.rs` replaces it on Linux and Android, and
+//! `reactor_loom.rs` in models.
 
 use std::io::{self, ErrorKind};
 #[cfg(unix)]
@@ -42,8 +43,8 @@ pub(super) struct EventBuffer;
 /// The events of one poll, or `None` if a signal ended it.
 pub(super) struct PolledEvents<'r>(Option<&'r mio::Events>);
 
-/// Registers sockets with the reactor: each socket once, with all events that it will ever need. The reactor
-/// reports edges.
+/// Registers descriptors with the reactor, which reports edges. A socket is registered once, with all events that it
+/// will ever need. The descriptor of a watch is registered again after each turn.
 pub(crate) struct Registry(mio::Registry);
 
 /// Ends a poll from another thread. If no poll is under way, it makes the reactor's descriptor readable.
@@ -58,8 +59,8 @@ impl Reactor {
         Ok((Self { poll, events }, Registry(registry), waker))
     }
 
-    /// Waits until there are events, for at most `timeout`, rounded up to a millisecond. `None` is without end, and
-    /// zero does not wait. Returns no events after a signal.
+    /// Waits until there are events, for at most `timeout`, which epoll rounds up to a millisecond. `None` waits
+    /// without limit, and zero does not wait. Returns no events after a signal.
     pub(super) fn poll<'r>(
         &'r mut self,
         timeout: Option<Duration>,
@@ -145,7 +146,7 @@ impl AsFd for Registry {
 
 impl Waker {
     pub(super) fn wake(&self) {
-        // It fails only if its counter overflows, and then a wake-up is pending.
+        // It fails only if the counter of wake-ups overflows. Then one is pending.
         let _ = self.0.wake();
     }
 }

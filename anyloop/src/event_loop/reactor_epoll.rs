@@ -34,8 +34,8 @@ pub(super) struct EventBuffer([MaybeUninit<Event>; CAPACITY]);
 /// The events of one poll, or `None` if a signal ended it.
 pub(super) struct PolledEvents<'r>(Option<&'r [Event]>);
 
-/// Registers sockets with the reactor: each socket once, with all events that it will ever need. The reactor
-/// reports edges.
+/// Registers descriptors with the reactor, which reports edges. A socket is registered once, with all events that it
+/// will ever need. The descriptor of a watch is registered again after each turn.
 pub(crate) struct Registry(Arc<OwnedFd>);
 
 /// Ends a poll from another thread. If no poll is under way, it makes the reactor's descriptor readable.
@@ -49,8 +49,8 @@ impl Reactor {
         Ok((Self(epoll.clone()), Registry(epoll), Waker(waker)))
     }
 
-    /// Waits until there are events, for at most `timeout`, rounded up to a millisecond. `None` is without end, and
-    /// zero does not wait. Returns no events after a signal.
+    /// Waits until there are events, for at most `timeout`, rounded up to a millisecond. `None` waits without limit,
+    /// and zero does not wait. Returns no events after a signal.
     #[inline(always)]
     pub(super) fn poll<'r>(
         &'r mut self,
@@ -90,7 +90,7 @@ impl PolledEvents<'_> {
             if flags.contains(EventFlags::OUT) {
                 events |= Events::WRITABLE;
             }
-            if flags.intersects(ENDS) {
+            if flags.intersects(CLOSED_FLAGS) {
                 events |= Events::READABLE | Events::CLOSED;
             }
             (Token::from_number(data as usize), events)
@@ -98,8 +98,8 @@ impl PolledEvents<'_> {
     }
 }
 
-/// The end of a stream, an error, and urgent data: a read says which.
-const ENDS: EventFlags =
+/// The flags of [`Events::CLOSED`]: the end of a stream, an error, or urgent data. A read tells which.
+const CLOSED_FLAGS: EventFlags =
     EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR).union(EventFlags::PRI);
 
 impl Registry {

@@ -1,4 +1,4 @@
-//! A thread inside a run call.
+//! A runner: a thread inside a run call.
 
 use std::any::Any;
 use std::io;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyloop_proto::{Input, Instant, Shutdown};
 
-use super::buffers::{Buffers, ReadBuffer};
+use super::buffers::{ReadBuffer, RunnerBuffers};
 use super::clock::{CoarseTime, coarse_time, now};
 use super::core::{CALLBACK_ENTRY, Callback};
 use super::engine::{Engine, Guard};
@@ -23,16 +23,15 @@ use super::turn_state::TurnState;
 use super::wakeup::Remaining;
 use crate::cold::cold_path;
 use crate::running::RunningMark;
-use crate::stream::Buffers as StreamBuffers;
-use crate::stream::{Budget, Progress, Transport, WriteGuard};
+use crate::stream::{Budget, Buffers, Progress, Transport, WriteGuard};
 use crate::sync::TryMutexGuard;
 
-/// The size of the read buffer: 512 KiB, plus room for the longest header (14 bytes). A message of 512 KiB fits, and
-/// the read is still short, so nothing more has to be read. Pages that were never written take no memory.
-const READ: usize = if cfg!(loom) { 0 } else { 512 * 1024 + 16 };
+/// The size of the read buffer: 512 KiB, plus room for the longest header (14 bytes). So a read that returns a whole
+/// message of 512 KiB is still short, and no second read is needed. Pages that were never written take no memory.
+const READ_BUFFER_SIZE: usize = if cfg!(loom) { 0 } else { 512 * 1024 + 16 };
 
 /// A poll that took less time than this counts as one that did not wait. A debug build is slower.
-const BRIEF: Duration = Duration::from_micros(if cfg!(debug_assertions) { 1000 } else { 5 });
+const BRIEF_POLL: Duration = Duration::from_micros(if cfg!(debug_assertions) { 1000 } else { 5 });
 
 /// The clock is read again after this number of turns.
 const TURNS_PER_CLOCK_READ: u32 = 16;
@@ -45,8 +44,8 @@ enum Queue {
 
 /// What a runner does when the run queue is empty, or when it is time to poll.
 enum PollPlan<'g, K: LoopKind> {
-    /// Do not poll: there is a leader, or something else was done first. The flag says whether the call continues.
-    Skip(Guard<'g, K>, bool),
+    /// Do not poll: there is a leader, or something else was done first. `continues`: the run call goes on.
+    Skip { core: Guard<'g, K>, continues: bool },
     /// Poll, and wait for at most `timeout`, which may be zero. The call continues if there is more to do or to wait
     /// for. `reactor` is `None` while the wake-up thread uses it.
     Poll { reactor: Option<TryMutexGuard<'g, Reactor>>, timeout: Option<Duration> },
@@ -83,23 +82,24 @@ impl Wait {
     }
 }
 
+/// The payload of a panic.
 pub(super) type Panic = Box<dyn Any + Send>;
 
 /// A thread inside a run call.
 pub(super) struct Runner<'e, K: LoopKind> {
     engine: &'e Engine<K>,
-    pub(super) buffers: Option<Buffers>,
+    pub(super) buffers: Option<RunnerBuffers>,
     /// The time when the clock was last read.
     now: Instant,
-    /// The coarse time then.
+    /// The coarse clock at `now`.
     coarse_time: CoarseTime,
-    /// The number of turns since then.
+    /// The number of turns since the clock was read.
     turns: u32,
-    /// Timers and deadlines that are due at `now` are still to be queued.
+    /// Timers and deadlines that are due at `now` have yet to be queued.
     must_expire: bool,
     /// This call has polled the reactor, or has left that to the leader.
     has_polled: bool,
-    /// The last poll returned events at once, so the next one probably does too, and is non-blocking.
+    /// Something was ready after the last poll, which did not have to wait. So the next poll is non-blocking.
     is_busy: bool,
     _mark: RunningMark,
 }
@@ -109,9 +109,9 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     pub(super) fn enter(engine: &'e Engine<K>) -> Self {
         let buffers = engine.idle_buffers().pop();
         let buffers = buffers.unwrap_or_else(|| {
-            let mut connection = StreamBuffers::default();
+            let mut connection = Buffers::default();
             connection.budget = Budget::until_stopped(engine.control.stop_flag().clone());
-            Buffers { read: ReadBuffer::new(READ), connection }
+            RunnerBuffers { read: ReadBuffer::new(READ_BUFFER_SIZE), connection }
         });
         engine.lock().wakeups.enter(engine.control.notifier());
         Self {
@@ -130,13 +130,13 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     /// Runs what is ready, within these bounds.
     ///
     /// After a system call, some processors mispredict every return to an earlier caller. So waiting, receiving and
-    /// sending are inlined here: one such return for each message costs an echo 7 % of its throughput.
+    /// sending are inlined here: one such return for each message costs an echo server 7 % of its throughput.
     #[inline(always)]
     pub(super) fn run(&mut self, bounds: Bounds) -> Result<(), Panic> {
         let engine = self.engine;
         let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
         buffers.connection.budget.set(bounds.max_calls, bounds.until);
-        let state = TurnState::new(Token::NOBODY, Events::NONE, self.now);
+        let state = TurnState::new(Token::NONE, Events::NONE, self.now);
         let mut turn = Turn { engine, state, buffers: &mut buffers, read: None };
         let mut core = engine.lock();
         let result = loop {
@@ -162,9 +162,9 @@ impl<'e, K: LoopKind> Runner<'e, K> {
                 continue;
             };
             core.wake_follower(&engine.followers);
-            let panicked;
+            let outcome;
             if index == CALLBACK_ENTRY {
-                (core, panicked) = self.run_callback(core, turn.buffers);
+                (core, outcome) = self.run_callback(core, turn.buffers);
             } else {
                 let Some((token, mut source, events)) = core.slots.check_out(index) else {
                     continue;
@@ -173,14 +173,15 @@ impl<'e, K: LoopKind> Runner<'e, K> {
                 self.begin_turn(&mut turn.state, token, events);
                 let Some(next) = Self::take_turn(&mut source, &mut turn) else {
                     core = engine.lock();
-                    if core.slots.check_in(index, source, Events::NONE, false) {
+                    let again = false;
+                    if core.slots.check_in(index, source, Events::NONE, again) {
                         core.queue_source(index);
                     }
                     continue;
                 };
-                (core, panicked) = self.finish_turn(source, &turn.state, next);
+                (core, outcome) = self.finish_turn(source, &turn.state, next);
             }
-            if let Err(panic) = panicked {
+            if let Err(panic) = outcome {
                 break Err(panic);
             }
         };
@@ -205,7 +206,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
 
     /// Runs a source. Returns `None`, as is usual, if the fast path has completed the turn and the source waits for
     /// the next event.
-    #[inline(always)] // for the sake of its system calls
+    #[inline(always)] // so that its system calls are a part of `run`
     fn take_turn(
         source: &mut Box<K::DynSource>,
         turn: &mut Turn<'_, K>,
@@ -214,9 +215,9 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             return Some(Self::run_source(source, turn, None));
         };
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
-        let _span = crate::log::in_connection(turn.state.token.index);
+        let _span = crate::log::enter_connection_span(turn.state.token.index);
         let FastPath { socket, queued, protocol } = fast_path;
-        let Buffers { read, connection } = &mut *turn.buffers;
+        let RunnerBuffers { read, connection } = &mut *turn.buffers;
         let (now, woken) = (turn.state.now, turn.state.events.contains(Events::WOKEN));
         let mut received = 0;
         if !woken {
@@ -225,7 +226,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
                 other => return Some(Self::run_source(source, turn, Some(other))),
             }
         }
-        let StreamBuffers { cork, pool, budget, .. } = connection;
+        let Buffers { cork, pool, budget, .. } = connection;
         let mut input = Input::with_pool(&mut read[..received], pool);
         let mut transport = SocketTransport::new(socket, &mut turn.state);
         let mut out = WriteGuard::new(cork, queued, &mut transport);
@@ -283,19 +284,19 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         'e: 'g,
     {
         let &TurnState { token, unconsumed, deadline, .. } = state;
-        let mut panicked = Ok(());
+        let mut outcome = Ok(());
         let queue = match next {
             Ok(Next::Wait) => None,
             Ok(Next::Again) => Some(Queue::Run),
             Ok(Next::AfterPoll) => Some(Queue::AfterPoll),
             Ok(Next::Become(other)) => {
-                panicked = drop_catching_panic(std::mem::replace(&mut source, other));
+                outcome = drop_catching_panic(std::mem::replace(&mut source, other));
                 Some(Queue::Run)
             }
             Ok(Next::Done) => return self.remove_source(token.index, source),
-            // It has another turn, in which it handles the state that the panic has left.
+            // The source has another turn, in which it handles the state that the panic has left.
             Err(panic) => {
-                panicked = Err(panic);
+                outcome = Err(panic);
                 Some(Queue::Run)
             }
         };
@@ -309,7 +310,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         if let Some(deadline) = deadline {
             core.set_deadline(token.index, deadline, &self.engine.control);
         }
-        (core, panicked)
+        (core, outcome)
     }
 
     /// Drops a source that is done, which closes it, and frees its slot.
@@ -321,18 +322,18 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     where
         'e: 'g,
     {
-        let panicked = drop_catching_panic(source);
+        let outcome = drop_catching_panic(source);
         let mut core = self.engine.lock();
         core.release(index);
         self.engine.control.finish_work();
-        (core, panicked)
+        (core, outcome)
     }
 
     #[cold]
     fn run_callback<'g>(
         &mut self,
         mut core: Guard<'g, K>,
-        buffers: &mut Buffers,
+        buffers: &mut RunnerBuffers,
     ) -> (Guard<'g, K>, Result<(), Panic>)
     where
         'e: 'g,
@@ -340,27 +341,27 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let Some(callback) = core.callbacks.pop_front() else { return (core, Ok(())) };
         drop(core);
         if !matches!(callback, Callback::Dropped(_)) {
-            buffers.connection.budget.spend(); // also if it was spent just now: this is its turn
+            buffers.connection.budget.spend(); // the callback was taken, so it is called even if the time is up now
         }
-        let panicked = catch_panic(|| match callback {
+        let outcome = catch_panic(|| match callback {
             Callback::Posted(f) => f(),
             Callback::Due(f) => f(Ok(())),
             Callback::Cancelled(f) => f(Err(Aborted)),
             Callback::Dropped(f) => drop(f),
         });
         self.turns = TURNS_PER_CLOCK_READ; // so that the clock is read: the function may have taken any time
-        // After the call, so that work which the function has begun keeps the loop running.
+        // After the call: work that the function has begun keeps the loop running.
         self.engine.control.finish_work();
-        (self.engine.lock(), panicked)
+        (self.engine.lock(), outcome)
     }
 
-    /// Polls the reactor, or lets the leader do that. Returns whether the call continues.
-    #[inline(always)] // its system call is to be a part of `run`
+    /// Polls the reactor, or leaves that to the leader. Returns whether the run call continues.
+    #[inline(always)] // so that its system call is a part of `run`
     fn poll<'g>(
         &mut self,
         core: Guard<'g, K>,
         wait: Wait,
-        buffers: &mut StreamBuffers,
+        buffers: &mut Buffers,
     ) -> (Guard<'g, K>, bool)
     where
         'e: 'g,
@@ -377,7 +378,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
                 let events = reactor.as_mut().map(|reactor| reactor.poll(timeout, &mut buffer));
                 self.finish_poll(events, wait)
             }
-            PollPlan::Skip(core, continues) => (core, continues),
+            PollPlan::Skip { core, continues } => (core, continues),
         }
     }
 
@@ -388,7 +389,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         &mut self,
         mut core: Guard<'g, K>,
         wait: Wait,
-        buffers: &mut StreamBuffers,
+        buffers: &mut Buffers,
     ) -> PollPlan<'g, K>
     where
         'e: 'g,
@@ -402,12 +403,13 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         self.plan_other_poll(core, wait, buffers)
     }
 
+    /// [`plan_poll`](Self::plan_poll) without a busy loop: trims buffers, follows the leader, or becomes the leader.
     #[inline(never)]
     fn plan_other_poll<'g>(
         &mut self,
         mut core: Guard<'g, K>,
         wait: Wait,
-        buffers: &mut StreamBuffers,
+        buffers: &mut Buffers,
     ) -> PollPlan<'g, K>
     where
         'e: 'g,
@@ -416,13 +418,13 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let rest = wait.rest();
         let may_wait = rest != Some(Duration::ZERO);
         if !may_wait && self.has_polled {
-            return PollPlan::Skip(core, false);
+            return PollPlan::Skip { core, continues: false };
         }
         if buffers.needs_trim(self.now) || core.is_trim_due(self.now) {
             drop(core);
             buffers.trim(self.now);
             engine.trim(self.now);
-            return PollPlan::Skip(engine.lock(), true);
+            return PollPlan::Skip { core: engine.lock(), continues: true };
         }
         if core.wakeups.has_leader() {
             return self.follow(core, rest, buffers.next_trim());
@@ -433,14 +435,14 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         core.wakeups.lead();
         drop(core);
         let reactor = engine.try_lock_reactor();
-        // Neither waits. After the second one the call has polled, and ends when nothing is ready.
+        // Neither plan waits. After `Poll` the call counts as having polled, and ends when nothing is ready.
         match may_wait {
             true => PollPlan::BusyPoll(reactor),
             false => PollPlan::Poll { reactor, timeout: Some(Duration::ZERO) },
         }
     }
 
-    /// Leaves the poll to the leader. Waits until this thread is needed, or for `rest`.
+    /// Leaves the poll to the leader. Waits until this thread is needed, but for no longer than `rest`.
     fn follow<'g>(
         &mut self,
         mut core: Guard<'g, K>,
@@ -450,23 +452,23 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     where
         'e: 'g,
     {
-        // What the leader has not received is not ready.
+        // Events that the leader has not received do not count as ready.
         core.mark_entries_before_poll();
         if core.entries_before_poll > 0 || rest == Some(Duration::ZERO) {
             self.has_polled = true;
             core.wakeups.skip_poll();
             let continues = core.entries_before_poll > 0;
-            return PollPlan::Skip(core, continues);
+            return PollPlan::Skip { core, continues };
         }
         core.wakeups.add_follower();
         let timeout = time_until(rest, next_trim, self.now);
         core = K::Lock::wait(core, &self.engine.followers, timeout);
         core.wakeups.remove_follower();
         self.read_clock(); // it may have waited for any time
-        PollPlan::Skip(core, true)
+        PollPlan::Skip { core, continues: true }
     }
 
-    /// Becomes the leader, who may wait in the reactor: until the next deadline, and for no longer than `rest`.
+    /// Becomes the leader, which may wait in the reactor: until the next deadline, and for no longer than `rest`.
     fn plan_wait<'g>(
         &mut self,
         mut core: Guard<'g, K>,
@@ -478,7 +480,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     {
         let engine = self.engine;
         let control = &engine.control;
-        // A change before this is seen below; a change after this sends a wake-up.
+        // A change before this call is seen below; a change after it sends a wake-up.
         core.wakeups.begin_wait(control.notifier());
         self.read_clock();
         let mut timeout = match control.should_return() || core.is_anything_ready(control) {
@@ -501,7 +503,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         PollPlan::Poll { reactor: Some(reactor), timeout }
     }
 
-    /// The leader has polled, and may have waited. Returns whether the call continues.
+    /// The leader has polled, and may have waited. Returns whether the run call continues.
     #[inline(never)]
     fn finish_poll<'g>(
         &mut self,
@@ -516,7 +518,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         self.read_clock();
         self.has_polled = true;
         let core = self.end_poll(events);
-        self.is_busy = core.entries_before_poll > 0 && self.now - before < BRIEF;
+        self.is_busy = core.entries_before_poll > 0 && self.now - before < BRIEF_POLL;
         let continues = core.entries_before_poll > 0 || !matches!(wait, Wait::No);
         (core, continues)
     }
@@ -563,7 +565,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         (self.turns, self.must_expire) = (0, true);
     }
 
-    /// Returns the buffers to the loop, for the next runner. The result is the time to trim them.
+    /// Returns the buffers to the loop, for the next runner. The result is the time to trim them, if they need it.
     fn return_buffers(&mut self) -> Option<Instant> {
         let mut buffers = self.buffers.take()?;
         if self.engine.control.is_stopped() {
@@ -585,14 +587,14 @@ impl<K: LoopKind> Drop for Runner<'_, K> {
         if let Some(next_trim) = next_trim {
             core.schedule_trim(next_trim, &engine.control);
         }
-        if core.end_run(&engine.control, &engine.followers) == Remaining::Nobody {
+        if core.end_run(&engine.control, &engine.followers) == Remaining::NoRunner {
             drop(core);
             engine.arm_wakeup();
         }
     }
 }
 
-/// The time until `end`, but no more than `most`; `None` is without end.
+/// The time until `end`, but no more than `most`; `None` means no limit.
 fn time_until(most: Option<Duration>, end: Option<Instant>, now: Instant) -> Option<Duration> {
     most.into_iter().chain(end.map(|end| end - now)).min()
 }

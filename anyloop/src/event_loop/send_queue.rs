@@ -5,10 +5,10 @@ use anyloop_proto::SendQueue;
 
 /// What the peer of a TCP socket has acknowledged, and what it has not; `None` where the system does not say.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) fn of(socket: &mio::net::TcpStream) -> Option<SendQueue> {
+pub(super) fn of_tcp(socket: &mio::net::TcpStream) -> Option<SendQueue> {
     use std::os::fd::AsRawFd;
 
-    /// The size of `struct tcp_info` up to and with `tcpi_bytes_acked`, which is at its end (linux/tcp.h, since 4.1).
+    /// The size of `struct tcp_info` up to the end of `tcpi_bytes_acked`, its last 8 bytes (linux/tcp.h, since 4.1).
     const SIZE: usize = 128;
 
     let mut info = [0_u8; SIZE];
@@ -23,23 +23,26 @@ pub(super) fn of(socket: &mio::net::TcpStream) -> Option<SendQueue> {
         return None;
     }
     let (_, acknowledged) = info.split_last_chunk()?;
-    Some(SendQueue { acknowledged: u64::from_ne_bytes(*acknowledged), waiting: unread(socket)? })
+    Some(SendQueue {
+        acknowledged: u64::from_ne_bytes(*acknowledged),
+        waiting: queued_bytes(socket)?,
+    })
 }
 
-/// What the peer of a Unix socket has not read, with the overhead of the system. The system does not count what it has
-/// read, so that appears to grow only while nothing more is written.
+/// What the peer of a Unix socket has not read, with the overhead of the system. The system does not count the bytes
+/// that the peer has read, so `acknowledged` is derived: it rises when the peer reads, and falls with each write.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn of_unix(socket: &mio::net::UnixStream) -> Option<SendQueue> {
-    /// More than ever waits.
+    /// The bytes that count as written: more than can ever wait.
     const WRITTEN: u64 = 1 << 62;
 
-    let waiting = unread(socket)?;
+    let waiting = queued_bytes(socket)?;
     Some(SendQueue { acknowledged: WRITTEN - waiting as u64, waiting })
 }
 
-/// The number of bytes that wait in the system.
+/// The number of bytes in the system's send queue: not acknowledged (TCP), or not read (Unix).
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn unread(socket: &impl std::os::fd::AsFd) -> Option<usize> {
+fn queued_bytes(socket: &impl std::os::fd::AsFd) -> Option<usize> {
     use std::ffi::c_int;
 
     use rustix::ioctl::{Getter, Opcode, ioctl};
@@ -53,7 +56,7 @@ fn unread(socket: &impl std::os::fd::AsFd) -> Option<usize> {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) fn of(_: &mio::net::TcpStream) -> Option<SendQueue> {
+pub(super) fn of_tcp(_: &mio::net::TcpStream) -> Option<SendQueue> {
     None
 }
 
@@ -78,12 +81,12 @@ mod tests {
         let mut writer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut reader, _) = listener.accept().unwrap();
         let socket = mio::net::TcpStream::from_std(writer.try_clone().unwrap());
-        let begin = of(&socket).unwrap();
+        let begin = of_tcp(&socket).unwrap();
         assert_eq!(begin.waiting, 0);
         writer.write_all(&[0; 1000]).unwrap();
         reader.read_exact(&mut [0; 1000]).unwrap();
         let end = SendQueue { acknowledged: begin.acknowledged + 1000, waiting: 0 };
-        eventually("all is acknowledged", || of(&socket) == Some(end));
+        eventually("all is acknowledged", || of_tcp(&socket) == Some(end));
     }
 
     #[test]

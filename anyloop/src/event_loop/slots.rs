@@ -12,11 +12,11 @@ pub(super) struct Slots<K: LoopTypes> {
 
 /// A slot for a source: 32 bytes.
 struct Slot<K: LoopTypes> {
-    /// Absent while a thread runs it.
+    /// Absent while a thread runs it, and in a slot that is reserved or free.
     source: Option<Box<K::DynSource>>,
-    /// Its deadline.
+    /// The deadline of the source.
     links: Links,
-    /// How often the slot was used before. A token of another generation is stale.
+    /// The number of times that the slot was used before; it wraps around. A token of another generation is stale.
     generation: u16,
     events: Events,
     status: Status,

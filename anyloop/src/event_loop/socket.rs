@@ -36,7 +36,7 @@ impl Socket {
             Self::Tcp(stream) => registry.register(stream, token, interest),
             #[cfg(unix)]
             Self::Unix(stream) => registry.register(stream, token, interest),
-            Self::Closed => Err(closed()),
+            Self::Closed => Err(closed_error()),
         }
     }
 
@@ -44,47 +44,47 @@ impl Socket {
 
     #[inline(always)]
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        retry(|| match &*self {
+        retry_interrupted(|| match &*self {
             Self::Tcp(stream) => system::recv(stream, buffer),
             #[cfg(unix)]
             Self::Unix(stream) => system::recv(stream, buffer),
-            Self::Closed => Err(closed()),
+            Self::Closed => Err(closed_error()),
         })
     }
 
     #[inline(always)]
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        retry(|| match &*self {
+        retry_interrupted(|| match &*self {
             Self::Tcp(stream) => system::send(stream, bytes),
             #[cfg(unix)]
             Self::Unix(stream) => system::send(stream, bytes),
-            Self::Closed => Err(closed()),
+            Self::Closed => Err(closed_error()),
         })
     }
 
     /// Writes bytes that leave with the end of the stream, in one packet where the system can do that.
     fn write_before_half_close(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => retry(|| system::send_more(stream, bytes)),
+            Self::Tcp(stream) => retry_interrupted(|| system::send_more(stream, bytes)),
             _ => self.write(bytes),
         }
     }
 
     pub(crate) fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        retry(|| match self {
+        retry_interrupted(|| match self {
             Self::Tcp(stream) => stream.read_vectored(buffers),
             #[cfg(unix)]
             Self::Unix(stream) => stream.read_vectored(buffers),
-            Self::Closed => Err(closed()),
+            Self::Closed => Err(closed_error()),
         })
     }
 
     pub(crate) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        retry(|| match &*self {
+        retry_interrupted(|| match &*self {
             Self::Tcp(stream) => system::send_vectored(stream, slices),
             #[cfg(unix)]
             Self::Unix(stream) => system::send_vectored(stream, slices),
-            Self::Closed => Err(closed()),
+            Self::Closed => Err(closed_error()),
         })
     }
 
@@ -160,11 +160,11 @@ impl<'t> SocketTransport<'t> {
         Self { socket, state, expects_half_close: false }
     }
 
-    /// Classifies the result of a write: a full send buffer is not an error.
+    /// Classifies the result of a write: one that would block has written nothing, and is not an error.
     pub(super) fn classify_write(&mut self, written: io::Result<usize>) -> io::Result<usize> {
         match written {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.state.unconsumed = self.state.unconsumed.without(Events::WRITABLE); // an edge will come
+                self.state.unconsumed = self.state.unconsumed.without(Events::WRITABLE); // the reactor will report it
                 Ok(0)
             }
             result => result,
@@ -204,7 +204,7 @@ impl Transport for SocketTransport<'_> {
 
     fn send_queue(&self) -> Option<SendQueue> {
         match &*self.socket {
-            Socket::Tcp(stream) => send_queue::of(stream),
+            Socket::Tcp(stream) => send_queue::of_tcp(stream),
             #[cfg(unix)]
             Socket::Unix(stream) => send_queue::of_unix(stream),
             Socket::Closed => None,
@@ -218,7 +218,7 @@ impl Transport for SocketTransport<'_> {
 
 /// Repeats a system call that a signal has interrupted.
 #[inline(always)]
-fn retry(mut f: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+fn retry_interrupted(mut f: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match f() {
             Ok(n) => return Ok(n),
@@ -232,11 +232,11 @@ fn retry(mut f: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-fn closed() -> io::Error {
+fn closed_error() -> io::Error {
     ErrorKind::NotConnected.into()
 }
 
-/// The system calls, without what the C library puts around them.
+/// The system calls, without the wrappers of the C library.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod system {
     use std::io::{self, IoSlice};
@@ -244,8 +244,8 @@ mod system {
 
     use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
-    /// More in one call are an error.
-    const MOST_SLICES: usize = 1024;
+    /// The largest number of slices in one call (IOV_MAX).
+    const MAX_SLICES: usize = 1024;
 
     #[inline(always)]
     pub(super) fn recv(stream: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
@@ -253,7 +253,7 @@ mod system {
         Ok(len)
     }
 
-    // A program that is not Rust's may not ignore SIGPIPE.
+    // With NOSIGNAL, since a program whose `main` is not in Rust may not ignore SIGPIPE.
 
     #[inline(always)]
     pub(super) fn send(stream: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
@@ -266,7 +266,7 @@ mod system {
     }
 
     pub(super) fn send_vectored(stream: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let slices = &slices[..slices.len().min(MOST_SLICES)];
+        let slices = &slices[..slices.len().min(MAX_SLICES)];
         let mut nothing = SendAncillaryBuffer::default();
         Ok(rustix::net::sendmsg(stream, slices, &mut nothing, SendFlags::NOSIGNAL)?)
     }

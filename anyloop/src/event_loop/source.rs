@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io;
 
-use super::buffers::Buffers;
+use super::buffers::RunnerBuffers;
 use super::engine::Engine;
 use super::events::Events;
 use super::socket::Socket;
@@ -15,7 +15,7 @@ use crate::stream::{Queued, StreamProtocol};
 ///
 /// A thread takes it out of its slot to run it, so only one thread runs it at a time: it is a strand. Events that
 /// come meanwhile are added to the slot, and it runs again.
-#[expect(unnameable_types, reason = "of `LoopKind`")]
+#[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
 pub trait Source<K: LoopTypes> {
     /// Handles the events of [`TurnState::events`]. Also sets `turn.state.unconsumed` and `deadline`.
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K>;
@@ -39,8 +39,8 @@ pub trait Source<K: LoopTypes> {
     }
 }
 
-/// A stream that the loop receives from and sends to by itself.
-#[expect(unnameable_types, reason = "of `Source`")]
+/// The parts of a stream that the loop needs to receive and to send by itself.
+#[expect(unnameable_types, reason = "of the interface of `Source`")]
 pub struct FastPath<'s> {
     pub(crate) socket: &'s mut Socket,
     pub(crate) queued: &'s mut Option<Box<Queued>>,
@@ -48,7 +48,7 @@ pub struct FastPath<'s> {
 }
 
 /// What the loop does with a source after its turn.
-#[expect(unnameable_types, reason = "of `LoopKind`")]
+#[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
 pub enum Next<K: LoopTypes> {
     /// It waits for the next event.
     Wait,
@@ -62,12 +62,12 @@ pub enum Next<K: LoopTypes> {
     Done,
 }
 
-/// One call of a source.
-#[expect(unnameable_types, reason = "of `LoopKind`")]
+/// One turn of a source: what it is passed.
+#[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
 pub struct Turn<'t, K: LoopTypes> {
     pub(crate) engine: &'t Engine<K>,
     pub(crate) state: TurnState,
-    pub(crate) buffers: &'t mut Buffers,
+    pub(crate) buffers: &'t mut RunnerBuffers,
     /// The result of a read that the loop has made on the [fast path](Source::fast_path).
     pub(crate) read: Option<io::Result<usize>>,
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use anyloop_proto::{Instant, TransportError};
 
-use super::buffers::Buffers;
+use super::buffers::RunnerBuffers;
 use super::control::LoopControl;
 use super::events::Events;
 use super::socket::{Socket, SocketTransport};
@@ -15,19 +15,19 @@ use super::types::LoopTypes;
 use crate::cold::cold_path;
 use crate::stream::{Driver, StreamProtocol};
 
-/// A turn reads about this many bytes at most; then the others have theirs. Where a source was woken, a turn is one
-/// read, so that what the handlers have sent to other connections is written before more is received.
+/// A turn ends after about this many bytes were read, so that other sources have their turns. It ends after one read if
+/// the loop has commands: what handlers have sent to other connections is written before more is received.
 const READ_PER_TURN: usize = 1 << 20;
 
 /// The most turns of sources with costly input between two polls, so that a storm of handshakes does not hold up open
 /// connections. A handshake of TLS takes about 250 µs, and with RSA four times that.
-const COSTLY_TURNS: u32 = 16;
+const MAX_COSTLY_TURNS: u32 = 16;
 
 /// The events of sockets.
 const SOCKET_EVENTS: Events = Events::READABLE.or(Events::WRITABLE).or(Events::CLOSED);
 
 /// A stream in the loop. An idle connection has this, its slot, and nothing else.
-#[expect(unnameable_types, reason = "of `MakeSources`")]
+#[expect(unnameable_types, reason = "of the interface of the sealed `MakeSources`")]
 pub struct StreamSource<S> {
     driver: Driver<S>,
     socket: Socket,
@@ -36,7 +36,7 @@ pub struct StreamSource<S> {
 /// The outcome of a read.
 enum ReadOutcome {
     /// This number of bytes; there may be more.
-    Some(usize),
+    MaybeMore(usize),
     /// This number of bytes, and there were no more.
     All(usize),
     WouldBlock,
@@ -61,16 +61,16 @@ impl<S: StreamProtocol> StreamSource<S> {
 impl<K: LoopTypes, S: StreamProtocol> Source<K> for StreamSource<S> {
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K> {
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
-        let _span = crate::log::in_connection(turn.state.token.index);
+        let _span = crate::log::enter_connection_span(turn.state.token.index);
         turn.state.unconsumed = turn.state.events; // each is consumed when it is served
         if self.driver.is_costly() {
-            if turn.buffers.connection.costly_turns >= COSTLY_TURNS {
+            if turn.buffers.connection.costly_turns >= MAX_COSTLY_TURNS {
                 return Next::AfterPoll;
             }
             turn.buffers.connection.costly_turns += 1;
         }
         let first = turn.read.take();
-        Stream::new(self, turn).serve(first)
+        StreamTurn::new(self, turn).serve(first)
     }
 
     #[inline]
@@ -90,20 +90,20 @@ impl<K: LoopTypes, S: StreamProtocol> Source<K> for StreamSource<S> {
         left: Range<usize>,
         panic: Option<Box<dyn Any + Send>>,
     ) -> Next<K> {
-        Stream::new(self, turn).end_fast_path(left, panic)
+        StreamTurn::new(self, turn).end_fast_path(left, panic)
     }
 }
 
 /// A stream during its turn.
-struct Stream<'t, S> {
+struct StreamTurn<'t, S> {
     driver: &'t mut Driver<S>,
     transport: SocketTransport<'t>,
-    buffers: &'t mut Buffers,
+    buffers: &'t mut RunnerBuffers,
     control: &'t LoopControl,
     now: Instant,
 }
 
-impl<'t, S: StreamProtocol> Stream<'t, S> {
+impl<'t, S: StreamProtocol> StreamTurn<'t, S> {
     fn new<K: LoopTypes>(source: &'t mut StreamSource<S>, turn: &'t mut Turn<'_, K>) -> Self {
         let Turn { engine, state, buffers, .. } = turn;
         let StreamSource { driver, socket } = source;
@@ -132,9 +132,10 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         panic: Option<Box<dyn Any + Send>>,
     ) -> Next<K> {
         let Self { driver, transport, buffers, now, .. } = &mut self;
-        let Buffers { read, connection } = &mut **buffers;
+        let RunnerBuffers { read, connection } = &mut **buffers;
         driver.end_receive(transport, connection, &read[left], panic, *now);
-        self.finish(false)
+        let more = false; // a short read has taken all, or the source was only woken
+        self.finish(more)
     }
 
     /// What becomes of the stream after the turn. `more`: there may be more to read.
@@ -155,8 +156,8 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         }
     }
 
-    /// Serves all events but input. Each event is consumed before it is served, so that a
-    /// panic loses none of the others.
+    /// Serves all events but input. Before a deadline it reads the input that has arrived. Each event is consumed before
+    /// it is served, so that a panic loses none of the others.
     #[cold]
     fn serve_others(&mut self) {
         let events = self.transport.state.unconsumed;
@@ -204,9 +205,9 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
                 None => self.read_once(),
             };
             let Self { driver, transport, buffers, .. } = self;
-            let Buffers { read, connection } = &mut **buffers;
+            let RunnerBuffers { read, connection } = &mut **buffers;
             match outcome {
-                Ok(ReadOutcome::Some(n) | ReadOutcome::All(n)) => {
+                Ok(ReadOutcome::MaybeMore(n) | ReadOutcome::All(n)) => {
                     total += n;
                     if lent > 0 {
                         driver.filled(n.min(lent));
@@ -268,7 +269,7 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
                 state.unconsumed = state.unconsumed.without(Events::READABLE);
                 Ok(ReadOutcome::All(n))
             }
-            Ok(n) => Ok(ReadOutcome::Some(n)),
+            Ok(n) => Ok(ReadOutcome::MaybeMore(n)),
             // The stream has not ended, although CLOSED may have been reported.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 cold_path();
@@ -283,8 +284,8 @@ impl<'t, S: StreamProtocol> Stream<'t, S> {
         }
     }
 
-    /// Handles CLOSED of a stream that is not being read. Unread input waits until it is read again, and so does an end
-    /// of input unless the protocol asks for it; a reset is reported now.
+    /// Handles CLOSED of a stream that is not being read. Unread input stays in the socket. The end of the input is
+    /// reported now only if the protocol asks for it; an error is reported now in any case.
     #[cold]
     fn look_for_end(&mut self) {
         let error = match self.transport.socket.peek_end() {

@@ -1,4 +1,4 @@
-//! Timers, as the application has them.
+//! Handles of timers, for the application.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,7 @@ pub struct Timer {
 }
 
 struct TimerState {
-    /// Where the loop has it. That of a repeating timer changes with each call.
+    /// The key of the timer in the loop. That of a repeating timer changes with each call of its function.
     key: Mutex<TimerKey>,
     on_cancel: OnCancel,
     cancelled: AtomicBool,
@@ -46,9 +46,9 @@ impl Timer {
         Self { control, state: Arc::new(state) }
     }
 
-    /// Cancels the timer: the loop drops its function as soon as possible. (One of `set_timer_then` is called with
-    /// [`Aborted`](super::Aborted) first.) Does nothing if the function was called, or is about to be: it may be called
-    /// once after this.
+    /// Cancels the timer: the loop drops its function as soon as possible. A function that was set by `set_timer_then`
+    /// is called with [`Aborted`](super::Aborted) instead. Does nothing if the function was called, or is about to be:
+    /// it may be called once after this.
     pub fn cancel(&self) {
         if !self.state.cancelled.swap(true, Ordering::Relaxed) {
             self.remove();
@@ -56,7 +56,7 @@ impl Timer {
     }
 
     /// The timer was set again: it may have been cancelled meanwhile.
-    pub(super) fn cancel_if_late(&self) {
+    pub(super) fn remove_if_cancelled(&self) {
         if self.state.cancelled.load(Ordering::Relaxed) {
             self.remove();
         }
@@ -81,7 +81,7 @@ impl fmt::Debug for Timer {
 /// The shortest period of a repeating timer.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 
-/// The times of a function that is called again and again.
+/// The schedule of a function that is called periodically.
 pub(super) struct Repeating {
     timer: Timer,
     due: Instant,
@@ -91,7 +91,7 @@ pub(super) struct Repeating {
 impl Repeating {
     pub(super) fn new(control: Arc<LoopControl>, period: Duration) -> Self {
         let due = now();
-        let timer = Timer::new(control, (due, 0), OnCancel::Drop);
+        let timer = Timer::new(control, TimerKey { due, number: 0 }, OnCancel::Drop);
         Self { timer, due, period: period.max(SHORTEST_PERIOD) }
     }
 
@@ -103,8 +103,8 @@ impl Repeating {
         self.timer.state.cancelled.load(Ordering::Relaxed)
     }
 
-    /// The next call. Calls that were missed are skipped.
-    pub(super) fn next(&mut self) -> TimerKey {
+    /// Moves the timer to the next call. Calls that were missed are skipped.
+    pub(super) fn schedule_next(&mut self) -> TimerKey {
         let now = now();
         self.due = self.due + self.period;
         if self.due < now {
@@ -112,7 +112,8 @@ impl Repeating {
             let missed = u32::try_from(missed).unwrap_or(u32::MAX);
             self.due = self.due + self.period.saturating_mul(missed);
         }
-        let key = (self.due, self.timer.control.next_timer_number());
+        let number = self.timer.control.new_timer_number();
+        let key = TimerKey { due: self.due, number };
         *self.timer.state.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
         key
     }

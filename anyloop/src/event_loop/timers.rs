@@ -20,8 +20,13 @@ pub(super) enum OnCancel {
     Drop,
 }
 
-/// Identifies a timer: the time when it is due, and a number that no other timer of its loop has.
-pub(super) type TimerKey = (Instant, u64);
+/// Identifies a timer, and orders timers by the time when they are due.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TimerKey {
+    pub(super) due: Instant,
+    /// Unique among the timers of the loop, and larger for timers that are set later.
+    pub(super) number: u64,
+}
 
 /// The timers of a loop, ordered by the time when they are due, and then as they were set.
 pub(super) struct Timers<F: ?Sized>(BTreeMap<TimerKey, Box<F>>);
@@ -40,12 +45,12 @@ impl<F: ?Sized> Timers<F> {
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.0.first_key_value().map(|((due, _), _)| *due)
+        self.0.first_key_value().map(|(key, _)| key.due)
     }
 
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Box<F>> {
         let first = self.0.first_entry()?;
-        (first.key().0 <= now).then(|| first.remove())
+        (first.key().due <= now).then(|| first.remove())
     }
 
     /// Takes all functions. The caller drops them where it holds no lock.

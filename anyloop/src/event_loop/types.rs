@@ -3,12 +3,12 @@
 use super::lock::Lock;
 use super::timers::Aborted;
 
-/// The types that differ between the two kinds of loops: what a loop calls must be [`Send`] where any thread may
-/// run it, and needs no lock where one thread does.
+/// The types that differ between the two kinds of loops. Where any thread may run the loop, what it calls must be
+/// [`Send`]. Where one thread runs it, its state needs no lock.
 ///
-/// The loop's state is generic over these types. It does not know how a source is run, nor the types that applications
-/// use for a loop, so this trait is apart from [`LoopKind`](super::kind::LoopKind).
-#[expect(unnameable_types, reason = "there are no other kinds")]
+/// The loop's state is generic over these types. The state depends neither on how a source is run, nor on the types
+/// that applications use for a loop. Therefore these are in another trait, [`LoopKind`](super::kind::LoopKind).
+#[expect(unnameable_types, reason = "sealed: there are no other kinds")]
 pub trait LoopTypes: Sized + 'static {
     /// A source, as a trait object.
     type DynSource: ?Sized;

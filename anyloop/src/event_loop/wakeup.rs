@@ -33,8 +33,8 @@
 //! | running, waiting | [`leave`], and other runners remain | same | stopped: wake all followers, and notify; else wake a follower if needed, and notify if something is ready |
 //! | running | [`leave`], the last runner | unattended | a wake-up is needed; [`become_unattended`]: notify if something is ready, the loop is stopped or out of work, or the reported deadline is too late; arm the wake-up thread |
 //! | unattended | [`note_reported_deadline`]: the host asks for the time until the next deadline | unattended | keep it as the *reported deadline*; notify if the loop is stopped and this thread was not informed |
-//! | unattended | [`find_stopped`]: a run call of a loop that is stopped | unattended | a wake-up is needed; this thread is *informed* of the stop; notify a host that is not |
-//! | unattended | [`reset`] | unattended | nobody is informed; a wake-up is needed; notify if something is ready or there is a deadline; arm the wake-up thread |
+//! | unattended | [`find_stopped`]: a run call of a loop that is stopped | unattended | a wake-up is needed; this thread is *informed* of the stop; notify the host if this thread or the host's was not informed before |
+//! | unattended | [`reset`] | unattended | no thread is informed any more; a wake-up is needed; notify if something is ready or there is a deadline; arm the wake-up thread |
 //!
 //! The order of two steps matters. *Wake-up needed* is set first, and then the loop's flags are read (stopped,
 //! commands, work). A thread that changes such a flag does so first, and then reads *wake-up needed*. So at
@@ -172,7 +172,7 @@ struct Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remaining {
     /// No runner: the loop [becomes unattended](WakeupState::become_unattended).
-    Nobody,
+    NoRunner,
     Runners,
 }
 
@@ -203,8 +203,8 @@ impl WakeupState {
         self.poll_needed
     }
 
-    /// Whether a runner that is about to be busy must wake a follower: for the `ready` sources that remain, or to
-    /// become the leader. A follower that is woken wakes the next one in turn.
+    /// Whether a runner that is about to be busy must wake a follower: to run other entries of the run queue
+    /// (`is_ready`), or to become the leader. A follower that is woken wakes the next one in turn.
     #[inline]
     pub(super) const fn needs_follower(&self, is_ready: bool) -> bool {
         self.followers > 0 && (is_ready || !self.has_leader())
@@ -249,8 +249,8 @@ impl WakeupState {
         self.leader = Leader::Waiting { until };
     }
 
-    /// The leader has polled, and is not the leader any more. A poll that `is_full` may have left events. The wait
-    /// has ended [before](Notifier::set_needed).
+    /// The leader has polled, and is not the leader any more. A poll that `is_full` may have left events. If the leader
+    /// has waited, it has [cleared](Notifier::set_needed) *wake-up needed* before.
     pub(super) const fn resign(&mut self, is_full: bool) {
         self.leader = Leader::None;
         self.poll_needed = is_full || self.poll_skipped;
@@ -265,7 +265,7 @@ impl WakeupState {
         }
     }
 
-    /// There is a new deadline. The leader knows only of those before it.
+    /// A deadline was set. A leader that would wait beyond it is notified.
     pub(super) fn set_deadline(&self, deadline: Instant) -> Action {
         Action::notify_if(match self.leader {
             Leader::Waiting { until } => until.is_none_or(|until| deadline < until),
@@ -285,15 +285,15 @@ impl WakeupState {
             return Remaining::Runners;
         }
         notifier.set_needed(true);
-        Remaining::Nobody
+        Remaining::NoRunner
     }
 
     /// The last runner has left; `state` was read after that. The host is also notified of changes that its own run
     /// call has made, since it cannot be known which thread is the host.
     pub(super) fn become_unattended(&mut self, state: UnattendedState) -> Action {
-        let is_outdated = self.reports_too_late(state.next_due);
+        let is_outdated = self.host_sleeps_beyond(state.next_due);
         if is_outdated && self.reported_to(state.thread) {
-            // This thread may be the host, which has just polled and does not ask: it is notified once.
+            // This thread may be a host that does not call `next_timeout` after each poll: it is notified once.
             self.reported = None;
         }
         Action::notify_if(
@@ -302,7 +302,7 @@ impl WakeupState {
     }
 
     /// Whether the host would sleep beyond this time.
-    fn reports_too_late(&self, next_due: Option<Instant>) -> bool {
+    fn host_sleeps_beyond(&self, next_due: Option<Instant>) -> bool {
         let Some(Report { deadline, .. }) = self.reported else { return false };
         next_due.is_some_and(|due| deadline.is_none_or(|deadline| due < deadline))
     }
@@ -331,8 +331,9 @@ impl WakeupState {
         self.reported = None;
     }
 
-    /// A run call finds the loop stopped. It may have consumed the wake-up that was meant for a host on another
-    /// thread, so that is notified again: once for each thread that finds the loop stopped, or until it is informed.
+    /// A run call finds the loop stopped. It may have consumed the wake-up that was meant for a host on another thread.
+    /// So the host is notified again: once for each thread that finds the loop stopped, and each time until a run call
+    /// on the host's own thread has found it stopped.
     pub(super) fn find_stopped(&mut self, thread: ThreadId, notifier: &Notifier) -> Action {
         notifier.set_needed(true);
         let is_new = !self.informed.contains(&thread);
@@ -358,22 +359,22 @@ pub(super) enum WakeupThreadState {
     Disarmed,
     /// The host has polled. It is called when something happens, or at the deadline.
     Armed { deadline: Option<Instant> },
-    /// The loop is gone, or has another callback.
+    /// The loop is gone, or its callback was replaced or cleared.
     Ended,
 }
 
 /// Whether the wake-up thread must be made to end its wait.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(super) enum ThreadWait {
     Continues,
     Ends,
 }
 
 impl WakeupThreadState {
-    pub(super) fn arm(&mut self, deadline: Option<Instant>) -> Wait {
+    pub(super) fn arm(&mut self, deadline: Option<Instant>) -> ThreadWait {
         let before = match *self {
-            Self::Ended => return Wait::Continues,
+            Self::Ended => return ThreadWait::Continues,
             Self::Disarmed => None,
             Self::Armed { deadline } => Some(deadline),
         };
@@ -381,21 +382,21 @@ impl WakeupThreadState {
         let is_earlier = before.is_some_and(|before| {
             deadline.is_some_and(|deadline| before.is_none_or(|before| deadline < before))
         });
-        if is_earlier { Wait::Ends } else { Wait::Continues }
+        if is_earlier { ThreadWait::Ends } else { ThreadWait::Continues }
     }
 
-    pub(super) fn disarm(&mut self) -> Wait {
+    pub(super) fn disarm(&mut self) -> ThreadWait {
         match self {
             Self::Armed { .. } => {
                 *self = Self::Disarmed;
-                Wait::Ends
+                ThreadWait::Ends
             }
-            Self::Disarmed | Self::Ended => Wait::Continues,
+            Self::Disarmed | Self::Ended => ThreadWait::Continues,
         }
     }
 
-    /// The wait is over. Returns whether the host is to be called: something `has_happened`, or the deadline has
-    /// come.
+    /// The wait is over. Returns whether the host is to be called: if there was an event or a wake-up (`has_happened`),
+    /// or the deadline has come.
     pub(super) fn fire(&mut self, has_happened: bool, now: Instant) -> bool {
         let Self::Armed { deadline } = *self else { return false };
         let fires = has_happened || deadline.is_some_and(|deadline| deadline <= now);
@@ -419,6 +420,16 @@ mod tests {
     const NOW: Instant = Instant::from_nanos(1 << 62);
     const SOON: Instant = Instant::from_nanos((1 << 62) + 1_000);
     const LATER: Instant = Instant::from_nanos((1 << 62) + 2_000);
+
+    // Arguments of `note_reported_deadline`, `resign` and `fire`.
+    const STOPPED: bool = true;
+    const NOT_STOPPED: bool = false;
+    const WITH_WAKEUP_THREAD: bool = true;
+    const NO_WAKEUP_THREAD: bool = false;
+    const FULL: bool = true;
+    const NOT_FULL: bool = false;
+    const HAPPENED: bool = true;
+    const NOT_HAPPENED: bool = false;
 
     fn this_thread() -> ThreadId {
         thread::current().id()
@@ -456,10 +467,10 @@ mod tests {
         assert!(notifier.is_needed(), "another runner does not change that");
         notifier.notify();
         assert!(!notifier.is_needed(), "sent");
-        state.resign(false);
+        state.resign(NOT_FULL);
         assert_eq!(state.leave(&notifier), Remaining::Runners);
         assert!(!notifier.is_needed());
-        assert_eq!(state.leave(&notifier), Remaining::Nobody);
+        assert_eq!(state.leave(&notifier), Remaining::NoRunner);
         assert!(notifier.is_needed(), "unattended again");
     }
 
@@ -471,7 +482,7 @@ mod tests {
         assert_eq!(state.set_deadline(SOON), Action::Nothing);
         state.lead();
         assert_eq!(state.set_deadline(SOON), Action::Nothing);
-        state.resign(false);
+        state.resign(NOT_FULL);
         state.begin_wait(&notifier);
         state.wait_until(Some(LATER));
         assert_eq!(state.set_deadline(SOON), Action::Notify);
@@ -490,10 +501,10 @@ mod tests {
         assert!(!state.is_poll_needed());
         state.skip_poll(); // left to the leader
         assert!(!state.is_poll_needed());
-        state.resign(false);
+        state.resign(NOT_FULL);
         assert!(state.is_poll_needed());
         state.lead();
-        state.resign(true);
+        state.resign(FULL);
         assert!(state.is_poll_needed(), "the poll was full");
     }
 
@@ -505,7 +516,7 @@ mod tests {
         state.add_follower();
         assert!(state.needs_follower(true));
         assert!(!state.needs_follower(false));
-        state.resign(false);
+        state.resign(NOT_FULL);
         assert!(state.needs_follower(false));
     }
 
@@ -530,11 +541,17 @@ mod tests {
     #[test]
     fn a_host_on_another_thread_is_notified_until_it_asks_again() {
         let (mut state, host) = (WakeupState::default(), another_thread());
-        assert_eq!(state.note_reported_deadline(Some(LATER), host, false, false), Action::Nothing);
+        assert_eq!(
+            state.note_reported_deadline(Some(LATER), host, NOT_STOPPED, NO_WAKEUP_THREAD),
+            Action::Nothing
+        );
         let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
         assert_eq!(state.become_unattended(due), Action::Notify);
         assert_eq!(state.become_unattended(due), Action::Notify);
-        assert_eq!(state.note_reported_deadline(Some(SOON), host, false, false), Action::Nothing);
+        assert_eq!(
+            state.note_reported_deadline(Some(SOON), host, NOT_STOPPED, NO_WAKEUP_THREAD),
+            Action::Nothing
+        );
         assert_eq!(state.become_unattended(due), Action::Nothing);
     }
 
@@ -542,7 +559,7 @@ mod tests {
     fn a_host_on_the_same_thread_is_notified_once() {
         let mut state = WakeupState::default();
         assert_eq!(
-            state.note_reported_deadline(None, this_thread(), false, false),
+            state.note_reported_deadline(None, this_thread(), NOT_STOPPED, NO_WAKEUP_THREAD),
             Action::Nothing
         );
         let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
@@ -554,7 +571,7 @@ mod tests {
     fn a_host_with_a_wakeup_thread_does_not_wait_by_itself() {
         let mut state = WakeupState::default();
         assert_eq!(
-            state.note_reported_deadline(None, another_thread(), false, true),
+            state.note_reported_deadline(None, another_thread(), NOT_STOPPED, WITH_WAKEUP_THREAD),
             Action::Nothing
         );
         let due = UnattendedState { next_due: Some(SOON), ..nothing_to_do() };
@@ -565,17 +582,23 @@ mod tests {
     fn a_host_is_notified_of_a_stop_until_it_finds_it() {
         let (notifier, _reactor) = notifier();
         let (mut state, host) = (WakeupState::default(), another_thread());
-        assert_eq!(state.note_reported_deadline(None, host, true, false), Action::Notify);
+        assert_eq!(
+            state.note_reported_deadline(None, host, STOPPED, NO_WAKEUP_THREAD),
+            Action::Notify
+        );
         for _ in 0..2 {
             assert_eq!(state.find_stopped(this_thread(), &notifier), Action::Notify);
         }
         assert_eq!(state.find_stopped(host, &notifier), Action::Notify, "once for each thread");
         assert_eq!(state.find_stopped(host, &notifier), Action::Nothing);
         assert_eq!(state.find_stopped(this_thread(), &notifier), Action::Nothing);
-        assert_eq!(state.note_reported_deadline(None, host, true, false), Action::Nothing);
+        assert_eq!(
+            state.note_reported_deadline(None, host, STOPPED, NO_WAKEUP_THREAD),
+            Action::Nothing
+        );
         state.reset(&notifier);
         assert_eq!(
-            state.note_reported_deadline(None, host, true, false),
+            state.note_reported_deadline(None, host, STOPPED, NO_WAKEUP_THREAD),
             Action::Notify,
             "another stop"
         );
@@ -584,28 +607,28 @@ mod tests {
     #[test]
     fn the_callback_fires_once_each_time_it_is_armed() {
         let mut state = WakeupThreadState::Disarmed;
-        assert!(!state.fire(true, NOW));
-        assert_eq!(state.arm(None), Wait::Continues);
-        assert!(!state.fire(false, NOW));
-        assert!(state.fire(true, NOW));
-        assert!(!state.fire(true, NOW));
-        assert_eq!(state.arm(Some(SOON)), Wait::Continues);
-        assert!(!state.fire(false, NOW));
-        assert!(state.fire(false, SOON), "the deadline");
+        assert!(!state.fire(HAPPENED, NOW));
+        assert_eq!(state.arm(None), ThreadWait::Continues);
+        assert!(!state.fire(NOT_HAPPENED, NOW));
+        assert!(state.fire(HAPPENED, NOW));
+        assert!(!state.fire(HAPPENED, NOW));
+        assert_eq!(state.arm(Some(SOON)), ThreadWait::Continues);
+        assert!(!state.fire(NOT_HAPPENED, NOW));
+        assert!(state.fire(NOT_HAPPENED, SOON), "the deadline");
     }
 
     #[test]
     fn the_wakeup_thread_ends_its_wait_where_it_would_be_too_long() {
         let mut state = WakeupThreadState::Armed { deadline: None };
-        assert_eq!(state.arm(Some(LATER)), Wait::Ends);
-        assert_eq!(state.arm(Some(LATER)), Wait::Continues);
-        assert_eq!(state.arm(None), Wait::Continues);
-        assert_eq!(state.arm(Some(SOON)), Wait::Ends);
-        assert_eq!(state.disarm(), Wait::Ends);
-        assert_eq!(state.disarm(), Wait::Continues);
+        assert_eq!(state.arm(Some(LATER)), ThreadWait::Ends);
+        assert_eq!(state.arm(Some(LATER)), ThreadWait::Continues);
+        assert_eq!(state.arm(None), ThreadWait::Continues);
+        assert_eq!(state.arm(Some(SOON)), ThreadWait::Ends);
+        assert_eq!(state.disarm(), ThreadWait::Ends);
+        assert_eq!(state.disarm(), ThreadWait::Continues);
         state = WakeupThreadState::Ended;
-        assert_eq!(state.arm(Some(SOON)), Wait::Continues);
-        assert_eq!(state.disarm(), Wait::Continues);
-        assert!(!state.fire(true, LATER), "it is not called any more");
+        assert_eq!(state.arm(Some(SOON)), ThreadWait::Continues);
+        assert_eq!(state.disarm(), ThreadWait::Continues);
+        assert!(!state.fire(HAPPENED, LATER), "it is not called any more");
     }
 }

@@ -1,7 +1,7 @@
 //! The wake-up thread: it waits in the reactor in place of a host that cannot watch a descriptor, and calls a
 //! function of the host's.
 //!
-//! When it waits and calls is decided by the state machine in [`wakeup`](super::wakeup).
+//! The state machine in [`wakeup`](super::wakeup) decides when it waits, and when it calls.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ use anyloop_proto::Instant;
 use super::clock::now;
 use super::control::{Command, LoopControl};
 use super::reactor::{EventBuffer, Reactor};
-use super::wakeup::{Wait, WakeupThreadState};
+use super::wakeup::{ThreadWait, WakeupThreadState};
 use crate::sync::thread;
 use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex};
 
@@ -58,20 +58,20 @@ impl WakeupThread {
         self.end_wait(wait);
     }
 
-    /// Whether the host has polled since it was last called.
+    /// Whether the host is to be called: it has polled since the last call, and no runner waits in the reactor.
     pub(super) fn is_armed(&self) -> bool {
         self.state().is_armed()
     }
 
-    /// Does not call the host any more. A call that is under way continues.
+    /// Ends the thread, which does not call the host any more. A call that is under way continues.
     pub(super) fn end(&self) {
         *self.state() = WakeupThreadState::Ended;
         self.changed.notify_one();
-        self.end_wait(Wait::Ends);
+        self.end_wait(ThreadWait::Ends);
     }
 
-    fn end_wait(&self, wait: Wait) {
-        if wait == Wait::Ends {
+    fn end_wait(&self, wait: ThreadWait) {
+        if wait == ThreadWait::Ends {
             self.control.notifier().wake();
         }
     }
@@ -82,7 +82,7 @@ impl WakeupThread {
             let mut state = self.state();
             let is_notified = !self.control.notifier().is_needed();
             if *state == WakeupThreadState::Ended && is_notified {
-                // This thread has consumed the wake-up of the thread that waits now.
+                // This thread has consumed the wake-up for the thread that waits in its place now.
                 self.control.notifier().wake();
             }
             if state.fire(has_event || is_notified, now()) {

@@ -73,8 +73,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Ends the watch: the loop drops the descriptor and the function. At most one call follows, in a thread that
-    /// had just checked. A call that is under way is the last one.
+    /// Ends the watch: the loop drops the descriptor and the function. A call that is under way is the last one. If
+    /// another thread was about to call, one more call may begin.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
         self.control.wake(self.token);
@@ -87,7 +87,7 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// Watches a descriptor. `make` returns what the loop runs: the descriptor with its function.
+/// Begins to watch a descriptor. `make` returns the source: the descriptor with its function.
 pub(super) fn begin<K: Kind, S: AsFd>(
     engine: &Engine<K>,
     mut descriptor: S,

@@ -10,7 +10,7 @@ use super::handle::Handle;
 use super::handler::Handler;
 use super::shared::{Command, ConnectionId, HandleRef};
 use super::writer::MessageWriter;
-use crate::stream::{Completion, Unsent};
+use crate::stream::Unsent;
 
 /// A [`Handle`] without the type of the handler: connections of different servers and clients fit in one list.
 ///
@@ -51,7 +51,8 @@ impl AnyHandle {
     ///
     /// As [`Handle::send`].
     pub fn send(&self, message: impl Into<Payload>) -> Result<Sent, SendError> {
-        self.submit(OutgoingPayload::Payload(message.into()), None)
+        let payload = OutgoingPayload::Payload(message.into());
+        self.0.send(OutgoingMessage { payload, completion: None })
     }
 
     /// Sends a message, and calls `completion` with what became of it, as [`Handle::send_then`].
@@ -64,7 +65,8 @@ impl AnyHandle {
         message: impl Into<Payload>,
         completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
     ) -> Result<Sent, SendError> {
-        self.submit(OutgoingPayload::Payload(message.into()), Some(Box::new(completion)))
+        let payload = OutgoingPayload::Payload(message.into());
+        self.0.send(OutgoingMessage { payload, completion: Some(Box::new(completion)) })
     }
 
     /// Sends a message that was encoded for many connections.
@@ -73,10 +75,11 @@ impl AnyHandle {
     ///
     /// As [`Handle::send`].
     pub fn send_prepared(&self, message: &Prepared) -> Result<Sent, SendError> {
-        self.submit(OutgoingPayload::Prepared(message.clone()), None)
+        let payload = OutgoingPayload::Prepared(message.clone());
+        self.0.send(OutgoingMessage { payload, completion: None })
     }
 
-    /// A writer of one message that is sent in pieces, as [`Handle::begin`].
+    /// Returns a writer of one message that is sent in pieces, as [`Handle::begin`].
     pub fn begin(&self, kind: Kind) -> MessageWriter {
         MessageWriter::new(self.0.clone(), kind)
     }
@@ -125,7 +128,7 @@ impl AnyHandle {
     ///
     /// [`SendError::Gone`].
     pub fn pause_reading(&self) -> Result<(), SendError> {
-        self.0.push(Command::Pause)
+        self.0.push(Command::PauseReading)
     }
 
     /// Resumes reading.
@@ -134,7 +137,7 @@ impl AnyHandle {
     ///
     /// [`SendError::Gone`].
     pub fn resume_reading(&self) -> Result<(), SendError> {
-        self.0.push(Command::Resume)
+        self.0.push(Command::ResumeReading)
     }
 
     /// The number of bytes that the transport has not taken, as [`Handle::buffered_amount`].
@@ -149,25 +152,17 @@ impl AnyHandle {
         self.0.id()
     }
 
-    /// The state of the connection after its last batch.
+    /// The state of the connection, as of its last [batch](crate::Context).
     #[must_use]
     pub fn state(&self) -> State {
         self.0.state()
-    }
-
-    fn submit(
-        &self,
-        payload: OutgoingPayload,
-        completion: Option<Completion>,
-    ) -> Result<Sent, SendError> {
-        self.0.send(OutgoingMessage { payload, completion })
     }
 }
 
 /// Handles of the same connection are equal.
 impl PartialEq for AnyHandle {
     fn eq(&self, other: &Self) -> bool {
-        self.0.is(&other.0)
+        self.0.is_same_connection(&other.0)
     }
 }
 

@@ -16,8 +16,8 @@ pub(super) const PIECE: usize = 32 * 1024;
 /// | made from | memory | length |
 /// |---|---|---|
 /// | `Bytes`, `Vec<u8>`, `String`, `&'static str`, `&'static [u8]`, `()` | all of it; what is owned is not copied | known |
-/// | [a reader](Self::from_reader) | less than 100 KiB while it is sent | as you say |
-/// | [a writer](Self::channel), on any thread | as much as the writer sends ahead of the peer | as you say |
+/// | [a reader](Self::from_reader) | less than 100 KiB while it is sent | as passed |
+/// | [a writer](Self::channel), on any thread | as much as the writer sends ahead of the peer | as passed |
 ///
 /// A body of known length is sent with `Content-Length`. One of unknown length is chunked for a client of HTTP/1.1
 /// (RFC 9112 §7.1), and ends with the byte stream for one of HTTP/1.0. A response can have a `Content-Length` of its
@@ -63,9 +63,9 @@ pub(super) const PIECE: usize = 32 * 1024;
 /// # assert!(answer.ends_with(&std::fs::read("Cargo.toml")?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Body(Source);
+pub struct Body(BodySource);
 
-enum Source {
+enum BodySource {
     Bytes(Bytes),
     Reader(Reader),
     Channel(BodyReceiver, Option<u64>),
@@ -78,13 +78,13 @@ struct Reader {
     buffer: Vec<u8>,
 }
 
-/// The next of a body.
-pub(super) enum Next<'b> {
-    Piece(&'b [u8]),
-    /// With what is called when it was written.
+/// The next piece of a body, or why there is none.
+pub(super) enum NextPiece<'b> {
+    Borrowed(&'b [u8]),
+    /// A piece, and the function to call when it was written.
     Owned(Bytes, Option<Completion>),
-    /// A writer has more, but not yet.
-    Wait,
+    /// The writer has not sent the next piece yet.
+    NotYet,
     End,
     /// The writer was dropped before the end.
     Abandoned,
@@ -94,25 +94,26 @@ pub(super) enum Next<'b> {
 impl Body {
     /// A body that is read from `reader` when the peer takes more, until its end.
     ///
-    /// `length` is the number of bytes; `None` if it is not known. A reader that has more or fewer fails the response.
-    /// To send a part of a file, or one that may grow, pass `file.take(length)`.
+    /// `length` is the number of bytes; `None` if it is not known. A reader that has more or fewer bytes fails the
+    /// response. To send a part of a file, or one that may grow, pass `file.take(length)`.
     ///
     /// The thread of the connection reads, up to 32 KiB at a time. A reader that blocks holds up the whole loop: files
     /// and memory are fine, sockets and pipes belong to a thread with a [writer](Self::channel). Interrupted reads are
     /// repeated; any other error, including [`ErrorKind::WouldBlock`], fails the response, and is the
-    /// [`error`](crate::Context::error) in [`fail`](crate::Handler::fail). A panic fails the connection, and passes on.
+    /// [`error`](crate::Context::error) in [`fail`](crate::Handler::fail). A panic of the reader fails the connection,
+    /// and passes on to the caller of the driver or of the loop.
     #[must_use]
     pub fn from_reader(reader: impl Read + Send + 'static, length: impl Into<Option<u64>>) -> Self {
         let (reader, buffer) = (Box::new(reader), Vec::new());
-        Self(Source::Reader(Reader { reader, length: length.into(), buffer }))
+        Self(BodySource::Reader(Reader { reader, length: length.into(), buffer }))
     }
 
     /// A body that is sent in pieces by a writer, from any thread.
     ///
-    /// `length` is the number of bytes; `None` if it is not known. The example is that of [`BodyWriter`].
+    /// `length` is the number of bytes; `None` if it is not known. See the example of [`BodyWriter`].
     pub fn channel(length: impl Into<Option<u64>>) -> (BodyWriter, Self) {
         let (writer, channel) = BodyReceiver::new();
-        (writer, Self(Source::Channel(channel, length.into())))
+        (writer, Self(BodySource::Channel(channel, length.into())))
     }
 
     /// The number of bytes; `None` if it is not known.
@@ -126,45 +127,47 @@ impl Body {
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {
         match &self.0 {
-            Source::Bytes(bytes) => Some(bytes.len() as u64),
-            Source::Reader(reader) => reader.length,
-            Source::Channel(_, length) => *length,
+            BodySource::Bytes(bytes) => Some(bytes.len() as u64),
+            BodySource::Reader(reader) => reader.length,
+            BodySource::Channel(_, length) => *length,
         }
     }
 
     pub(super) const fn as_channel(&self) -> Option<&BodyReceiver> {
         match &self.0 {
-            Source::Channel(channel, _) => Some(channel),
+            BodySource::Channel(channel, _) => Some(channel),
             _ => None,
         }
     }
 
     /// Takes the next piece.
-    pub(super) fn next(&mut self) -> Next<'_> {
+    pub(super) fn next(&mut self) -> NextPiece<'_> {
         match &mut self.0 {
-            Source::Bytes(bytes) if bytes.is_empty() => Next::End,
-            Source::Bytes(bytes) => Next::Owned(bytes.split_to(bytes.len().min(PIECE)), None),
-            Source::Reader(reader) => reader.next(),
-            Source::Channel(channel, _) => match channel.take(PIECE) {
-                Taken::Piece(piece, completion) => Next::Owned(piece, completion),
-                Taken::Nothing => Next::Wait,
-                Taken::Finished => Next::End,
-                Taken::Abandoned => Next::Abandoned,
+            BodySource::Bytes(bytes) if bytes.is_empty() => NextPiece::End,
+            BodySource::Bytes(bytes) => {
+                NextPiece::Owned(bytes.split_to(bytes.len().min(PIECE)), None)
+            }
+            BodySource::Reader(reader) => reader.next(),
+            BodySource::Channel(channel, _) => match channel.take(PIECE) {
+                Taken::Piece(piece, completion) => NextPiece::Owned(piece, completion),
+                Taken::Nothing => NextPiece::NotYet,
+                Taken::Finished => NextPiece::End,
+                Taken::Abandoned => NextPiece::Abandoned,
             },
         }
     }
 }
 
 impl Reader {
-    fn next(&mut self) -> Next<'_> {
+    fn next(&mut self) -> NextPiece<'_> {
         self.buffer.resize(PIECE, 0);
         loop {
             match self.reader.read(&mut self.buffer) {
-                Ok(0) => return Next::End,
+                Ok(0) => return NextPiece::End,
                 // A reader may claim to have filled more than there is.
-                Ok(n) => return Next::Piece(&self.buffer[..n.min(PIECE)]),
+                Ok(n) => return NextPiece::Borrowed(&self.buffer[..n.min(PIECE)]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Next::Failed(error),
+                Err(error) => return NextPiece::Failed(error),
             }
         }
     }
@@ -179,11 +182,11 @@ impl Default for Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self(Source::Bytes(bytes))
+        Self(BodySource::Bytes(bytes))
     }
 }
 
-/// The types that are converted without a copy.
+/// Conversions without a copy.
 macro_rules! from_bytes {
     ($($type:ty => $convert:expr;)*) => {
         $(
@@ -219,9 +222,9 @@ impl From<()> for Body {
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = match &self.0 {
-            Source::Bytes(_) => "bytes",
-            Source::Reader(_) => "reader",
-            Source::Channel(..) => "channel",
+            BodySource::Bytes(_) => "bytes",
+            BodySource::Reader(_) => "reader",
+            BodySource::Channel(..) => "channel",
         };
         f.debug_struct("Body")
             .field("source", &source)

@@ -59,12 +59,12 @@ impl<H: Handler> Session<H> {
 
     fn run_mailbox(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
         let Some(shared) = self.state.shared().map(Arc::clone) else { return };
-        let (mut commands, pressed) = shared.take();
-        if pressed {
+        let (mut commands, reported_backpressure) = shared.take();
+        if reported_backpressure {
             self.state.flags.set(Flags::HIGH, true);
         }
         loop {
-            if commands.next_calls() && !budget.try_spend() {
+            if commands.next_calls_handler() && !budget.try_spend() {
                 commands.put_back();
                 return self.state.request_resume();
             }
@@ -79,7 +79,7 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Runs a command. One that is not possible any more is dropped, as `Handle` documents.
+    /// Runs a command. A command that is no longer possible is dropped, as [`Handle`](super::Handle) documents.
     fn run(&mut self, command: Command, out: &mut WriteBuffer<'_>, now: Instant) {
         match command {
             Command::Answer(answer) => self.answer(answer, out, now),
@@ -99,9 +99,9 @@ impl<H: Handler> Session<H> {
             }
             Command::Send(_, filter) if !self.accepts_broadcast(filter.as_ref()) => {}
             command => self.call(out, now, |_, context| match command {
-                Command::Cancel(timer) => _ = context.cancel_timer(timer),
-                Command::Pause => context.pause_reading(),
-                Command::Resume => context.resume_reading(),
+                Command::CancelTimer(timer) => _ = context.cancel_timer(timer),
+                Command::PauseReading => context.pause_reading(),
+                Command::ResumeReading => context.resume_reading(),
                 Command::Ping(payload) => {
                     if let Err(error) = context.ping(&payload) {
                         crate::log::debug!("ping not sent: {error}");
@@ -109,7 +109,7 @@ impl<H: Handler> Session<H> {
                 }
                 Command::Send(message, _) => context.send_or_defer(message),
                 Command::Piece(writer, piece) => context.send_piece_or_defer(&writer, piece),
-                Command::Abandon(writer) => context.abandon(&writer),
+                Command::AbandonMessage(writer) => context.abandon(&writer),
                 _ => {}
             }),
         }
@@ -132,11 +132,11 @@ impl<H: Handler> Session<H> {
                 // The connection may be closing already.
                 let _: Result<(), Refused> = connection.sender.close(code, reason, now, out);
                 if self.state.flags.has(Flags::DEFERRED) {
-                    self.call(out, now, |_, context| context.send_deferred()); // which fails
+                    self.call(out, now, |_, context| context.send_deferred()); // calls their completions with an error
                 }
             }
             Protocol::Server(handshake) => _ = handshake.abandon(now, out),
-            // What was accepted is sent first, but a shutdown does not wait for a server that says nothing.
+            // Messages that were accepted are sent first, but a shutdown does not wait for the server's response.
             Protocol::Client(_)
                 if self.state.flags.has(Flags::DEFERRED)
                     && !self.state.endpoint.is_shutting_down() =>

@@ -6,11 +6,11 @@ use anyloop_proto::Config;
 
 use super::limits::{Overflow, SendBufferLimits};
 
-/// Settings of one connection of a server, given with the [answer](super::Answer::AcceptWith) to its request. Those
-/// that are not set are the server's.
+/// Settings of one connection of a server, given with the [answer](super::Answer::AcceptWith) to its request. A setting
+/// that is not given is that of the server.
 ///
-/// Each method changes one setting and returns the configuration, as those of [`ServerConfig`](crate::ServerConfig),
-/// which describes them.
+/// Each method changes one setting and returns the configuration. [`ServerConfig`](crate::ServerConfig) has methods of
+/// the same names, which describe the settings.
 ///
 /// A server that lets clients with a token send larger messages:
 ///
@@ -111,7 +111,7 @@ impl ConnectionConfig {
     }
 
     /// Applies the overrides to the server's `limits` of the send buffer.
-    pub(super) fn limits(&self, mut limits: SendBufferLimits) -> SendBufferLimits {
+    pub(super) fn apply_to_limits(&self, mut limits: SendBufferLimits) -> SendBufferLimits {
         let overrides = &*self.0;
         set(&mut limits.high_water_mark, overrides.high_water_mark);
         set(&mut limits.low_water_mark, overrides.low_water_mark);

@@ -36,7 +36,7 @@ pub struct Counters {
     pub opened: u64,
     /// Those whose opening handshake [failed](super::Handler::fail).
     pub failed: u64,
-    /// Those that were open and were [closed](super::Handler::close), however that was.
+    /// Those that were open and were [closed](super::Handler::close), in any way.
     pub closed: u64,
     /// Those that were closed, or whose opening was abandoned, because the peer was too slow to read
     /// ([`Overflow::Close`](super::Overflow::Close)). They count as closed or failed when they are over.
@@ -53,26 +53,26 @@ pub struct Counters {
     pub bytes_sent: u64,
 }
 
-/// The counters, as they are updated.
+/// The counters that threads update. [`Counters`] is a snapshot of them.
 #[derive(Default)]
-pub(crate) struct Counting {
-    pub(super) made: Count,
-    pub(super) opened: Count,
-    pub(super) failed: Count,
-    pub(super) overflowed: Count,
-    pub(super) http: Count,
-    closed: Count,
-    messages_received: Count,
-    bytes_received: Count,
-    messages_sent: Count,
-    bytes_sent: Count,
+pub(crate) struct AtomicCounters {
+    pub(super) made: Counter,
+    pub(super) opened: Counter,
+    pub(super) failed: Counter,
+    pub(super) overflowed: Counter,
+    pub(super) http: Counter,
+    closed: Counter,
+    messages_received: Counter,
+    bytes_received: Counter,
+    messages_sent: Counter,
+    bytes_sent: Counter,
 }
 
 /// One counter. It orders no other memory, so relaxed access is enough.
 #[derive(Default)]
-pub(crate) struct Count(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
 
-impl Count {
+impl Counter {
     pub(super) fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
@@ -82,9 +82,9 @@ impl Count {
     }
 }
 
-impl Counting {
+impl AtomicCounters {
     /// A connection that was open is over.
-    pub(super) fn close(&self, statistics: Statistics) {
+    pub(super) fn add_closed(&self, statistics: Statistics) {
         self.closed.add(1);
         self.messages_received.add(statistics.messages_received);
         self.bytes_received.add(statistics.bytes_received);

@@ -75,7 +75,7 @@ impl<H: Handler> Session<H> {
     }
 
     fn notify_close(&mut self, connection: &Connection, out: &mut WriteBuffer<'_>, now: Instant) {
-        self.state.endpoint.counters.close(connection.statistics());
+        self.state.endpoint.counters.add_closed(connection.statistics());
         if let Some(ending) = connection.ending() {
             self.call(out, now, |handler, context| handler.close(&ending, context));
         }

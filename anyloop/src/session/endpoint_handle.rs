@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyloop_proto::{CloseCode, Prepared, check_close};
 
 use super::counters::Counters;
-use super::erased::{filter, posted_to_any};
+use super::erased::{erased_filter, erased_fn_for_any};
 use super::error::SendError;
 use super::handle::Handle;
 use super::handler::{Context, Handler};
@@ -20,7 +20,8 @@ use crate::sync::unmodelled::Mutex;
 
 /// A handle of an endpoint, for handlers and other threads. It is cheap to clone, and does not keep the endpoint alive.
 ///
-/// When the endpoint and all its connections are dropped, the methods do nothing.
+/// When the endpoint and all its connections are dropped, the methods do nothing and return empty results, and
+/// [`is_shutting_down`](Self::is_shutting_down) returns true.
 ///
 /// A server that sends each message to all its connections:
 ///
@@ -72,7 +73,7 @@ impl<H: Handler> EndpointHandle<H> {
         message: impl Into<Prepared>,
         filter: impl Fn(&H) -> bool + Send + Sync + 'static,
     ) -> usize {
-        let filter = self::filter(filter);
+        let filter = erased_filter(filter);
         self.state().map_or(0, |state| state.registry.broadcast(&message.into(), Some(filter)))
     }
 
@@ -106,7 +107,7 @@ impl<H: Handler> EndpointHandle<H> {
     ) -> usize {
         let completion = WhenTaken(Mutex::new(Some(Box::new(completion))));
         self.broadcast_where(message, move |handler: &H| {
-            let _: &WhenTaken = &completion; // which is dropped with the filter
+            let _: &WhenTaken = &completion; // so that the filter owns it
             filter(handler)
         })
     }
@@ -144,8 +145,9 @@ impl<H: Handler> EndpointHandle<H> {
     pub fn shut_down_within(&self, time: Duration) {
         self.shut_down();
         for connection in self.connections() {
-            let terminate = posted_to_any(|context| context.terminate());
-            let later = posted_to_any(move |context| _ = context.set_erased_timer(time, terminate));
+            let terminate = erased_fn_for_any(|context| context.terminate());
+            let later =
+                erased_fn_for_any(move |context| _ = context.set_erased_timer(time, terminate));
             // The connection may already be over.
             let _: Result<(), SendError> = connection.shared().push(Command::Post(later));
         }

@@ -10,7 +10,7 @@ use anyloop_proto::{Refused, State};
 #[non_exhaustive]
 pub enum SendError {
     /// With this message, the send buffer would exceed its limit.
-    #[error("{waiting} bytes are waiting, and {message} more would exceed the cap of {cap}{}", closed(*closes))]
+    #[error("{waiting} bytes are waiting, and {message} more would exceed the limit of {cap}{}", closing_note(*closes))]
     SendBufferFull {
         /// The bytes that wait for the peer already.
         waiting: usize,
@@ -18,8 +18,8 @@ pub enum SendError {
         message: usize,
         /// The limit of the send buffer.
         cap: usize,
-        /// Whether the connection is closed for it, as [`Overflow::Close`](super::Overflow::Close) says. Sends that
-        /// follow return [`Closing`](Self::Closing).
+        /// Whether the connection is closed for this, as [`Overflow::Close`](super::Overflow::Close) requires.
+        /// Later sends return [`Closing`](Self::Closing).
         closes: bool,
     },
     /// The connection is closing: no message can follow a Close, or the response to a request that was not accepted.
@@ -48,7 +48,7 @@ impl From<AnswerError> for SendError {
     }
 }
 
-const fn closed(closes: bool) -> &'static str {
+const fn closing_note(closes: bool) -> &'static str {
     if closes { ": the connection is closed, since the peer is too slow to read" } else { "" }
 }
 
@@ -69,19 +69,19 @@ impl From<Refused> for SendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a message is sent, waits, or is dropped")]
 pub enum Sent {
-    /// It is written with this batch: the send buffer is empty.
+    /// It is written with this [batch](super::Context): the send buffer is empty.
     Sent,
     /// It waits: for the peer to read, for the connection to be open, or for the end of a message in pieces.
     Buffered,
     /// It waits for the peer to read, and the send buffer is above its high-water mark: send no more until
     /// [`drained`](super::Handler::drained).
     Backpressure,
-    /// The send buffer was full, and the message was dropped, as [`Overflow::Drop`](super::Overflow::Drop) says.
+    /// The send buffer was full, and the message was dropped, as [`Overflow::Drop`](super::Overflow::Drop) requires.
     Dropped,
 }
 
 impl Sent {
-    /// Whether it was not dropped.
+    /// Whether the message is sent or waits: it was not dropped.
     #[must_use]
     pub fn is_on_its_way(self) -> bool {
         self != Self::Dropped

@@ -12,20 +12,20 @@ use anyloop_proto::{CloseCode, Kind, Payload, Prepared, State, check_close};
 use super::body::Body;
 use super::connection_config::ConnectionConfig;
 use super::deferred::{OutgoingMessage, OutgoingPayload};
-use super::erased::posted;
+use super::erased::erased_fn;
 use super::error::{SendError, Sent};
 use super::handler::{Answer, Context, Handler};
 use super::phase::Phase;
 use super::shared::{Command, ConnectionId, HandleRef, Shared};
 use super::timers::TimerId;
 use super::writer::MessageWriter;
-use crate::stream::{Completion, Unsent};
+use crate::stream::Unsent;
 
 /// A handle of a connection: cheap to clone, and usable from any thread.
 ///
-/// Each call queues a command and wakes the transport. The connection runs its commands in order, on its own strand.
-/// Whether a message can still be sent is decided there: not after a Close. Once the connection is over, every call
-/// returns [`SendError::Gone`].
+/// The methods that do something queue a command. The connection is woken, and runs its commands in order, on its own
+/// strand. A message that was accepted is not sent if a Close is sent before its turn comes. Once the connection is
+/// over, these methods return [`SendError::Gone`], unless an argument is invalid.
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -83,7 +83,8 @@ impl<H: Handler> Handle<H> {
     /// [`SendError::Closing`], also when a request was answered and not accepted, so that nothing will open;
     /// [`SendError::Gone`], [`SendError::SendBufferFull`].
     pub fn send(&self, message: impl Into<Payload>) -> Result<Sent, SendError> {
-        self.send_owned(message.into(), None)
+        let payload = OutgoingPayload::Payload(message.into());
+        self.shared.send(OutgoingMessage { payload, completion: None })
     }
 
     /// Sends a message, and calls `completion` with its outcome: on the strand of the connection, or within this
@@ -97,7 +98,8 @@ impl<H: Handler> Handle<H> {
         message: impl Into<Payload>,
         completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
     ) -> Result<Sent, SendError> {
-        self.send_owned(message.into(), Some(Box::new(completion)))
+        let payload = OutgoingPayload::Payload(message.into());
+        self.shared.send(OutgoingMessage { payload, completion: Some(Box::new(completion)) })
     }
 
     /// Sends a message that was encoded for many connections.
@@ -110,12 +112,12 @@ impl<H: Handler> Handle<H> {
         self.shared.send(OutgoingMessage { payload, completion: None })
     }
 
-    /// A writer of one message that is sent in pieces, one frame each. The message begins with its first piece.
+    /// Returns a writer of one message that is sent in pieces, one frame each. The message begins with its first piece.
     pub fn begin(&self, kind: Kind) -> MessageWriter {
         MessageWriter::new(self.shared.clone(), kind)
     }
 
-    /// Sends a ping, beside those of the keep-alive.
+    /// Sends a ping, in addition to those of the keep-alive.
     ///
     /// # Errors
     ///
@@ -125,8 +127,9 @@ impl<H: Handler> Handle<H> {
         self.shared.ping(payload)
     }
 
-    /// Begins the closing handshake, or abandons the opening one; of a client that has sent messages meanwhile, they
-    /// and the Close are sent when it is open. Without a code (`None`) the Close frame is empty.
+    /// Begins the closing handshake, or abandons the opening handshake. A client to which messages were sent before it
+    /// is open does not abandon it, unless it shuts down: the messages and the Close are sent when it is open. Without
+    /// a code (`None`) the Close frame is empty.
     ///
     /// # Errors
     ///
@@ -134,7 +137,7 @@ impl<H: Handler> Handle<H> {
     pub fn close(&self, code: impl Into<Option<CloseCode>>, reason: &str) -> Result<(), SendError> {
         let code = code.into();
         check_close(code, reason)?;
-        self.command(Command::Close(code, reason.to_string()))
+        self.push(Command::Close(code, reason.to_string()))
     }
 
     /// Ends the connection at once, without a closing handshake: the byte stream is aborted, and what was not sent
@@ -145,7 +148,7 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn terminate(&self) -> Result<(), SendError> {
-        self.command(Command::Terminate)
+        self.push(Command::Terminate)
     }
 
     /// Requests a call of [`Handler::interrupt`] on the strand of the connection.
@@ -154,7 +157,7 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn interrupt(&self) -> Result<(), SendError> {
-        self.command(Command::Interrupt)
+        self.push(Command::Interrupt)
     }
 
     /// Stops reading: no further message is passed to the handler, including those that were received already. A
@@ -164,7 +167,7 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn pause_reading(&self) -> Result<(), SendError> {
-        self.command(Command::Pause)
+        self.push(Command::PauseReading)
     }
 
     /// Resumes reading. Without a pause it does nothing.
@@ -173,7 +176,7 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn resume_reading(&self) -> Result<(), SendError> {
-        self.command(Command::Resume)
+        self.push(Command::ResumeReading)
     }
 
     /// Runs `f` with the handler on the strand of the connection, between two of its events.
@@ -185,7 +188,7 @@ impl<H: Handler> Handle<H> {
         &self,
         f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
     ) -> Result<(), SendError> {
-        self.command(Command::Post(posted(f)))
+        self.push(Command::Post(erased_fn(f)))
     }
 
     /// Runs `f` like [`post`](Self::post), after `delay`. To be able to cancel it, use [`Context::set_timer`].
@@ -209,7 +212,7 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Gone`].
     pub fn cancel_timer(&self, timer: TimerId) -> Result<(), SendError> {
-        self.command(Command::Cancel(timer))
+        self.push(Command::CancelTimer(timer))
     }
 
     /// Accepts a request whose answer was [deferred](super::Answer::Defer). An invalid `accept` is answered with
@@ -258,22 +261,13 @@ impl<H: Handler> Handle<H> {
         self.shared.id()
     }
 
-    /// The state of the connection, as of its last batch.
+    /// The state of the connection, as of its last [batch](Context).
     #[must_use]
     pub fn state(&self) -> State {
         self.shared.state()
     }
 
-    fn send_owned(
-        &self,
-        message: Payload,
-        completion: Option<Completion>,
-    ) -> Result<Sent, SendError> {
-        let payload = OutgoingPayload::Payload(message);
-        self.shared.send(OutgoingMessage { payload, completion })
-    }
-
-    fn command(&self, command: Command) -> Result<(), SendError> {
+    fn push(&self, command: Command) -> Result<(), SendError> {
         self.shared.push(command)
     }
 }
@@ -298,7 +292,7 @@ impl<H: Handler> Clone for Handle<H> {
 /// Handles of the same connection are equal.
 impl<H: Handler> PartialEq for Handle<H> {
     fn eq(&self, other: &Self) -> bool {
-        self.shared.is(&other.shared)
+        self.shared.is_same_connection(&other.shared)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The application's side of a connection: its handler, and answers on requests.
+//! The application's side of a connection: its handler, and answers to requests.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ pub use context::Context;
 /// let connection = server.connection();
 /// # let (to_client, at_client) = mpsc::channel();
 /// # connection.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
-/// connection.read_all(REQUEST)?; // of a path of /
+/// connection.read_all(REQUEST)?; // its path is /
 /// # at_client.try_recv()?;
 /// connection.read_all(b"\x82\x82\0\0\0\0\x01\x02\x82\x81\0\0\0\0\x04")?; // 1 and 2, and then 4
 /// assert_eq!(at_client.try_recv()?, b"\x81\x013\x81\x017");
@@ -82,8 +82,9 @@ pub trait Handler: Sized + 'static {
         Answer::Accept(Accept::new())
     }
 
-    /// A client sends a plain HTTP request (servers only), which includes its body. By default the answer is 426.
-    /// [`Answer::Accept`] does not apply to it, and is answered with 500. The response may have a [`Body`] of any size.
+    /// A client has sent a plain HTTP request (servers only). The request includes its body. By default the answer is
+    /// 426. [`Answer::Accept`] does not apply to it, and is answered with 500. The response may have a [`Body`] of any
+    /// size.
     fn http(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Answer {
         let _ = (request, context);
         Answer::upgrade_required()
@@ -156,7 +157,7 @@ pub trait Handler: Sized + 'static {
         let _ = (failure, context);
     }
 
-    /// The handler that this one delegates to: functions that it has posted are called with it.
+    /// The handler that this one delegates to. Functions that were posted for its type are called with it.
     #[doc(hidden)]
     fn delegate(&self) -> Option<&dyn AnyHandler> {
         None
@@ -219,7 +220,8 @@ pub trait HandlerFactory {
     fn make(&self) -> Self::Handler;
 }
 
-/// A program that streams and has `message` alone would see nothing at all.
+/// Logs that no handler takes the chunks of a message: a program that enables streaming and handles only whole messages
+/// would otherwise not notice.
 pub(super) fn warn_of_unhandled(chunk: &Chunk<'_>) {
     if chunk.first {
         crate::log::warn!(

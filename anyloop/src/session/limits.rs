@@ -60,7 +60,7 @@ impl Default for SendBufferLimits {
 ///     connection.read_all(b"\x81\x80\0\0\0\0")?; // a message each
 /// }
 ///
-/// // Each judges what waits from the calls before.
+/// // Each `send` is judged by what waits from the calls before.
 /// let full = SendError::SendBufferFull { waiting: 1808, message: 900, cap: 2_000, closes: false };
 /// let results = results.lock().unwrap();
 /// assert_eq!(results[..2], [Ok(Sent::Sent), Ok(Sent::Buffered)]);
@@ -77,7 +77,7 @@ impl Default for SendBufferLimits {
 ///
 /// let connection = server.connection(); // not driven, so messages wait
 /// let handle = connection.handle();
-/// assert_ne!(handle.send("twelve bytes")?, Sent::Dropped); // the first may exceed the cap
+/// assert_ne!(handle.send("twelve bytes")?, Sent::Dropped); // the first may exceed the limit
 /// assert_eq!(handle.send("more")?, Sent::Dropped);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

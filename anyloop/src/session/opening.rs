@@ -99,7 +99,7 @@ impl<H: Handler> Session<H> {
             Answer::Accept(accept) => handshake.accept(accept, now, out).map(Some),
             Answer::AcceptWith(accept, config) => {
                 handshake.configure(|connection| config.apply_to(connection));
-                self.state.set_limits(config.limits(self.state.endpoint.limits));
+                self.state.set_limits(config.apply_to_limits(self.state.endpoint.limits));
                 handshake.accept(accept, now, out).map(Some)
             }
             Answer::Respond(response) => self.respond(response, out, now).map(|()| None),

@@ -11,7 +11,7 @@ use super::flags::Flags;
 use super::handler::Handler;
 use super::state::{ClientRequest, HandshakeInfo, HandshakeOutput};
 
-/// The statuses of redirects (RFC 9110 §15.4). 300 and 304 lead nowhere.
+/// The statuses of redirects (RFC 9110 §15.4). 300 and 304 do not name one other location.
 const REDIRECTS: [StatusCode; 5] = [
     StatusCode::MOVED_PERMANENTLY,
     StatusCode::FOUND,
@@ -21,14 +21,14 @@ const REDIRECTS: [StatusCode; 5] = [
 ];
 
 impl<H: Handler> Session<H> {
-    /// Sets whether the driver's owner follows redirects. Then the end of a client that was redirected is held back
-    /// until this is false again, or it has [begun anew](Self::restart).
+    /// Sets whether the driver's owner follows redirects. While it does, the end of a client that was redirected is
+    /// held back, until this is false again or the client has [begun anew](Self::restart).
     pub(crate) fn set_follows_redirects(&mut self, follows: bool) {
         self.state.rare_mut().handshake.get_or_insert_default().follows_redirects = follows;
     }
 
-    /// Where the server has redirected the client, if the driver's owner follows that. Nowhere if the application has
-    /// ended the connection before the response was complete.
+    /// The location to which the server has redirected the client. `None` without a redirect, if the driver's owner
+    /// does not follow redirects, or if the application has ended the connection before the response was complete.
     pub(crate) fn redirect(&self) -> Option<&HeaderValue> {
         let follows = self.state.handshake_info().is_some_and(|info| info.follows_redirects);
         if !follows || self.state.flags.has(Flags::TERMINATED) {
@@ -43,7 +43,7 @@ impl<H: Handler> Session<H> {
         location.filter(|_| REDIRECTS.contains(&response.status()))
     }
 
-    /// Whether the opening handshake is not over yet.
+    /// Whether this is a client whose opening handshake is not over yet.
     pub(crate) const fn is_opening(&self) -> bool {
         matches!(self.protocol, Protocol::Client(_))
     }

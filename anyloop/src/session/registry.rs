@@ -41,8 +41,8 @@ pub(crate) trait WakeConnections: Send + Sync {
 /// A broadcast is freed when all connections that were open when it was sent have taken it.
 pub(crate) struct Registry {
     limits: SendBufferLimits,
-    /// Absent if each connection has a waker of its own.
-    wakes: OnceLock<Arc<dyn WakeConnections>>,
+    /// Wakes the connections of a loop. Absent if each connection has a waker of its own.
+    loop_waker: OnceLock<Arc<dyn WakeConnections>>,
     members: Mutex<Members>,
 }
 
@@ -58,20 +58,20 @@ struct Members {
 #[derive(Clone, Copy)]
 struct Member {
     generation: u16,
-    /// The number of the first broadcast that it has not taken, while it takes them.
+    /// The number of the first broadcast that it has not taken, while `takes_broadcasts`.
     next: u32,
     phase: Phase,
     /// It takes broadcasts from the queue: it is open, and has no shared state.
-    takes: bool,
+    takes_broadcasts: bool,
 }
 
 impl Member {
     const fn new(generation: u16) -> Self {
-        Self { generation, next: 0, phase: Phase::Connecting, takes: false }
+        Self { generation, next: 0, phase: Phase::Connecting, takes_broadcasts: false }
     }
 }
 
-/// The queue of broadcasts, in order. At least one connection has not taken each.
+/// The queue of broadcasts, in order. Each stays until all connections to which it is due have taken it.
 struct Broadcasts {
     queue: VecDeque<Broadcast>,
     /// The number of the first in the queue. Numbers wrap around.
@@ -105,12 +105,12 @@ impl Registry {
         let broadcasts = Broadcasts { queue: VecDeque::new(), first: 0, bytes: 0 };
         let members =
             Members { all: Vec::new(), free: Vec::new(), shared: HashMap::new(), broadcasts };
-        Self { limits, wakes: OnceLock::new(), members: Mutex::new(members) }
+        Self { limits, loop_waker: OnceLock::new(), members: Mutex::new(members) }
     }
 
     /// From now on connections are served by a loop, and identified by its slots. Only the first call has an effect.
     pub(crate) fn use_loop(&self, make: impl FnOnce() -> Arc<dyn WakeConnections>) {
-        self.wakes.get_or_init(make);
+        self.loop_waker.get_or_init(make);
     }
 
     // For connections.
@@ -146,7 +146,7 @@ impl Registry {
         member.phase = phase;
         match members.shared.get(&index) {
             Some(shared) => shared.publish_phase(phase),
-            None => members.set_takes(index, phase == Phase::Open, &mut freed),
+            None => members.set_takes_broadcasts(index, phase == Phase::Open, &mut freed),
         }
     }
 
@@ -154,10 +154,10 @@ impl Registry {
     pub(super) fn deregister(&self, index: u32) -> Option<Arc<Shared>> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
-        members.set_takes(index, false, &mut freed);
+        members.set_takes_broadcasts(index, false, &mut freed);
         members.member(index)?;
         members.all[index as usize] = None;
-        if self.wakes.get().is_none() {
+        if self.loop_waker.get().is_none() {
             members.free.push(index);
         }
         members.remove_shared(index)
@@ -172,7 +172,7 @@ impl Registry {
         if is_unused {
             members.remove_shared(index); // the connection has it, too
             let takes = members.member(index).is_some_and(|member| member.phase == Phase::Open);
-            members.set_takes(index, takes, &mut freed);
+            members.set_takes_broadcasts(index, takes, &mut freed);
         }
         is_unused
     }
@@ -201,13 +201,13 @@ impl Registry {
         if members.broadcasts.queue.is_empty() {
             return None;
         }
-        let next = members.member(index).filter(|member| member.takes)?.next;
+        let next = members.member(index).filter(|member| member.takes_broadcasts)?.next;
         let at = next.wrapping_sub(members.broadcasts.first) as usize;
         let end = members.broadcasts.end();
         let broadcast = members.broadcasts.queue.get(at)?;
         let (message, filter) = (broadcast.message.clone(), broadcast.filter.clone());
         let taken = next.wrapping_add(1);
-        members.broadcasts.take(next, taken, &mut freed);
+        members.broadcasts.mark_taken(next, taken, &mut freed);
         members.member(index)?.next = taken;
         Some(Due { message, filter, next: taken, end })
     }
@@ -279,11 +279,11 @@ impl Registry {
 
     /// The total cost of broadcasts that some connection has not taken.
     #[cfg(test)]
-    pub(super) fn broadcast_send_buffer(&self) -> usize {
+    pub(super) fn broadcast_queue_cost(&self) -> usize {
         self.members().broadcasts.bytes
     }
 
-    // How it is done.
+    // Internal.
 
     /// Queues a message for the open connections without shared state. Returns the number of these, and those that
     /// have to be woken.
@@ -306,7 +306,7 @@ impl Registry {
         let (mut reached, mut woken) = (0, Vec::new());
         let Members { all, broadcasts, .. } = members;
         for (index, member) in (0..).zip(all.iter()) {
-            let Some(member) = member.filter(|member| member.takes) else { continue };
+            let Some(member) = member.filter(|member| member.takes_broadcasts) else { continue };
             reached += 1;
             if member.next == end {
                 woken.push(Key { index, generation: member.generation });
@@ -334,16 +334,18 @@ impl Registry {
             return (shared.clone(), false);
         }
         let key = Key { index, generation: member.generation };
-        let waker =
-            self.wakes.get().map_or_else(|| Waker::noop().clone(), |wakes| wakes.waker(key));
+        let waker = self
+            .loop_waker
+            .get()
+            .map_or_else(|| Waker::noop().clone(), |loop_waker| loop_waker.waker(key));
         let shared = Arc::new(make(waker, self.limits, member.phase));
-        let due = member.takes.then(|| members.broadcasts.from(member.next));
+        let due = member.takes_broadcasts.then(|| members.broadcasts.starting_at(member.next));
         for broadcast in due.into_iter().flatten() {
             let payload = OutgoingPayload::Prepared(broadcast.message.clone());
             let message = OutgoingMessage { payload, completion: None };
-            shared.queue(Command::Send(message, broadcast.filter.clone()));
+            shared.queue_accepted(Command::Send(message, broadcast.filter.clone()));
         }
-        members.set_takes(index, false, freed);
+        members.set_takes_broadcasts(index, false, freed);
         members.shared.insert(index, shared.clone());
         (shared, true)
     }
@@ -352,8 +354,8 @@ impl Registry {
         if keys.is_empty() {
             return;
         }
-        if let Some(wakes) = self.wakes.get() {
-            wakes.wake(keys);
+        if let Some(loop_waker) = self.loop_waker.get() {
+            loop_waker.wake(keys);
         }
     }
 
@@ -378,13 +380,13 @@ impl Members {
 
     /// Sets whether a connection takes broadcasts from the queue. If it no longer does, the broadcasts that were due
     /// to it are dropped.
-    fn set_takes(&mut self, index: u32, takes: bool, freed: &mut Vec<Broadcast>) {
+    fn set_takes_broadcasts(&mut self, index: u32, takes: bool, freed: &mut Vec<Broadcast>) {
         let Self { all, broadcasts, .. } = self;
         let Some(Some(member)) = all.get_mut(index as usize) else { return };
         let end = broadcasts.end();
-        if std::mem::replace(&mut member.takes, takes) {
+        if std::mem::replace(&mut member.takes_broadcasts, takes) {
             if !takes {
-                broadcasts.take(member.next, end, freed);
+                broadcasts.mark_taken(member.next, end, freed);
             }
         } else {
             member.next = end;
@@ -404,13 +406,13 @@ impl Broadcasts {
     }
 
     /// The broadcasts from number `next` on.
-    fn from(&self, next: u32) -> impl Iterator<Item = &Broadcast> {
+    fn starting_at(&self, next: u32) -> impl Iterator<Item = &Broadcast> {
         self.queue.iter().skip(next.wrapping_sub(self.first) as usize)
     }
 
     /// One connection has taken the broadcasts from number `from` up to `to`. Those that all connections have taken
     /// are moved to `freed`.
-    fn take(&mut self, from: u32, to: u32, freed: &mut Vec<Broadcast>) {
+    fn mark_taken(&mut self, from: u32, to: u32, freed: &mut Vec<Broadcast>) {
         let start = from.wrapping_sub(self.first) as usize;
         let end = (to.wrapping_sub(self.first) as usize).min(self.queue.len());
         for broadcast in self.queue.range_mut(start.min(end)..end) {

@@ -5,7 +5,7 @@ use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{Failure, Instant, Protocol, ResponseError};
 
 use super::Session;
-use super::body::{Body, Next, PIECE};
+use super::body::{Body, NextPiece, PIECE};
 use super::handler::Handler;
 use crate::stream::{Budget, Completion, Unsent, WriteBuffer};
 
@@ -66,20 +66,20 @@ impl<H: Handler> Session<H> {
                 return self.state.request_resume();
             }
             let (sent, completion, len) = match body.next() {
-                Next::Piece(piece) => (handshake.body_piece(piece, out), None, piece.len()),
-                Next::Owned(piece, completion) => {
+                NextPiece::Borrowed(piece) => (handshake.body_piece(piece, out), None, piece.len()),
+                NextPiece::Owned(piece, completion) => {
                     (handshake.body_piece(&piece, out), completion, piece.len())
                 }
-                Next::Wait => return,
-                Next::End => {
+                NextPiece::NotYet => return,
+                NextPiece::End => {
                     let _: Result<(), Failure> = handshake.end_body(now, out);
                     break None;
                 }
-                Next::Abandoned => {
+                NextPiece::Abandoned => {
                     handshake.fail_body(ResponseError::Abandoned);
                     break None;
                 }
-                Next::Failed(error) => {
+                NextPiece::Failed(error) => {
                     crate::log::warn!("the body of a response cannot be read: {error}");
                     handshake.fail_body(ResponseError::Unreadable);
                     break Some(error);

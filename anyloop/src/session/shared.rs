@@ -38,12 +38,12 @@ impl fmt::Display for ConnectionId {
 /// The state that a connection and its handles share: a queue of commands, the send buffer, and the state of the
 /// connection.
 pub(crate) struct Shared {
-    /// The id of the connection, or 0 before it was asked for. Any number will do, so it is not modelled.
+    /// The id of the connection, or 0 before it was asked for. No model depends on it, so it is not modelled.
     id: AtomicU64,
     /// The number of [`HandleRef`]s.
     handles: AtomicUsize,
-    /// Whether it may be freed with its last handle. Then the connection is woken, which is too dear for handles that a
-    /// handler makes in each of its calls.
+    /// Whether this may be freed with its last handle, which wakes the connection. False if the connection has made it:
+    /// a handler may make a handle in each of its calls, and so many wake-ups would cost too much.
     temporary: bool,
     mailbox: Mutex<Mailbox>,
     waker: Waker,
@@ -55,16 +55,16 @@ pub(crate) struct Shared {
     /// so that a message that moves from the mailbox to the send buffer is always counted.
     waiting: AtomicUsize,
     /// The part of `waiting` that the connection holds: the send buffer as of the last call, and messages taken from
-    /// the mailbox in the present one. Only the connection changes it.
+    /// the mailbox since. Only the connection changes it.
     held: AtomicUsize,
-    /// Whether there was a send buffer as of the last call.
-    buffered: AtomicBool,
-    /// The number of messages and pieces that the connection has deferred. It only bounds memory: an old number does no
-    /// harm, so it is not modelled.
+    /// Whether output waited in the send buffer as of the last call.
+    has_buffered: AtomicBool,
+    /// The number of messages and pieces that the connection has deferred. It only bounds memory: an outdated number is
+    /// harmless, so it is not modelled.
     deferred: UnmodelledUsize,
     /// Their payload bytes.
     deferred_bytes: UnmodelledUsize,
-    /// The number of writers whose first piece was accepted, and whose last one was not.
+    /// The number of messages in pieces that were begun, and neither completed nor abandoned.
     unfinished: AtomicUsize,
     /// Whether a message in pieces was in progress as of the last call, or others waited for it.
     held_up: AtomicBool,
@@ -77,7 +77,7 @@ pub(crate) struct Shared {
 struct Mailbox {
     commands: VecDeque<Command>,
     /// A send has returned back-pressure, so `drained` must follow.
-    pressed: bool,
+    reported_backpressure: bool,
     /// A handle has asked to close the connection: messages that follow cannot be sent.
     closing: bool,
     /// A handle has answered the request.
@@ -88,15 +88,17 @@ struct Mailbox {
 
 impl Mailbox {
     fn is_unused(&self) -> bool {
-        self.commands.is_empty() && !self.pressed && !self.closing && !self.gone
+        self.commands.is_empty() && !self.reported_backpressure && !self.closing && !self.gone
     }
 }
 
-/// What each handle of a connection holds. It wakes the connection if it is the last of a state that is temporary.
+/// What each handle of a connection holds. The last one, when it is dropped, wakes the connection, so that a temporary
+/// state is freed.
 pub(crate) struct HandleRef(Arc<Shared>);
 
 impl HandleRef {
-    /// Where there may be no other one, it is made on the strand of the connection, or under the lock of the registry.
+    /// While there may be no other reference, one may be made only on the strand of the connection, or under the lock
+    /// of the registry: there, `is_unused` is checked.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         shared.handles.fetch_add(1, Ordering::Relaxed);
         Self(shared)
@@ -108,7 +110,7 @@ impl HandleRef {
     }
 
     /// Whether both are of the same connection.
-    pub(super) fn is(&self, other: &Self) -> bool {
+    pub(super) fn is_same_connection(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
@@ -144,7 +146,7 @@ pub(super) struct Commands<'s> {
 
 impl Commands<'_> {
     /// Whether the next command calls a handler.
-    pub(super) fn next_calls(&self) -> bool {
+    pub(super) fn next_calls_handler(&self) -> bool {
         matches!(self.queue.front(), Some(Command::Interrupt | Command::Post(_)))
     }
 
@@ -178,19 +180,19 @@ impl Drop for Commands<'_> {
 /// A command, which runs on the strand of the connection.
 pub(super) enum Command {
     /// A writer was dropped before the last piece of its message.
-    Abandon(Arc<MessageProgress>),
-    /// The answer on a request that was deferred.
+    AbandonMessage(Arc<MessageProgress>),
+    /// The answer to a request, which was deferred.
     Answer(Answer),
-    Cancel(TimerId),
+    CancelTimer(TimerId),
     Close(Option<CloseCode>, String),
     Interrupt,
     /// The send buffer had no room, so the connection is closed.
     Overflow,
-    Pause,
+    PauseReading,
     Piece(Arc<MessageProgress>, Piece),
     Ping(Vec<u8>),
     Post(Box<ErasedFn>),
-    Resume,
+    ResumeReading,
     /// The message of a broadcast is for handlers that the filter accepts.
     Send(OutgoingMessage, Option<Filter>),
     Terminate,
@@ -212,12 +214,12 @@ impl Command {
     }
 
     /// Whether it cannot be sent after a Close (RFC 6455 §5.5.1).
-    const fn is_data(&self) -> bool {
-        self.is_message() || matches!(self, Self::Ping(_))
+    const fn cannot_follow_close(&self) -> bool {
+        self.is_message() || matches!(self, Self::Ping(_) | Self::Overflow)
     }
 
-    /// Whether it is a piece of the message in progress: what waits for that must not stop it.
-    fn is_awaited(&self) -> bool {
+    /// Whether it is a piece of the message in progress. Messages that wait for its end must not hold it up.
+    fn is_piece_in_progress(&self) -> bool {
         matches!(self, Self::Piece(writer, _) if writer.is_in_progress())
     }
 
@@ -236,8 +238,24 @@ impl Command {
     }
 }
 
-/// So many messages may wait for a connection, whatever their size, if its limit in bytes is small.
+/// The number of messages that may wait at least, even if the limit of the send buffer in bytes is small.
 const MIN_MESSAGES: usize = 1024;
+
+/// The sender of a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// It sees the result: `drained` must follow [`Sent::Backpressure`].
+    Handle,
+    /// It sees no result of a single connection.
+    Broadcast,
+}
+
+/// Why a command was not queued.
+enum PushError {
+    Refused(SendError),
+    /// Too many messages wait.
+    TooMany,
+}
 
 impl Shared {
     /// `waker` wakes the driver of the connection.
@@ -248,7 +266,7 @@ impl Shared {
             temporary: false,
             mailbox: Mutex::new(Mailbox {
                 commands: VecDeque::new(),
-                pressed: false,
+                reported_backpressure: false,
                 closing: false,
                 answered: false,
                 gone: false,
@@ -258,7 +276,7 @@ impl Shared {
             own_limits: OnceLock::new(),
             waiting: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
-            buffered: AtomicBool::new(false),
+            has_buffered: AtomicBool::new(false),
             deferred: UnmodelledUsize::new(0),
             deferred_bytes: UnmodelledUsize::new(0),
             unfinished: AtomicUsize::new(0),
@@ -285,7 +303,7 @@ impl Shared {
         &self.waker
     }
 
-    /// The id of the connection.
+    /// The id of the connection, assigned by the first call.
     fn id(&self) -> ConnectionId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let assign = |id| (id == 0).then(|| NEXT.fetch_add(1, Ordering::Relaxed));
@@ -293,8 +311,8 @@ impl Shared {
         ConnectionId(self.id.load(Ordering::Relaxed))
     }
 
-    /// Whether it is freed with its last handle, or soon after. A number that was asked for is kept, since the
-    /// connection would get another one.
+    /// Whether it is freed with its last handle, or soon after. It is kept if the id was asked for, since the
+    /// connection would get another id.
     fn is_freed_with_handles(&self) -> bool {
         self.temporary && self.id.load(Ordering::Relaxed) == 0 && self.own_limits.get().is_none()
     }
@@ -322,7 +340,7 @@ impl Shared {
 
     /// Queues a message of a handle, unless the send buffer is full.
     pub(super) fn send(&self, message: OutgoingMessage) -> Result<Sent, SendError> {
-        self.submit(Command::Send(message, None), true)
+        self.submit(Command::Send(message, None), Origin::Handle)
     }
 
     /// Queues a message of a broadcast, unless the send buffer is full.
@@ -331,7 +349,7 @@ impl Shared {
         message: OutgoingMessage,
         filter: Option<Filter>,
     ) -> Result<Sent, SendError> {
-        self.submit(Command::Send(message, filter), false)
+        self.submit(Command::Send(message, filter), Origin::Broadcast)
     }
 
     /// Queues a piece of a message, unless the send buffer is full.
@@ -341,7 +359,7 @@ impl Shared {
         piece: Piece,
     ) -> Result<Sent, SendError> {
         let message = piece.payload.len();
-        match self.submit(Command::Piece(writer.clone(), piece), true)? {
+        match self.submit(Command::Piece(writer.clone(), piece), Origin::Handle)? {
             // A message cannot lack a piece.
             Sent::Dropped => {
                 let (waiting, cap) = (self.buffered(), self.limits().max_send_buffer);
@@ -361,24 +379,25 @@ impl Shared {
         self.unfinished.fetch_sub(1, Ordering::Release);
     }
 
-    /// Whether a message waits for another that is sent in pieces. A piece does not wait for its own.
+    /// Whether a message waits for another that is sent in pieces. A piece does not wait for its own message.
     fn is_held_up(&self, is_piece: bool) -> bool {
         self.unfinished.load(Ordering::Acquire) > usize::from(is_piece)
             || self.held_up.load(Ordering::Acquire)
     }
 
-    /// With `reports`, the sender sees the result, so `drained` must follow back-pressure.
-    fn submit(&self, command: Command, reports: bool) -> Result<Sent, SendError> {
+    /// Queues a message or a piece, unless the send buffer is full.
+    fn submit(&self, command: Command, origin: Origin) -> Result<Sent, SendError> {
         let (limits, len) = (self.limits(), command.len());
-        let (is_awaited, is_piece) = (command.is_awaited(), matches!(command, Command::Piece(..)));
-        // Loaded before the bytes that wait: they do not include any more what a message in pieces has held up.
-        let is_held_up = || !is_awaited && self.is_held_up(is_piece);
+        let (is_piece_in_progress, is_piece) =
+            (command.is_piece_in_progress(), matches!(command, Command::Piece(..)));
+        // Loaded before `waiting`: if it is false, `waiting` does not include messages that were held up.
+        let is_held_up = || !is_piece_in_progress && self.is_held_up(is_piece);
         let waits = is_held_up();
         let refuse = |waiting: usize| {
             let is_slow = !waits && !is_held_up() && (!is_piece || self.is_slow(len));
             self.refuse(waiting, len, is_slow)
         };
-        let cap = match is_awaited {
+        let cap = match is_piece_in_progress {
             true => {
                 limits.max_send_buffer.saturating_add(self.deferred_bytes.load(Ordering::Relaxed))
             }
@@ -406,20 +425,21 @@ impl Shared {
         };
         let sent = match state {
             _ if waiting > limits.high_water_mark => Sent::Backpressure,
-            State::Open if !waits && !self.buffered.load(Ordering::Relaxed) => Sent::Sent,
+            State::Open if !waits && !self.has_buffered.load(Ordering::Relaxed) => Sent::Sent,
             _ => Sent::Buffered,
         };
-        let pushed = self.try_push(command, reports && sent == Sent::Backpressure);
+        let reports_backpressure = origin == Origin::Handle && sent == Sent::Backpressure;
+        let pushed = self.try_push(command, reports_backpressure);
         let Err(error) = pushed else { return Ok(sent) };
         let waiting = self.waiting.fetch_sub(len, Ordering::Relaxed) - len;
         match error {
-            Some(error) => Err(error),
-            None => refuse(waiting),
+            PushError::Refused(error) => Err(error),
+            PushError::TooMany => refuse(waiting),
         }
     }
 
-    /// Whether what waits for the peer alone leaves no room for a piece. What waits for its message is not the peer's
-    /// fault.
+    /// Whether what waits for the peer leaves no room for a piece. Deferred messages are not counted: they wait for a
+    /// message in pieces, not for the peer.
     fn is_slow(&self, len: usize) -> bool {
         let deferred = self.deferred_bytes.load(Ordering::Relaxed);
         let unread = self.held.load(Ordering::Relaxed).saturating_sub(deferred);
@@ -468,25 +488,27 @@ impl Shared {
 
     /// Queues a command that is no message.
     pub(super) fn push(&self, command: Command) -> Result<(), SendError> {
-        self.try_push(command, false).map_err(|error| error.unwrap_or(SendError::Gone))
+        let reports_backpressure = false;
+        self.try_push(command, reports_backpressure).map_err(|error| match error {
+            PushError::Refused(error) => error,
+            PushError::TooMany => SendError::Gone, // only messages are counted
+        })
     }
 
-    /// Queues a command. `pressed` says that sending it returns back-pressure. Otherwise drops it, and returns why;
-    /// `None` if too many messages wait.
-    fn try_push(&self, command: Command, pressed: bool) -> Result<(), Option<SendError>> {
+    /// Queues a command, or drops it and returns why. If `reports_backpressure`, the caller learns that there is
+    /// back-pressure.
+    fn try_push(&self, command: Command, reports_backpressure: bool) -> Result<(), PushError> {
         let mut mailbox = self.mailbox();
         let is_message = command.is_message();
         let is_answer = matches!(command, Command::Answer(_));
         let refused = match () {
-            () if mailbox.gone => Some(Some(SendError::Gone)),
-            () if mailbox.closing
-                && (command.is_data() || matches!(command, Command::Overflow)) =>
-            {
-                Some(Some(SendError::Closing))
+            () if mailbox.gone => Some(PushError::Refused(SendError::Gone)),
+            () if command.cannot_follow_close() && mailbox.closing => {
+                Some(PushError::Refused(SendError::Closing))
             }
-            () if is_answer && mailbox.answered => Some(Some(SendError::NotAwaiting)),
-            () if is_message && mailbox.commands.len() >= self.free_messages(&command) => {
-                Some(None)
+            () if is_answer && mailbox.answered => Some(PushError::Refused(SendError::NotAwaiting)),
+            () if is_message && mailbox.commands.len() >= self.max_commands(&command) => {
+                Some(PushError::TooMany)
             }
             () => None,
         };
@@ -499,7 +521,7 @@ impl Shared {
             matches!(command, Command::Close(..) | Command::Overflow | Command::Terminate)
                 || matches!(command, Command::Answer(Answer::Respond(_)));
         mailbox.answered |= is_answer;
-        mailbox.pressed |= pressed;
+        mailbox.reported_backpressure |= reports_backpressure;
         mailbox.commands.push_back(command);
         let first = mailbox.commands.len() == 1;
         drop(mailbox);
@@ -509,10 +531,10 @@ impl Shared {
         Ok(())
     }
 
-    /// So many commands may wait in the mailbox before a message is refused: their own memory is bounded as well.
-    fn free_messages(&self, command: &Command) -> usize {
+    /// The number of commands in the mailbox from which on a message is refused. It bounds the memory of the commands.
+    fn max_commands(&self, command: &Command) -> usize {
         let most = (self.limits().max_send_buffer / size_of::<Command>()).max(MIN_MESSAGES);
-        match command.is_awaited() {
+        match command.is_piece_in_progress() {
             true => most,
             false => most.saturating_sub(self.deferred.load(Ordering::Relaxed)),
         }
@@ -541,7 +563,7 @@ impl Shared {
     }
 
     /// Queues a message that was accepted before there was a shared state. Does not wake the driver.
-    pub(super) fn queue(&self, command: Command) {
+    pub(super) fn queue_accepted(&self, command: Command) {
         self.waiting.fetch_add(command.len(), Ordering::Relaxed);
         self.mailbox().commands.push_back(command);
     }
@@ -550,9 +572,9 @@ impl Shared {
     pub(super) fn take(&self) -> (Commands<'_>, bool) {
         let mut mailbox = self.mailbox();
         let queue = std::mem::take(&mut mailbox.commands);
-        let pressed = std::mem::take(&mut mailbox.pressed);
+        let reported_backpressure = std::mem::take(&mut mailbox.reported_backpressure);
         drop(mailbox);
-        (Commands { shared: self, queue }, pressed)
+        (Commands { shared: self, queue }, reported_backpressure)
     }
 
     /// Publishes the send buffer and the phase. Only the connection does, so values that have not changed are not
@@ -564,7 +586,7 @@ impl Shared {
                 Some(more) => self.waiting.fetch_add(more, Ordering::Relaxed),
                 None => self.waiting.fetch_sub(before - send_buffer, Ordering::Relaxed),
             };
-            self.buffered.store(send_buffer > 0, Ordering::Relaxed);
+            self.has_buffered.store(send_buffer > 0, Ordering::Relaxed);
             self.publish_phase(phase);
         }
     }
@@ -577,7 +599,7 @@ impl Shared {
     /// Whether these values were published last.
     fn is_published(&self, send_buffer: usize, phase: Phase) -> bool {
         self.held.load(Ordering::Relaxed) == send_buffer
-            && self.buffered.load(Ordering::Relaxed) == (send_buffer > 0)
+            && self.has_buffered.load(Ordering::Relaxed) == (send_buffer > 0)
             && self.phase.load(Ordering::Relaxed) == phase.encode()
     }
 

@@ -11,7 +11,7 @@ use anyloop_proto::handshake::{Request, Target};
 use anyloop_proto::{CloseCode, Instant};
 
 use super::body::Body;
-use super::counters::Counting;
+use super::counters::AtomicCounters;
 use super::deferred::{Deferred, NextDeferred, OutgoingMessage};
 use super::erased::ErasedFn;
 use super::flags::Flags;
@@ -34,7 +34,7 @@ pub(crate) struct EndpointState {
     pub(crate) limits: SendBufferLimits,
     /// Whether connections remember their handshake.
     pub(crate) keep_handshake: bool,
-    pub(crate) counters: Counting,
+    pub(crate) counters: AtomicCounters,
     pub(crate) registry: Registry,
     shutting_down: AtomicBool,
     /// Closes the listeners of a server.
@@ -45,7 +45,7 @@ pub(crate) struct EndpointState {
 
 impl EndpointState {
     pub(crate) fn new(limits: SendBufferLimits, keep_handshake: bool) -> Arc<Self> {
-        let (counters, registry) = (Counting::default(), Registry::new(limits));
+        let (counters, registry) = (AtomicCounters::default(), Registry::new(limits));
         let (stop_listening, connector) = (OnceLock::new(), OnceLock::new());
         let shutting_down = AtomicBool::new(false);
         Arc::new(Self {

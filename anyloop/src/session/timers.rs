@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyloop_proto::Instant;
 
-use super::erased::{ErasedFn, posted};
+use super::erased::{ErasedFn, erased_fn};
 use super::handler::{Context, Handler};
 
 /// A timer of a connection.
@@ -87,7 +87,7 @@ impl<H: Handler> Context<'_, H> {
         delay: Duration,
         f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
     ) -> TimerId {
-        self.set_erased_timer(delay, posted(f))
+        self.set_erased_timer(delay, erased_fn(f))
     }
 
     pub(super) fn set_erased_timer(&mut self, delay: Duration, f: Box<ErasedFn>) -> TimerId {

@@ -5,7 +5,8 @@ use std::thread;
 
 use crate::stream::{Completion, Unsent};
 
-/// Calls the completions of messages that will not be sent. A panic of one does not keep the others from being called.
+/// Calls the completions of messages that will not be sent. After a panic of one, the others are called, and then the
+/// panic is resumed, unless the thread is panicking already.
 pub(super) fn report_unsent(completions: impl Iterator<Item = Completion>) {
     let mut panic = None;
     for completion in completions {

@@ -94,8 +94,8 @@ impl MessageWriter {
     /// transport has taken all of it or never will, or within this call if the piece is refused.
     ///
     /// A thread that sends more than the send buffer can take waits for the completion of an earlier piece. A piece
-    /// counts for the send buffer until the end of the batch that has written it, which is shortly after its completion
-    /// was called: leave room for twice as much as is in flight at a time.
+    /// counts for the send buffer until the end of the [batch](super::Context) that has written it, which is shortly
+    /// after its completion was called: leave room for twice as much as is in flight at a time.
     ///
     /// # Errors
     ///
@@ -139,7 +139,8 @@ impl Drop for MessageWriter {
     fn drop(&mut self) {
         if self.begun && !self.finished {
             // A connection that is over needs no Close.
-            let _: Result<(), SendError> = self.shared.push(Command::Abandon(self.writer.clone()));
+            let _: Result<(), SendError> =
+                self.shared.push(Command::AbandonMessage(self.writer.clone()));
             self.shared.end_writer();
         }
     }

@@ -1,8 +1,8 @@
-//! The standard library's locks, where ThreadSanitizer sees what they order.
+//! The standard library's locks, with atomics that show their order to ThreadSanitizer.
 //!
-//! The standard library is not instrumented, so the sanitizer does not see what its locks order once a thread has had
-//! to wait. So each lock here has an atomic, which is stored to before the lock is released, and loaded from after it
-//! was acquired. That orders exactly what the lock orders.
+//! The standard library is not instrumented: where a thread has to wait for a lock, the sanitizer misses what the lock
+//! orders. So each lock here has an atomic of its own. A thread stores to it before it releases the lock, and loads
+//! from it after it has acquired the lock. This orders exactly what the lock orders.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,14 +73,14 @@ fn guard<'l, T>(
 }
 
 impl<'l, T> MutexGuard<'l, T> {
-    /// The lock was just acquired.
+    /// The guard of a lock that was just acquired.
     fn new(edge: &'l Edge, inner: sync::MutexGuard<'l, T>) -> Self {
         edge.acquire();
         Self { edge, inner: Some(inner) }
     }
 
-    /// The lock is about to be released by a wait.
-    fn into_inner(mut self) -> (&'l Edge, sync::MutexGuard<'l, T>) {
+    /// Takes the guard apart for a wait, which releases the lock.
+    fn release_to_wait(mut self) -> (&'l Edge, sync::MutexGuard<'l, T>) {
         self.edge.release();
         (self.edge, self.inner.take().expect("the guard is present until it is dropped"))
     }
@@ -118,7 +118,7 @@ impl Condvar {
     }
 
     pub(crate) fn wait<'l, T>(&self, lock: MutexGuard<'l, T>) -> LockResult<MutexGuard<'l, T>> {
-        let (edge, inner) = lock.into_inner();
+        let (edge, inner) = lock.release_to_wait();
         guard(edge, self.0.wait(inner))
     }
 
@@ -127,11 +127,11 @@ impl Condvar {
         lock: MutexGuard<'l, T>,
         timeout: Duration,
     ) -> Waited<MutexGuard<'l, T>> {
-        let (edge, inner) = lock.into_inner();
+        let (edge, inner) = lock.release_to_wait();
         waited(edge, self.0.wait_timeout(inner, timeout))
     }
 
-    /// Not the standard library's, which evaluates the condition where nothing is traced.
+    /// A loop of its own: the standard library's evaluates the condition under locks that are not traced.
     pub(crate) fn wait_timeout_while<'l, T>(
         &self,
         mut lock: MutexGuard<'l, T>,

@@ -74,22 +74,23 @@ use crate::endpoint::{
 use crate::stream::{Buffers, Driver, Peer, Transport};
 
 /// The transport of one connection.
-struct Wire {
+struct SteppingTransport {
     written: Vec<u8>,
     /// The number of bytes that writes still take.
     free: usize,
+    /// The error of the next write.
     write_error: Option<TransportError>,
-    /// The last write was short.
-    waited_for: bool,
+    /// The last write was short, so the driver waits for `handle_writable`.
+    was_short: bool,
     deadline: Option<Instant>,
     reading: bool,
-    ended: Option<Shutdown>,
+    last_shutdown: Option<Shutdown>,
     record: Arc<Record>,
     secure: bool,
     remote_endpoint: String,
 }
 
-/// The initial settings of all connections of an endpoint.
+/// The initial settings of the connections of an endpoint.
 struct Settings {
     secure: bool,
     remote_endpoint: String,
@@ -115,24 +116,24 @@ endpoint::over_tls!(Server, Client);
 endpoint::constructors!(Server, ServerConfig, Handlers, "server");
 endpoint::constructors!(Client, ClientConfig, Handlers, "client");
 
-/// The setters of an endpoint.
+/// The setters of the initial settings.
 macro_rules! setters {
     ($endpoint:ident) => {
         impl<F: HandlerFactory> $endpoint<F> {
-            /// Whether the connections are secure. By default false. Applies to connections made afterwards.
+            /// Sets whether the transport counts as secure. By default false. Applies to connections made afterwards.
             pub fn set_secure(&mut self, secure: bool) -> &mut Self {
                 self.settings.secure = secure;
                 self
             }
 
-            /// The name of the peer, for logs. By default "stepping transport". Applies to connections made
+            /// Sets the name of the peer, for logs. By default "stepping transport". Applies to connections made
             /// afterwards.
             pub fn set_remote_endpoint(&mut self, name: impl Into<String>) -> &mut Self {
                 self.settings.remote_endpoint = name.into();
                 self
             }
 
-            /// The start time of connections made afterwards. By default zero.
+            /// Sets the start time of connections made afterwards. By default zero.
             pub fn set_now(&mut self, now: Instant) -> &mut Self {
                 self.settings.now = now;
                 self
@@ -165,7 +166,7 @@ pub enum Operation {
         /// The number of bytes taken.
         taken: usize,
     },
-    /// A write that failed, as [`fail_write`](Connection::fail_write) requires.
+    /// A write that failed because of [`fail_write`](Connection::fail_write).
     FailedWrite,
     /// The stream, or one direction of it, was ended.
     Shutdown(Shutdown),
@@ -173,16 +174,16 @@ pub enum Operation {
     Deadline(Option<Instant>),
     /// Reading was resumed (`true`) or paused.
     Reading(bool),
-    /// The transport was woken, by any thread.
+    /// The waker of the connection was called, by any thread.
     Wake,
 }
 
-/// The error of a write that a test [lets fail](Connection::fail_write).
+/// The error of a write that a test [makes fail](Connection::fail_write).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot write: {0}")]
 pub struct WriteError(pub TransportError);
 
-/// The recorded operations. It is the waker of the transport.
+/// The recorded operations. This is also the waker of the connection.
 #[derive(Default)]
 struct Record {
     operations: Mutex<Vec<Operation>>,
@@ -226,7 +227,7 @@ impl Wake for Record {
 /// A connection starts at the time that its endpoint has set. At first writes take nothing.
 pub struct Connection<H: Handler> {
     driver: Driver<Session<H>>,
-    stream: Wire,
+    transport: SteppingTransport,
     buffers: Buffers,
     /// Input that was not taken, one entry for each [`receive`](Connection::receive).
     unread: VecDeque<Vec<u8>>,
@@ -271,44 +272,44 @@ impl<F: HandlerFactory> Client<F> {
 
 impl<H: Handler> Connection<H> {
     fn new(driver: Driver<Session<H>>, settings: &Settings, record: Arc<Record>) -> Self {
-        let stream = Wire {
+        let transport = SteppingTransport {
             written: Vec::new(),
             free: 0,
             write_error: None,
-            waited_for: false,
+            was_short: false,
             deadline: None,
             reading: true,
-            ended: None,
+            last_shutdown: None,
             record,
             secure: settings.secure,
             remote_endpoint: settings.remote_endpoint.clone(),
         };
         let (buffers, unread) = (Buffers::default(), VecDeque::new());
-        Self { driver, stream, buffers, unread, eof: false, now: settings.now }
+        Self { driver, transport, buffers, unread, eof: false, now: settings.now }
     }
 
     /// Reports an event to the driver, and records what the driver wants afterwards.
     fn report<R>(
         &mut self,
-        f: impl FnOnce(&mut Driver<Session<H>>, &mut Wire, &mut Buffers, Instant) -> R,
+        f: impl FnOnce(&mut Driver<Session<H>>, &mut SteppingTransport, &mut Buffers, Instant) -> R,
     ) -> R {
-        let Self { driver, stream, buffers, now, .. } = self;
+        let Self { driver, transport, buffers, now, .. } = self;
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let result = f(driver, stream, buffers, *now);
-            // The body of a response is sent in turns.
+            let result = f(driver, transport, buffers, *now);
+            // The body of a response is sent in several turns.
             while driver.wants_resume() {
-                driver.resume(stream, buffers, *now);
+                driver.resume(transport, buffers, *now);
             }
             result
         }));
         if !driver.is_closed() {
             let reading = driver.takes_input() || driver.discards_input();
-            if std::mem::replace(&mut stream.reading, reading) != reading {
-                stream.record.add(Operation::Reading(reading));
+            if std::mem::replace(&mut transport.reading, reading) != reading {
+                transport.record.add(Operation::Reading(reading));
             }
             let deadline = driver.next_timeout();
-            if std::mem::replace(&mut stream.deadline, deadline) != deadline {
-                stream.record.add(Operation::Deadline(deadline));
+            if std::mem::replace(&mut transport.deadline, deadline) != deadline {
+                transport.record.add(Operation::Deadline(deadline));
             }
         }
         result.unwrap_or_else(|panic| resume_unwind(panic))
@@ -317,12 +318,12 @@ impl<H: Handler> Connection<H> {
     /// Starts the connection: a client writes its request, as far as writes take it. A server's end is started when it
     /// is created.
     pub fn start(&mut self) {
-        self.report(|driver, stream, buffers, now| driver.start(stream, buffers, now));
+        self.report(|driver, transport, buffers, now| driver.start(transport, buffers, now));
     }
 
     // Input.
 
-    /// Bytes arrive, and wait to be read.
+    /// Makes bytes arrive. They wait to be read.
     pub fn receive(&mut self, bytes: impl Into<Vec<u8>>) {
         self.unread.push_back(bytes.into());
     }
@@ -331,8 +332,8 @@ impl<H: Handler> Connection<H> {
     /// unless input is discarded.
     pub fn step_read(&mut self) -> usize {
         let Some(mut bytes) = self.unread.pop_front() else { return 0 };
-        let taken = self.report(|driver, stream, buffers, now| {
-            driver.receive_some(stream, buffers, &mut bytes, now)
+        let taken = self.report(|driver, transport, buffers, now| {
+            driver.receive_some(transport, buffers, &mut bytes, now)
         });
         bytes.drain(..taken);
         if !bytes.is_empty() {
@@ -366,59 +367,60 @@ impl<H: Handler> Connection<H> {
     /// Whether the connection wants input. If not, reading is paused, or an answer is awaited.
     #[must_use]
     pub const fn is_reading(&self) -> bool {
-        self.stream.reading
+        self.transport.reading
     }
 
-    /// The peer has ended its direction.
+    /// Ends the direction of the peer. The connection sees the end at once, before bytes that wait to be read.
     pub fn eof(&mut self) {
         self.eof = true;
-        self.report(|driver, stream, buffers, now| driver.handle_eof(stream, buffers, now));
+        self.report(|driver, transport, buffers, now| driver.handle_eof(transport, buffers, now));
     }
 
-    /// The stream breaks.
+    /// Breaks the stream with this error.
     pub fn fail(&mut self, error: TransportError) {
-        self.report(|driver, stream, buffers, now| {
-            driver.handle_error(stream, buffers, error, now)
+        self.report(|driver, transport, buffers, now| {
+            driver.handle_error(transport, buffers, error, now)
         });
     }
 
     // Output.
 
-    /// Lets writes take `bytes` more, of the send buffer and of later output. With `usize::MAX` there is no limit.
+    /// Lets writes take this number of bytes more: first of the send buffer, then of later output. With `usize::MAX`
+    /// there is no limit.
     pub fn accept(&mut self, bytes: usize) {
-        self.stream.free = self.stream.free.saturating_add(bytes);
-        if self.stream.waited_for && self.stream.free > 0 {
-            self.report(|driver, stream, buffers, now| {
-                driver.handle_writable(stream, buffers, now)
+        self.transport.free = self.transport.free.saturating_add(bytes);
+        if self.transport.was_short && self.transport.free > 0 {
+            self.report(|driver, transport, buffers, now| {
+                driver.handle_writable(transport, buffers, now)
             });
         }
     }
 
     /// Lets writes take nothing until [`accept`](Self::accept).
     pub const fn refuse(&mut self) {
-        self.stream.free = 0;
+        self.transport.free = 0;
     }
 
-    /// Lets the next write fail.
+    /// Makes the next write fail.
     pub const fn fail_write(&mut self, error: TransportError) {
-        self.stream.write_error = Some(error);
+        self.transport.write_error = Some(error);
     }
 
     /// The bytes written so far.
     #[must_use]
     pub fn written(&self) -> &[u8] {
-        &self.stream.written
+        &self.transport.written
     }
 
     /// The bytes written since the last call.
     pub fn take_written(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.stream.written)
+        std::mem::take(&mut self.transport.written)
     }
 
-    /// The last shutdown of the stream, if any.
+    /// The last shutdown that the connection has requested, if any: a half-close, or the end of the stream.
     #[must_use]
-    pub const fn ended(&self) -> Option<Shutdown> {
-        self.stream.ended
+    pub const fn last_shutdown(&self) -> Option<Shutdown> {
+        self.transport.last_shutdown
     }
 
     // Time.
@@ -437,22 +439,24 @@ impl<H: Handler> Connection<H> {
     /// The deadline, if there is one.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
-        self.stream.deadline
+        self.transport.deadline
     }
 
     /// Moves the clock to the deadline, unless it is later already, and handles the deadline. Returns false if there is
     /// none.
     pub fn expire(&mut self) -> bool {
-        let Some(deadline) = self.stream.deadline else { return false };
+        let Some(deadline) = self.transport.deadline else { return false };
         self.now = self.now.max(deadline);
-        self.report(|driver, stream, buffers, now| driver.handle_timeout(stream, buffers, now));
+        self.report(|driver, transport, buffers, now| {
+            driver.handle_timeout(transport, buffers, now)
+        });
         true
     }
 
     /// Advances the clock, and handles each deadline when it is due.
     pub fn advance(&mut self, time: Duration) {
         let end = self.now + time;
-        while self.stream.deadline.is_some_and(|deadline| deadline <= end) {
+        while self.transport.deadline.is_some_and(|deadline| deadline <= end) {
             self.expire();
         }
         self.now = end;
@@ -463,13 +467,13 @@ impl<H: Handler> Connection<H> {
     /// Whether the connection was woken since the last call of [`drain`](Self::drain).
     #[must_use]
     pub fn is_woken(&self) -> bool {
-        self.stream.record.woken.load(Ordering::Acquire)
+        self.transport.record.woken.load(Ordering::Acquire)
     }
 
     /// Runs the commands of handles.
     pub fn drain(&mut self) {
-        self.stream.record.woken.store(false, Ordering::Release);
-        self.report(|driver, stream, buffers, now| driver.handle_wake(stream, buffers, now));
+        self.transport.record.woken.store(false, Ordering::Release);
+        self.report(|driver, transport, buffers, now| driver.handle_wake(transport, buffers, now));
     }
 
     /// A handle of the connection.
@@ -479,15 +483,15 @@ impl<H: Handler> Connection<H> {
 
     // Getters.
 
-    /// The operations of the transport so far.
+    /// A copy of the operations of the transport so far.
     #[must_use]
     pub fn operations(&self) -> Vec<Operation> {
-        self.stream.record.operations().clone()
+        self.transport.record.operations().clone()
     }
 
     /// The operations of the transport since the last call.
     pub fn take_operations(&mut self) -> Vec<Operation> {
-        std::mem::take(&mut self.stream.record.operations())
+        std::mem::take(&mut self.transport.record.operations())
     }
 
     /// The number of bytes that were sent and not taken by a write.
@@ -521,8 +525,8 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// Connects two connections until both are idle: each reads what the other writes, including the end of its stream, and
-/// commands of handles run. No time passes.
+/// Carries bytes between two connections until both are idle: each reads what the other writes, and then the end of its
+/// stream. Commands of handles run. No time passes.
 pub fn exchange<A: Handler, B: Handler>(a: &mut Connection<A>, b: &mut Connection<B>) {
     while carry(a, b) | carry(b, a) {}
 }
@@ -562,7 +566,7 @@ fn carry<A: Handler, B: Handler>(from: &mut Connection<A>, to: &mut Connection<B
     }
     let read = to.read_all() > 0;
     // The end is reported only after all input was read.
-    let ended = from.ended().is_some() && to.unread() == 0 && !to.eof;
+    let ended = from.last_shutdown().is_some() && to.unread() == 0 && !to.eof;
     if ended {
         to.eof();
     }
@@ -575,7 +579,7 @@ impl<H: Handler> fmt::Debug for Connection<H> {
     }
 }
 
-impl Transport for Wire {
+impl Transport for SteppingTransport {
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if let Some(error) = self.write_error.take() {
             self.record.add(Operation::FailedWrite);
@@ -592,15 +596,15 @@ impl Transport for Wire {
         if self.free < usize::MAX {
             self.free -= taken;
         }
-        self.waited_for = taken < offered;
+        self.was_short = taken < offered;
         self.record.add(Operation::Write { offered, taken });
         Ok(taken)
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
-        self.ended = Some(how);
+        self.last_shutdown = Some(how);
         if how != Shutdown::HalfClose {
-            (self.deadline, self.waited_for) = (None, false);
+            (self.deadline, self.was_short) = (None, false);
         }
         self.record.add(Operation::Shutdown(how));
         Ok(())
@@ -615,7 +619,7 @@ impl Transport for Wire {
     }
 }
 
-/// A kind of error that is classified as `error`.
+/// An error kind that [`TransportError::from`] maps to `error`.
 fn kind_of(error: TransportError) -> ErrorKind {
     match error {
         TransportError::NotFound => ErrorKind::NotFound,

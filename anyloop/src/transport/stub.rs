@@ -4,8 +4,8 @@
 //!
 //! 1. Copy this file. Put the byte stream into the struct.
 //! 2. Implement both methods of [`Transport`]. Begin with [`write`](Transport::write): write what can be written
-//!    without blocking, and return its length. After a short write, remember that the driver waits. Override the other
-//!    methods where the defaults are wrong.
+//!    without blocking, and return its length. After a short write, remember to report when the stream takes more.
+//!    Override the other methods where the defaults are wrong.
 //! 3. When a stream is connected, create a driver ([`Server::driver`](crate::transport::Server::driver),
 //!    [`Client::driver`](crate::transport::Client::driver)), and call its [`start`](super::Driver::start).
 //! 4. Report each event by the method in the table of [`Transport`], with the current instant, and then ask the driver

@@ -134,7 +134,7 @@ fn everything_asked_for_is_on_record() {
     connection.eof();
     connection.read_all();
     assert_eq!(connection.take_operations(), [Operation::Shutdown(Shutdown::Close)]);
-    assert_eq!(connection.ended(), Some(Shutdown::Close));
+    assert_eq!(connection.last_shutdown(), Some(Shutdown::Close));
     assert_eq!(connection.state(), State::Ended);
 }
 

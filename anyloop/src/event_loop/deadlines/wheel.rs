@@ -1,8 +1,9 @@
 //! A hierarchical timing wheel for many deadlines that are seldom reached.
 //!
-//! Level `l` has 64 buckets of `64^l` ticks each. The distance of a deadline determines its level. The wheel
-//! yields a slot when its bucket begins: early, and never late. The lists of the buckets run through the slots
-//! of the caller, so a deadline takes no memory beyond its [`Links`].
+//! Time is counted in ticks. Level `l` has 64 buckets of `64^l` ticks each. The time until a deadline determines its
+//! level, and digit `l` of its tick, in base 64, is the number of its bucket there. The wheel yields a slot when its
+//! bucket begins: early, and never late. The slots of a bucket are a linked list through the caller's [`Links`], so a
+//! deadline takes no other memory.
 
 use anyloop_proto::Instant;
 use std::time::Duration;
@@ -15,11 +16,13 @@ const TICK: Duration = Duration::from_nanos(1 << TICK_BITS);
 const LEVELS: usize = 4;
 const DIGIT_BITS: u32 = 6;
 const BUCKETS: usize = 1 << DIGIT_BITS;
-const DIGIT: u64 = BUCKETS as u64 - 1;
+/// The lowest digit, in base 64.
+const DIGIT_MASK: u64 = BUCKETS as u64 - 1;
 
-/// The distance of the last bucket, in ticks: 13 days.
+/// The greatest distance of a bucket from the present, in ticks: 13 days.
 const HORIZON: u64 = (1 << (DIGIT_BITS * LEVELS as u32)) - 1;
 
+/// The index of no slot.
 const NONE: u32 = u32::MAX;
 
 /// The value of [`Links::bucket`] for a slot without a deadline.
@@ -90,8 +93,8 @@ impl Wheel {
     /// yielded no later than `deadline` rounded down to a tick, and a deadline beyond the horizon of 13 days
     /// is yielded early.
     ///
-    /// Returns false if less than a tick remains, counted from the last [`expire`](Self::expire). Then the slot
-    /// is not in the wheel, and the caller needs an exact timer.
+    /// Returns false if less than a tick remains, counted from the last [`expire`](Self::expire). Then the slot is not
+    /// in the wheel, and the caller must keep the deadline elsewhere.
     #[must_use]
     pub(super) fn insert(
         &mut self,
@@ -105,10 +108,10 @@ impl Wheel {
             return false;
         }
         let tick = ticks(self.now);
-        // At least one tick, so that no bucket is ever the one that has begun already.
+        // At least one tick, so the bucket is never one that has begun already.
         let distance = (ticks(deadline) - tick).min(HORIZON);
         let level = distance.ilog2() / DIGIT_BITS;
-        let digit = ((tick + distance) >> (level * DIGIT_BITS)) & DIGIT;
+        let digit = ((tick + distance) >> (level * DIGIT_BITS)) & DIGIT_MASK;
 
         let bucket = level as usize * BUCKETS + digit as usize;
         let next = self.heads[bucket];
@@ -122,7 +125,7 @@ impl Wheel {
     }
 
     /// Whether the wheel yields slot `index` at `deadline` or earlier: it is in a bucket that begins no later.
-    pub(super) fn has_earlier(
+    pub(super) fn is_due_by(
         &self,
         slots: &mut impl LinkedSlots,
         index: u32,
@@ -132,10 +135,10 @@ impl Wheel {
         if bucket >= EXACT {
             return false;
         }
-        let (level, digit) = (bucket as usize / BUCKETS, u64::from(bucket) & DIGIT);
+        let (level, digit) = (bucket as usize / BUCKETS, u64::from(bucket) & DIGIT_MASK);
         let shift = level as u32 * DIGIT_BITS;
         let following = (ticks(self.now) >> shift) + 1;
-        let begin = (following + (digit.wrapping_sub(following) & DIGIT)) << shift;
+        let begin = (following + (digit.wrapping_sub(following) & DIGIT_MASK)) << shift;
         begin <= ticks(deadline)
     }
 
@@ -164,10 +167,10 @@ impl Wheel {
         let tick = ticks(self.now);
         let begins = (0..LEVELS).filter(|level| self.occupied[*level] != 0).map(|level| {
             let shift = level as u32 * DIGIT_BITS;
-            // The current bucket was emptied when it began. If it is occupied, it belongs to the next
-            // round, and is the last one.
+            // The current bucket was emptied when it began. If it is occupied, its slots are due one turn of this
+            // level later, so it comes last.
             let following = (tick >> shift) + 1;
-            let rotated = self.occupied[level].rotate_right((following & DIGIT) as u32);
+            let rotated = self.occupied[level].rotate_right((following & DIGIT_MASK) as u32);
             (following + u64::from(rotated.trailing_zeros())) << shift
         });
         begins.min().map(|tick| Instant::from_nanos(tick << TICK_BITS))
@@ -194,8 +197,8 @@ impl Wheel {
             let (from, to) = (from >> shift, to >> shift);
             let begun = match to - from {
                 0 => return, // no bucket of a coarser level has begun either
-                count @ 1..=DIGIT => {
-                    ((1 << count) - 1_u64).rotate_left(((from + 1) & DIGIT) as u32)
+                count @ 1..=DIGIT_MASK => {
+                    ((1 << count) - 1_u64).rotate_left(((from + 1) & DIGIT_MASK) as u32)
                 }
                 _ => u64::MAX,
             };
@@ -288,7 +291,7 @@ mod tests {
         fn due_by(&mut self, deadline: Instant) -> Vec<u32> {
             let Self { wheel, slots, .. } = self;
             (0..slots.len() as u32)
-                .filter(|index| wheel.has_earlier(slots, *index, deadline))
+                .filter(|index| wheel.is_due_by(slots, *index, deadline))
                 .collect()
         }
 

@@ -5,12 +5,12 @@ use std::any::{Any, TypeId};
 use super::Handler;
 
 /// The handler of a session, and those that it delegates to: a router may select a router.
-#[expect(unnameable_types, reason = "of hidden methods of `Handler`")]
+#[expect(unnameable_types, reason = "of the hidden methods of `Handler`")]
 pub trait AnyHandler {
-    /// The innermost one of this type.
+    /// The innermost handler of this type.
     fn find(&self, wanted: TypeId) -> Option<&dyn Any>;
 
-    /// The innermost one of this type.
+    /// The innermost handler of this type.
     fn find_mut(&mut self, wanted: TypeId) -> Option<&mut dyn Any>;
 }
 

@@ -89,7 +89,7 @@ fn a_stop_within_a_handler_takes_effect_after_it() {
 
 #[test]
 fn chunks_are_counted_too() {
-    let mut subject = Subject::over(Recorder::new(), config().streaming(true)).opened();
+    let mut subject = Subject::with_config(Recorder::new(), config().streaming(true)).opened();
     subject.allow(1);
     subject.feed(b"\x01\x82\0\0\0\0ab\x80\x81\0\0\0\0c");
     assert_eq!(subject.log(), ["chunk of 2"]);
@@ -122,7 +122,7 @@ fn commands_that_were_not_reached_stay_in_order() {
 fn commands_wait_until_the_handler_is_notified_of_the_opening() {
     let mut recorder = Recorder::new();
     recorder.defers = true;
-    let mut subject = Subject::over(recorder, config());
+    let mut subject = Subject::with_config(recorder, config());
     subject.feed([REQUEST.as_bytes(), &texts(b"a")].concat());
     assert_eq!(subject.log(), ["validate"]);
     assert!(subject.driver.has_unread() && !subject.driver.wants_resume());
@@ -227,7 +227,7 @@ fn marks_in_the_wrong_order_report_each_crossing_once() {
     let recorder = Recorder::new();
     let config = config().low_water_mark(10_000).high_water_mark(1000);
     let server = Server::with_factory(config, recorder.clone());
-    let mut subject = Subject::with(&server, &recorder).opened();
+    let mut subject = Subject::with_server(&server, &recorder).opened();
     subject.memory.window = 1;
     server.broadcast(anyloop_proto::Prepared::new(&[0; 5000][..]));
     subject.wake();

@@ -23,9 +23,11 @@ fn receive(subject: &mut Subject, bytes: &[u8]) -> Progress {
 
 #[test]
 fn messages_move_the_idle_timeout() {
-    let mut subject =
-        Subject::over(Recorder::new(), config().idle_timeout(10 * SECOND).ping_interval(None))
-            .opened();
+    let mut subject = Subject::with_config(
+        Recorder::new(),
+        config().idle_timeout(10 * SECOND).ping_interval(None),
+    )
+    .opened();
     for _ in 0..3 {
         subject.advance(SECOND);
         subject.feed(text(b'a'));
@@ -56,7 +58,7 @@ fn a_timer_is_a_change() {
 #[test]
 fn a_pong_may_make_the_deadline_earlier() {
     let config = config().ping_interval(SECOND).pong_timeout(60 * SECOND);
-    let mut subject = Subject::over(Recorder::new(), config).opened();
+    let mut subject = Subject::with_config(Recorder::new(), config).opened();
     subject.advance(20 * SECOND);
     subject.timeout();
     let ping = std::mem::take(&mut subject.memory.written);
@@ -70,7 +72,7 @@ fn a_pong_may_make_the_deadline_earlier() {
 #[test]
 fn a_close_is_earlier_than_a_late_ping() {
     let mut subject =
-        Subject::over(Recorder::new(), config().ping_interval(1000 * SECOND)).opened();
+        Subject::with_config(Recorder::new(), config().ping_interval(1000 * SECOND)).opened();
     assert!(subject.driver.next_timeout().unwrap() > subject.now + 900 * SECOND);
     subject.handle().close(anyloop_proto::CloseCode::NORMAL, "").unwrap();
     subject.wake();

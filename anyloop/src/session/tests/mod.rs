@@ -215,19 +215,19 @@ fn config() -> ServerConfig {
 
 impl Subject {
     /// A server's end, which is in the first slot of a loop.
-    fn with(server: &Server<Recorder>, recorder: &Recorder) -> Self {
-        Self::at(0, server, recorder)
+    fn with_server(server: &Server<Recorder>, recorder: &Recorder) -> Self {
+        Self::with_index(0, server, recorder)
     }
 
     /// A server's end in this slot.
-    fn at(index: u32, server: &Server<Recorder>, recorder: &Recorder) -> Self {
+    fn with_index(index: u32, server: &Server<Recorder>, recorder: &Recorder) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
         let mut session = server.core.new_session(recorder.clone(), now);
         session.register(Key { index, generation: 0 });
-        Self::of(session, recorder, now)
+        Self::from_session(session, recorder, now)
     }
 
-    fn of(session: Session<Recorder>, recorder: &Recorder, now: Instant) -> Self {
+    fn from_session(session: Session<Recorder>, recorder: &Recorder, now: Instant) -> Self {
         let mut buffers = Buffers::default();
         buffers.budget = Budget::until_stopped(recorder.stop.clone());
         let (memory, recorder) = (Memory::default(), recorder.clone());
@@ -238,12 +238,12 @@ impl Subject {
         subject
     }
 
-    fn over(recorder: Recorder, config: ServerConfig) -> Self {
-        Self::with(&Server::with_factory(config, recorder.clone()), &recorder)
+    fn with_config(recorder: Recorder, config: ServerConfig) -> Self {
+        Self::with_server(&Server::with_factory(config, recorder.clone()), &recorder)
     }
 
     fn new() -> Self {
-        Self::over(Recorder::new(), config())
+        Self::with_config(Recorder::new(), config())
     }
 
     /// Opens the connection.
@@ -266,7 +266,7 @@ impl Subject {
         let target = "ws://a/".parse().unwrap();
         let mut session = client.core.new_session(recorder.clone(), &target, now).unwrap();
         session.register(Key { index: 0, generation: 0 });
-        Self::of(session, &recorder, now)
+        Self::from_session(session, &recorder, now)
     }
 
     /// Sets the number of handlers that the next calls may run.

@@ -16,7 +16,7 @@ fn server() -> (Server<Recorder>, Recorder) {
 }
 
 fn open(index: u32, server: &Server<Recorder>, recorder: &Recorder) -> Subject {
-    Subject::at(index, server, recorder).opened()
+    Subject::with_index(index, server, recorder).opened()
 }
 
 fn has_shared(subject: &Subject) -> bool {
@@ -86,7 +86,7 @@ fn the_shared_state_is_freed_with_the_last_handle() {
 #[test]
 fn a_handle_that_is_dropped_before_the_opening_leaves_no_shared_state() {
     let (server, recorder) = server();
-    let mut subject = Subject::at(0, &server, &recorder);
+    let mut subject = Subject::with_index(0, &server, &recorder);
     let handle = server.connections().remove(0);
     let _ = handle.send("waits").unwrap();
     drop(handle);
@@ -132,9 +132,10 @@ impl Wake for Wakes {
     }
 }
 
-struct AllWith(Arc<Wakes>);
+/// Gives all connections the same waker.
+struct SameWaker(Arc<Wakes>);
 
-impl WakeConnections for AllWith {
+impl WakeConnections for SameWaker {
     fn wake(&self, _: Vec<Key>) {}
 
     fn waker(&self, _: Key) -> Waker {
@@ -147,7 +148,7 @@ impl WakeConnections for AllWith {
 fn the_last_handle_wakes_a_connection_only_to_free_its_shared_state() {
     let (server, recorder) = server();
     let wakes = Arc::new(Wakes::default());
-    server.core.state.registry.use_loop(|| Arc::new(AllWith(wakes.clone())));
+    server.core.state.registry.use_loop(|| Arc::new(SameWaker(wakes.clone())));
     let mut subject = open(0, &server, &recorder);
     let woken = || wakes.0.swap(0, Ordering::Relaxed);
 
@@ -168,7 +169,7 @@ fn broadcasts_reach_open_connections_in_order() {
     let (server, recorder) = server();
     let mut first = open(0, &server, &recorder);
     let mut second = open(7, &server, &recorder);
-    let _connecting = Subject::at(3, &server, &recorder);
+    let _connecting = Subject::with_index(3, &server, &recorder);
     assert_eq!(server.broadcast(Prepared::new("one")), 2);
     assert_eq!(server.broadcast(Prepared::new("two")), 2);
     first.wake();
@@ -268,9 +269,9 @@ fn broadcasts_that_all_connections_have_taken_are_freed() {
     }
     subjects[0].wake();
     let _handle = subjects[1].handle(); // moves its broadcasts from the queue to the shared state
-    assert_eq!(server.core.state.registry.broadcast_send_buffer(), 3 * 1064);
+    assert_eq!(server.core.state.registry.broadcast_queue_cost(), 3 * 1064);
     drop(subjects.pop());
-    assert_eq!(server.core.state.registry.broadcast_send_buffer(), 0);
+    assert_eq!(server.core.state.registry.broadcast_queue_cost(), 0);
 }
 
 #[test]
@@ -303,9 +304,10 @@ fn a_burst_of_any_size_is_sent() {
 /// A filter is application code, and so are the destructors of its captures.
 #[test]
 fn a_filter_may_use_its_server_when_it_is_dropped() {
-    struct Asks(Arc<Server<Recorder>>);
+    /// Uses its server when it is dropped.
+    struct UsesServer(Arc<Server<Recorder>>);
 
-    impl Drop for Asks {
+    impl Drop for UsesServer {
         fn drop(&mut self) {
             let _ = self.0.connections();
         }
@@ -314,7 +316,7 @@ fn a_filter_may_use_its_server_when_it_is_dropped() {
     let (server, recorder) = server();
     let server = Arc::new(server);
     let subject = open(0, &server, &recorder);
-    let asks = Asks(server.clone());
+    let asks = UsesServer(server.clone());
     server.broadcast_where(Prepared::new("news"), move |_| std::ptr::eq(&asks, &asks));
     drop(subject); // the last connection that the message is due to
     assert!(server.connections().is_empty());
@@ -336,7 +338,7 @@ fn a_broadcast_to_a_full_queue_reaches_no_connection() {
 fn a_server_that_shuts_down_abandons_new_connections() {
     let (server, recorder) = server();
     server.shut_down();
-    let subject = Subject::with(&server, &recorder);
+    let subject = Subject::with_server(&server, &recorder);
     assert!(subject.driver.is_closed());
     assert_eq!(subject.log(), ["fail"]);
 }

@@ -21,7 +21,7 @@ fn a_session_is_its_connection_and_four_words() {
 fn an_idle_session_has_no_heap_memory() {
     let recorder = Recorder::new();
     let server = Server::with_factory(config().keep_handshake(false), recorder.clone());
-    let mut subject = Subject::with(&server, &recorder).opened();
+    let mut subject = Subject::with_server(&server, &recorder).opened();
     let idle = |subject: &Subject| {
         subject.driver.protocol.state.rare.is_none() && subject.driver.queued.is_none()
     };

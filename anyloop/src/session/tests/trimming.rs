@@ -47,7 +47,7 @@ fn little_memory_sets_no_deadline() {
     for seconds in 1..3 {
         subject.buffers.trim(subject.now + SECOND * seconds);
     }
-    assert_eq!(held(&subject), 0, "but who is awake lets go of it");
+    assert_eq!(held(&subject), 0, "a loop that is awake frees it anyway");
 }
 
 #[test]
