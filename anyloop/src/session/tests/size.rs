@@ -23,7 +23,7 @@ fn an_idle_session_has_no_heap_memory() {
     let server = Server::with_factory(config().keep_handshake(false), recorder.clone());
     let mut subject = Subject::with_server(&server, &recorder).opened();
     let idle = |subject: &Subject| {
-        subject.driver.session.state.rare.is_none() && subject.driver.queued.is_none()
+        subject.driver.protocol.state.rare.is_none() && subject.driver.queued.is_none()
     };
     assert!(idle(&subject) && subject.driver.is_on_fast_path());
     // Rare data is freed after use.

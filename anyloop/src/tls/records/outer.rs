@@ -4,7 +4,7 @@ use anyloop_proto::Input;
 use rustls::Error;
 
 use super::{Received, Records};
-use crate::stream::{RECORD, Seal};
+use crate::stream::{MAX_RECORD_PLAINTEXT, Seal};
 
 /// The TLS with a proxy. The records of a connection, called the inner ones, are the content of its records.
 pub(super) struct OuterTls {
@@ -83,7 +83,7 @@ impl OuterTls {
 
     /// Seals the inner records for the proxy.
     fn seal(&mut self, out: &mut Vec<u8>) {
-        for bytes in self.pending_output.chunks(RECORD) {
+        for bytes in self.pending_output.chunks(MAX_RECORD_PLAINTEXT) {
             self.records.seal(bytes, out); // `take_seal_error` returns the error
         }
         self.pending_output.clear();
