@@ -1,4 +1,4 @@
-//! What clients have in common.
+//! The methods that all clients have.
 
 use std::task::Waker;
 
@@ -10,11 +10,11 @@ use super::sealed::Sealed;
 use crate::session::{EndpointHandle, HandlerFactory, Session};
 use crate::stream::Driver;
 
-/// Any client, for code that is generic over what carries the bytes.
+/// Any client, for code that is generic over the transport.
 ///
-/// The clients are those of `net`, [`iostream`](crate::iostream), [`transport`](crate::transport) and
-/// [`stepping`](crate::transport::stepping), and the trait is sealed. They have these methods as their own. What else
-/// they have in common is in the [handle](Self::handle): broadcasts, the connections, the counters, shutting down.
+/// The clients of `net`, [`iostream`](crate::iostream), [`transport`](crate::transport) and
+/// [`stepping`](crate::transport::stepping) implement this trait, which is sealed. Each of them also has these methods
+/// as inherent methods. The [handle](Self::handle) has more: broadcasts, the connections, the counters, shutting down.
 ///
 /// ```
 /// use anyloop::endpoint::Client;
@@ -31,7 +31,7 @@ use crate::stream::Driver;
 /// assert!(by_hand.is_shutting_down() && own_transport.is_shutting_down());
 /// ```
 pub trait Client: Sealed {
-    /// What makes the handlers of the connections.
+    /// The type of the factory that makes the handlers of the connections.
     type Factory: HandlerFactory;
 
     /// The configuration.
@@ -48,7 +48,7 @@ pub trait Client: Sealed {
     ///
     /// # Errors
     ///
-    /// The options make an invalid request.
+    /// The configuration makes an invalid request.
     fn driver(
         &self,
         target: &Target,
@@ -57,12 +57,13 @@ pub trait Client: Sealed {
     ) -> Result<Driver<Session<<Self::Factory as HandlerFactory>::Handler>>, RequestError>;
 }
 
-/// The methods of one client that all have, as `endpoint_methods` gives them.
+/// Gives a client the methods that all clients have, including those of `endpoint_methods`. A client that has a second
+/// type parameter names it and its bound: `K: Kind`.
 macro_rules! client_methods {
-    ($client:ident $(, $kind:ident: $kinds:ident)?) => {
-        crate::endpoint::endpoint_methods!($client, ClientConfig $(, $kind: $kinds)?);
+    ($client:ident $(, $kind:ident: $kind_trait:ident)?) => {
+        crate::endpoint::endpoint_methods!($client, ClientConfig $(, $kind: $kind_trait)?);
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $client<F $(, $kind)?> {
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> $client<F $(, $kind)?> {
             /// Creates the client side of a connection to `target` whose byte stream began at `now`. The
             /// [`Driver`](crate::transport::Driver) is the state machine of one connection, which the caller drives.
             /// `waker` is woken, from any thread, when a [handle](crate::Handle) queues a command; then call
@@ -71,7 +72,7 @@ macro_rules! client_methods {
             ///
             /// # Errors
             ///
-            /// The options make an invalid request.
+            /// The configuration makes an invalid request.
             pub fn driver(
                 &self,
                 target: &anyloop_proto::handshake::Target,
@@ -84,8 +85,9 @@ macro_rules! client_methods {
                 self.driver_with(self.core.make_handler(), target, waker, now)
             }
 
-            /// Like [`driver`](Self::driver), with another configuration for this connection: `change` gets that of
-            /// the client. [`keep_handshake`](crate::ClientConfig::keep_handshake) remains that of the client.
+            /// As [`driver`](Self::driver), with another configuration for this connection: `change` gets the
+            /// client's configuration. [`keep_handshake`](crate::ClientConfig::keep_handshake) cannot be changed here:
+            /// the client's value applies.
             ///
             /// # Errors
             ///
@@ -103,7 +105,7 @@ macro_rules! client_methods {
                 self.core.driver_configured(change, target, waker, now)
             }
 
-            /// Like [`driver`](Self::driver), with this handler.
+            /// As [`driver`](Self::driver), with this handler.
             ///
             /// # Errors
             ///
@@ -123,18 +125,18 @@ macro_rules! client_methods {
         }
 
         crate::session::with_closures!(crate::endpoint::closure_setters!(
-            Handlers; $client, [$($kind: $kinds)?], Handlers, [Send + Sync + 'static];
+            Handlers; $client, [$($kind: $kind_trait)?], Handlers, [Send + Sync + 'static];
         ));
         crate::session::with_closures!(crate::endpoint::closure_setters!(
-            LocalHandlers; $client, [$($kind: $kinds)?], LocalHandlers, ['static];
+            LocalHandlers; $client, [$($kind: $kind_trait)?], LocalHandlers, ['static];
         ));
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> crate::endpoint::sealed::Sealed
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> crate::endpoint::sealed::Sealed
             for $client<F $(, $kind)?>
         {
         }
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> crate::endpoint::Client
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> crate::endpoint::Client
             for $client<F $(, $kind)?>
         {
             type Factory = F;

@@ -1,6 +1,6 @@
-//! Closures that are set on an endpoint.
+//! Setters of an endpoint for the closures of its handlers.
 
-/// The setter of one closure, on an endpoint.
+/// The setter of one closure: it changes the endpoint's factory, which is a `$handlers`.
 macro_rules! closure_setter {
     ([$($bound:tt)*] $handlers:ident $setter:ident ($($argument:ty),*) ($($result:ty)?)) => {
         #[doc = concat!(
@@ -18,13 +18,13 @@ macro_rules! closure_setter {
 }
 pub(crate) use closure_setter;
 
-/// One setter for each closure on an endpoint.
+/// Gives an endpoint one setter for each closure of `$handlers`.
 macro_rules! closure_setters {
     (
-        $endpoint:ident, [$($kind:ident: $kinds:ident)?], $handlers:ident, $bounds:tt;
+        $endpoint:ident, [$($kind:ident: $kind_trait:ident)?], $handlers:ident, $bounds:tt;
         $($field:ident $setter:ident: fn $arguments:tt $(-> $result:ty)?;)*
     ) => {
-        impl $(<$kind: $kinds>)? $endpoint<crate::session::$handlers $(, $kind)?> {
+        impl $(<$kind: $kind_trait>)? $endpoint<crate::session::$handlers $(, $kind)?> {
             $(crate::endpoint::closure_setter! { $bounds $handlers $setter $arguments ($($result)?) })*
         }
     };

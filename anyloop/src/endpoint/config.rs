@@ -21,7 +21,7 @@ use crate::session::{Overflow, SendBufferLimits};
 ///
 /// | setting | default | turned off by |
 /// |---|---|---|
-/// | [`new`](Self::new): the web pages that may connect | none: choose | [`OriginPolicy::Any`] |
+/// | [`new`](Self::new): the web pages that may connect | none: it is required | [`OriginPolicy::Any`] |
 /// | [`max_message_size`](Self::max_message_size) | 16 MiB | `u64::MAX` |
 /// | [`streaming`](Self::streaming) | `false` | |
 /// | [`ping_interval`](Self::ping_interval), [`pong_timeout`](Self::pong_timeout) | 20 s each | `None` |
@@ -135,8 +135,8 @@ pub struct ClientConfig {
 }
 
 impl ServerConfig {
-    /// The defaults. Which web pages may connect has no default, since a server that trusts cookies, addresses or its
-    /// network must know them: see [`OriginPolicy`].
+    /// The defaults, and the web pages that may connect: a server that trusts cookies, addresses or its network must
+    /// restrict these. See [`OriginPolicy`].
     pub fn new(origins: OriginPolicy) -> Self {
         Self {
             handshake: Arc::new(ServerOptions::new(origins)),
@@ -149,32 +149,33 @@ impl ServerConfig {
         }
     }
 
-    /// The time for the answer to a request that [`validate`](crate::Handler::validate) or
-    /// [`http`](crate::Handler::http) has deferred; then the request gets 503.
+    /// The time in which the application must answer a request that [`validate`](crate::Handler::validate) or
+    /// [`http`](crate::Handler::http) has deferred. After it the request gets 503. `None`: no limit.
     pub fn answer_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.handshake().answer_timeout = timeout.into();
+        self.handshake_mut().answer_timeout = timeout.into();
         self
     }
 
-    /// The time in which the client must read some more of an HTTP response, while a part of it waits; then the
-    /// connection is cut, and [`fail`](crate::Handler::fail) is called with
-    /// [`Cause::ResponseTimeout`](crate::proto::Cause::ResponseTimeout). It begins anew whenever the client has read
-    /// something, so a slow one is never cut, however large the body is. Where only the operating system knows what was
-    /// read, it may take twice that time. When all is written, the [`close_timeout`](Self::close_timeout) begins.
+    /// The time in which the client must read more of an HTTP response, while a part of the response waits. If the
+    /// client reads nothing in this time, the connection is aborted, and [`fail`](crate::Handler::fail) is called with
+    /// [`Cause::ResponseTimeout`](crate::proto::Cause::ResponseTimeout). The time begins anew whenever the client has
+    /// read something. So a client that reads slowly is never cut off, however large the body is. Over sockets, only
+    /// the operating system knows what was read, and it may take twice this time. When the whole response is written,
+    /// the [`close_timeout`](Self::close_timeout) begins. `None`: no limit.
     pub fn response_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.handshake().response_timeout = timeout.into();
+        self.handshake_mut().response_timeout = timeout.into();
         self
     }
 
     /// Adds an extension that clients may use.
     pub fn extension(mut self, extension: Arc<dyn Negotiator>) -> Self {
-        self.handshake().extensions.push(extension);
+        self.handshake_mut().extensions.push(extension);
         self
     }
 
     /// The largest body of a plain HTTP request, in bytes; a larger one gets 413.
     pub fn max_body_size(mut self, bytes: usize) -> Self {
-        self.handshake().max_body_size = bytes;
+        self.handshake_mut().max_body_size = bytes;
         self
     }
 }
@@ -223,45 +224,45 @@ impl ClientConfig {
 
     /// Adds a subprotocol to request, in order of preference: distinct tokens. The server chooses one or none.
     pub fn subprotocol(mut self, name: impl Into<String>) -> Self {
-        self.handshake().subprotocols.push(name.into());
+        self.handshake_mut().subprotocols.push(name.into());
         self
     }
 
     /// Replaces the subprotocols to request, in order of preference.
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.handshake().subprotocols = names.into_iter().map(Into::into).collect();
+        self.handshake_mut().subprotocols = names.into_iter().map(Into::into).collect();
         self
     }
 
     /// Adds an extension to offer, in order of preference.
     pub fn extension(mut self, extension: Arc<dyn Negotiator>) -> Self {
-        self.handshake().extensions.push(extension);
+        self.handshake_mut().extensions.push(extension);
         self
     }
 
     /// Adds a field to the request. Fields of the handshake itself are refused when connecting. `Host` replaces the
     /// host of the URI.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.handshake().headers.append(name, value);
+        self.handshake_mut().headers.append(name, value);
         self
     }
 
     /// Replaces all fields that were added to the request.
     pub fn headers(mut self, headers: HeaderMap) -> Self {
-        self.handshake().headers = headers;
+        self.handshake_mut().headers = headers;
         self
     }
 
     /// The Origin field (RFC 6454 §7), for a client that runs web pages or imitates a browser.
     pub fn origin(mut self, origin: impl Into<Option<HeaderValue>>) -> Self {
-        self.handshake().origin = origin.into();
+        self.handshake_mut().origin = origin.into();
         self
     }
 
     /// The largest part of the body of a response other than 101 that is kept, in bytes. The rest is discarded without
     /// an error.
     pub fn max_body_size(mut self, bytes: usize) -> Self {
-        self.handshake().max_body_size = bytes;
+        self.handshake_mut().max_body_size = bytes;
         self
     }
 }
@@ -280,8 +281,8 @@ impl ClientConfig {
         self
     }
 
-    /// The time in which one of the addresses of the host must connect, for all together. `None`: as long as the
-    /// operating system takes.
+    /// The time for connecting to any of the addresses of the host: for all attempts together, not for each. `None`: as
+    /// long as the operating system takes.
     ///
     /// With a [proxy](Self::proxy) it is the time for the connection to the proxy, and then again for the tunnel.
     pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
@@ -305,9 +306,9 @@ impl ClientConfig {
     /// for some, or `None`. By default there is none, and the environment is not read:
     /// [`proxy_from_env`](Self::proxy_from_env) does that.
     ///
-    /// The proxy is told the host and the port. The request, with its fields, goes through the tunnel: with `wss` it is
-    /// encrypted, and the certificate is the server's; with `ws` the proxy can read it. If there is no tunnel, the
-    /// handler gets a [`ConnectError`](crate::net::ConnectError). The peer of the connection
+    /// The proxy receives the host and the port. The request, with its fields, goes through the tunnel: with `wss` it
+    /// is encrypted, and the certificate is the server's; with `ws` the proxy can read it. If the proxy opens no
+    /// tunnel, the handler gets a [`ConnectError`](crate::net::ConnectError). The peer of the connection
     /// ([`Context::peer`](crate::Context::peer)) is the proxy.
     ///
     /// A connection [to addresses](crate::net::ConnectRequest::to_addresses) or to a Unix socket uses no proxy.
@@ -329,17 +330,18 @@ impl ClientConfig {
     }
 
     /// The largest number of redirects that a connection follows (301, 302, 303, 307 and 308, RFC 9110 §15.4); by
-    /// default none. Each makes a new byte stream, for the same handler and the same handle, with timeouts of its own.
+    /// default none. Each redirect makes a new byte stream, for the same handler and the same handle, with new
+    /// timeouts.
     ///
     /// On another origin (scheme, host and port) the request lacks user and password of the URI, the fields
     /// `Authorization`, `Cookie`, `Proxy-Authorization` and `Host`, and others whose value
     /// [is sensitive](HeaderValue::is_sensitive); the rest is sent, also subprotocols, and a server that
     /// asks for it gets the client certificate of TLS. Cookies that a redirect sets are not sent. A redirect from `wss`
-    /// to `ws` is not followed, nor one to a URI with a user (RFC 9110 §4.2.4). If one cannot be followed, the handler
-    /// gets [`ConnectError::Redirect`](crate::net::ConnectError::Redirect) beside the response.
+    /// to `ws` is not followed, nor one to a URI with a user (RFC 9110 §4.2.4). If a redirect cannot be followed, the
+    /// handler gets [`ConnectError::Redirect`](crate::net::ConnectError::Redirect) beside the response.
     ///
-    /// A connection [to addresses](crate::net::ConnectRequest::to_addresses), to a Unix socket, or over an adopted one
-    /// follows none.
+    /// A connection [to addresses](crate::net::ConnectRequest::to_addresses), to a Unix socket, or over an adopted
+    /// socket follows no redirects.
     ///
     /// ```no_run
     /// use anyloop::net::Client;
@@ -354,8 +356,8 @@ impl ClientConfig {
     /// client.run();
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn redirects(mut self, most: u32) -> Self {
-        self.redirects = most;
+    pub fn redirects(mut self, max: u32) -> Self {
+        self.redirects = max;
         self
     }
 
@@ -364,7 +366,8 @@ impl ClientConfig {
     ///
     /// # Errors
     ///
-    /// [`ProxyError::Variable`](crate::net::ProxyError::Variable): one of them names no proxy that can be used.
+    /// [`ProxyError::Variable`](crate::net::ProxyError::Variable): the value of a variable is no proxy that can be
+    /// used.
     pub fn proxy_from_env(self) -> Result<Self, ProxyError> {
         Ok(self.proxy(ProxyRules::from_env()?))
     }
@@ -372,96 +375,98 @@ impl ClientConfig {
 
 #[cfg(all(feature = "net", feature = "tls-core"))]
 impl ClientConfig {
-    /// What is trusted, and which certificate is presented, on connections to `wss` URIs. By default servers are
-    /// verified by the [default roots](crate::tls::ClientTls), and no certificate is presented.
+    /// The trusted roots and the client certificate of connections to `wss` URIs. By default servers are verified by
+    /// the [default roots](crate::tls::ClientTls), and no certificate is presented.
     pub fn tls(mut self, tls: crate::tls::ClientTls) -> Self {
         self.tls = tls;
         self
     }
 }
 
-/// What servers and clients have in common.
-macro_rules! common {
+/// The setters that servers and clients have in common.
+macro_rules! common_setters {
     ($config:ident, $options:ident, $head:literal) => {
         impl $config {
             /// The largest message that is accepted, in bytes of payload, inclusive; with an extension, of the decoded
             /// message. A header that announces more fails the connection with 1009.
             pub fn max_message_size(mut self, bytes: u64) -> Self {
-                self.connection().max_message_size = bytes;
+                self.connection_mut().max_message_size = bytes;
                 self
             }
 
             /// Whether messages are passed to [`chunk`](crate::Handler::chunk) in parts as they arrive, instead of to
-            /// [`message`](crate::Handler::message). They are never gathered then, and may have any size up to
-            /// [`max_message_size`](Self::max_message_size).
+            /// [`message`](crate::Handler::message). A message is then never gathered in memory, and may have any size
+            /// up to [`max_message_size`](Self::max_message_size).
             pub fn streaming(mut self, streaming: bool) -> Self {
-                self.connection().streaming = streaming;
+                self.connection_mut().streaming = streaming;
                 self
             }
 
             /// The time without received frames after which a ping is sent; less than 1 ms counts as 1 ms.
+            /// `None`: no pings are sent.
             pub fn ping_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
-                self.connection().ping_interval = interval.into();
+                self.connection_mut().ping_interval = interval.into();
                 self
             }
 
-            /// The time in which the peer must answer a keep-alive ping; then the connection fails with 1011. Data
-            /// that arrives meanwhile restarts it, since a pong cannot overtake data. So does output before the ping
-            /// that has not left this machine. `None`: answers are not awaited.
+            /// The time in which the peer must answer a keep-alive ping; after it the connection fails with 1011.
+            /// Data that arrives meanwhile restarts the time, since a pong cannot overtake data. Output that was sent
+            /// before the ping and has not left this machine restarts it as well. `None`: pongs are not awaited.
             ///
-            /// While reading is paused, answers cannot be seen. Then a peer fails that reads nothing of the output
-            /// that waits for it, for the ping interval and this time.
+            /// While reading is paused, pongs cannot be received. The connection then fails if output waits and the
+            /// peer reads none of it for the sum of the ping interval and this time.
             pub fn pong_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-                self.connection().pong_timeout = timeout.into();
+                self.connection_mut().pong_timeout = timeout.into();
                 self
             }
 
             /// The time without received frames after which the connection is closed with 1001. Keep-alive pings and
             /// their pongs do not postpone it.
             pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-                self.connection().idle_timeout = timeout.into();
+                self.connection_mut().idle_timeout = timeout.into();
                 self
             }
 
             /// The time without received data frames after which the connection is closed with 1001. Control frames do
             /// not postpone it.
             pub fn data_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-                self.connection().data_idle_timeout = timeout.into();
+                self.connection_mut().data_idle_timeout = timeout.into();
                 self
             }
 
-            /// The time for the closing handshake and the end of the byte stream, from our Close on.
+            /// The time for the closing handshake and the end of the byte stream, from our Close on. After it the byte
+            /// stream is aborted. `None`: no limit.
             pub fn close_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-                self.connection().close_timeout = timeout.into();
+                self.connection_mut().close_timeout = timeout.into();
                 self
             }
 
             /// The source of masking keys and nonces. By default the operating system's; any other must be as
             /// unpredictable (RFC 6455 §10.3).
             pub fn random(mut self, random: Arc<dyn Random>) -> Self {
-                self.connection().random = random;
+                self.connection_mut().random = random;
                 self
             }
 
-            /// The time for the opening handshake.
+            /// The time for the opening handshake. `None`: no limit.
             pub fn open_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-                self.handshake().open_timeout = timeout.into();
+                self.handshake_mut().open_timeout = timeout.into();
                 self
             }
 
             #[doc = $head]
             pub fn max_head_size(mut self, bytes: usize) -> Self {
-                self.handshake().max_head_size = bytes;
+                self.handshake_mut().max_head_size = bytes;
                 self
             }
 
             /// The largest number of header fields in the head of the peer.
             pub fn max_fields(mut self, fields: usize) -> Self {
-                self.handshake().max_fields = fields;
+                self.handshake_mut().max_fields = fields;
                 self
             }
 
-            /// The high-water mark. When more bytes wait for a slow peer, sending returns
+            /// The high-water mark of the send buffer, in bytes. When more bytes wait for a slow peer, sending returns
             /// [`Sent::Backpressure`](crate::endpoint::Sent::Backpressure), and
             /// [`backpressure`](crate::Handler::backpressure) is called.
             pub fn high_water_mark(mut self, bytes: usize) -> Self {
@@ -469,8 +474,9 @@ macro_rules! common {
                 self
             }
 
-            /// The low-water mark. When the send buffer falls to it after it was above the high-water mark,
-            /// [`drained`](crate::Handler::drained) is called. A mark above the high-water mark counts as equal to it.
+            /// The low-water mark of the send buffer, in bytes. When the send buffer falls to this mark after it was
+            /// above the high-water mark, [`drained`](crate::Handler::drained) is called. A low-water mark above the
+            /// high-water mark counts as equal to that.
             pub fn low_water_mark(mut self, bytes: usize) -> Self {
                 self.send_buffer.low_water_mark = bytes;
                 self
@@ -478,12 +484,12 @@ macro_rules! common {
 
             /// The limit of the send buffer: the largest number of bytes that may wait for a slow peer. If a message
             /// would exceed it, [`overflow`](Self::overflow) applies, unless nothing waits. Messages that a
-            /// [`Handle`](crate::Handle) has accepted are not refused later, and do not count for messages of the
-            /// handler: at worst twice as much waits.
+            /// [`Handle`](crate::Handle) has accepted are not refused later, and the limit for messages of the handler
+            /// does not count them: in the worst case twice as many bytes wait.
             ///
-            /// A peer that reads at once is not slow, however fast others publish to it: in an event loop, what was
-            /// sent to a connection is written before another connection's next read, which is about 600 KB at most. So
-            /// leave room for that much, and for one message more.
+            /// A peer that reads at once is not slow, however fast other connections publish to it. In an event loop,
+            /// what was sent to a connection is written before the next read of another connection, and one read takes
+            /// about 600 KB at most. So the limit should be at least 600 KB plus the size of one message.
             pub fn max_send_buffer(mut self, bytes: usize) -> Self {
                 self.send_buffer.max_send_buffer = bytes;
                 self
@@ -509,10 +515,11 @@ macro_rules! common {
                 self
             }
 
-            /// Compresses messages by permessage-deflate (RFC 7692), if the peer does so too.
+            /// Compresses messages by permessage-deflate (RFC 7692), if the peer agrees to it.
             ///
-            /// A compressor and a decompressor are shared by the connections of a thread. A connection of `iostream`
-            /// has its own, which it frees two seconds after the last message.
+            /// The connections of a thread share compressors and decompressors, unless the configuration is
+            /// [dedicated](Deflate::dedicated). A connection of `iostream` does not share: it frees its own two seconds
+            /// after the last message.
             ///
             /// Off by default: it costs memory and time, and can leak secrets; see
             /// [`deflate`](crate::proto::deflate). A message is exempt by [`Uncompressed`](crate::proto::Uncompressed).
@@ -528,24 +535,24 @@ macro_rules! common {
                 self.extension(Arc::new(deflate))
             }
 
-            fn handshake(&mut self) -> &mut $options {
+            fn handshake_mut(&mut self) -> &mut $options {
                 Arc::make_mut(&mut self.handshake)
             }
 
-            fn connection(&mut self) -> &mut Config {
-                Arc::make_mut(&mut self.handshake().connection)
+            fn connection_mut(&mut self) -> &mut Config {
+                Arc::make_mut(&mut self.handshake_mut().connection)
             }
         }
     };
 }
 
-common!(
+common_setters!(
     ServerConfig,
     ServerOptions,
     "The largest head of a request, in bytes, including line ends. A larger one gets 431, or 414 if the request line \
      alone is larger."
 );
-common!(
+common_setters!(
     ClientConfig,
     ClientOptions,
     "The largest head of a response, in bytes, including line ends; heads of interim responses (1xx) are added to it."

@@ -28,34 +28,35 @@ impl<C, F: HandlerFactory> Core<C, F> {
 
     /// Creates the handler of a new connection. The factory is application code, so it is not called under the lock.
     pub(crate) fn make_handler(&self) -> F::Handler {
-        let factory = self.factory().clone();
+        let factory = self.lock_factory().clone();
         factory.make()
     }
 
     /// Sets the factory of connections that are created afterwards.
     pub(crate) fn set_factory(&self, factory: F) {
-        let replaced = std::mem::replace(&mut *self.factory(), Arc::new(factory));
-        drop(replaced); // application code, so not under the lock
+        let replaced = std::mem::replace(&mut *self.lock_factory(), Arc::new(factory));
+        drop(replaced); // its destructor is application code, so not under the lock
     }
 
-    /// Changes the handler factory. Needs exclusive access to the endpoint: two changes at a time would
-    /// lose one.
+    /// Changes the handler factory. The caller must have exclusive access to the endpoint: of two concurrent changes
+    /// one would be lost.
     pub(crate) fn change_factory(&self, change: impl FnOnce(&mut F))
     where
         F: Clone,
     {
-        let mut factory = F::clone(&*self.factory().clone());
+        let current = self.lock_factory().clone();
+        let mut factory = F::clone(&current); // application code, so not under the lock
         change(&mut factory);
         self.set_factory(factory);
     }
 
-    /// A panic elsewhere leaves the factory consistent, so poisoning is ignored.
-    fn factory(&self) -> MutexGuard<'_, Arc<F>> {
+    /// Locks the factory. It is consistent after a panic, so poisoning is ignored.
+    fn lock_factory(&self) -> MutexGuard<'_, Arc<F>> {
         self.factory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a session, and makes its driver.
-    fn driver_of(
+    /// Registers a session, and returns its driver.
+    fn register(
         &self,
         mut session: Session<F::Handler>,
         waker: &Waker,
@@ -72,14 +73,15 @@ impl<C, F: HandlerFactory> Core<C, F> {
 impl<F: HandlerFactory> ServerCore<F> {
     pub(crate) fn new(mut config: ServerConfig, factory: F) -> Arc<Self> {
         let handshake = Arc::make_mut(&mut config.handshake);
-        handshake.connection = handlers_answer_pings(&handshake.connection);
+        handshake.connection = without_auto_pong(&handshake.connection);
         let state = EndpointState::new(config.send_buffer, config.keep_handshake);
         Self::with_state(config, factory, state)
     }
 
-    /// Creates the server side of a connection whose byte stream began at `now`. The session is not registered yet. If
-    /// the server is shutting down, its handshake is abandoned; the caller must check again after registering it.
-    pub(crate) fn session(&self, handler: F::Handler, now: Instant) -> Session<F::Handler> {
+    /// Creates the server side of a connection whose byte stream began at `now`. The session is not registered yet.
+    /// If the server is shutting down, the handshake of the session is abandoned. Check for a shutdown again after
+    /// registering the session.
+    pub(crate) fn new_session(&self, handler: F::Handler, now: Instant) -> Session<F::Handler> {
         let (options, state) = (self.config.handshake.clone(), self.state.clone());
         let mut session = Session::server(handler, options, state, now);
         if self.state.is_shutting_down() {
@@ -95,42 +97,44 @@ impl<F: HandlerFactory> ServerCore<F> {
         waker: &Waker,
         now: Instant,
     ) -> Driver<Session<F::Handler>> {
-        self.driver_of(self.session(handler, now), waker, now)
+        self.register(self.new_session(handler, now), waker, now)
     }
 }
 
 impl<F: HandlerFactory> ClientCore<F> {
     pub(crate) fn new(mut config: ClientConfig, factory: F) -> Arc<Self> {
         let handshake = Arc::make_mut(&mut config.handshake);
-        handshake.connection = handlers_answer_pings(&handshake.connection);
+        handshake.connection = without_auto_pong(&handshake.connection);
         let state = EndpointState::new(config.send_buffer, config.keep_handshake);
         Self::with_state(config, factory, state)
     }
 
     /// Creates the client side of a connection to `target` whose byte stream began at `now`. The session is not
-    /// registered yet. If the client is shutting down, its handshake is abandoned; the caller must check again after
-    /// registering it.
-    pub(crate) fn session(
+    /// registered yet. If the client is shutting down, the handshake of the session is abandoned. Check for a shutdown
+    /// again after registering the session.
+    pub(crate) fn new_session(
         &self,
         handler: F::Handler,
         target: &Target,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
-        self.client_session(handler, target, self.config.handshake.clone(), None, now)
+        let limits = None; // those of the client
+        self.new_session_of(handler, target, self.config.handshake.clone(), limits, now)
     }
 
-    /// Like [`session`](Self::session), with another configuration.
-    pub(crate) fn session_with(
+    /// Like [`new_session`](Self::new_session), with another configuration.
+    pub(crate) fn new_session_configured(
         &self,
         handler: F::Handler,
         target: &Target,
         config: &ClientConfig,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
-        self.client_session(handler, target, handler_options(config), Some(config.send_buffer), now)
+        let (options, limits) = (options_without_auto_pong(config), Some(config.send_buffer));
+        self.new_session_of(handler, target, options, limits, now)
     }
 
-    fn client_session(
+    fn new_session_of(
         &self,
         handler: F::Handler,
         target: &Target,
@@ -154,10 +158,11 @@ impl<F: HandlerFactory> ClientCore<F> {
         waker: &Waker,
         now: Instant,
     ) -> Result<Driver<Session<F::Handler>>, RequestError> {
-        Ok(self.driver_of(self.session(handler, target, now)?, waker, now))
+        Ok(self.register(self.new_session(handler, target, now)?, waker, now))
     }
 
-    /// A driver of a connection with another configuration: `change` gets that of the client.
+    /// As [`driver`](Self::driver), with a handler of the factory, and with another configuration for this connection:
+    /// `change` gets the client's configuration.
     pub(crate) fn driver_configured(
         &self,
         change: impl FnOnce(ClientConfig) -> ClientConfig,
@@ -166,20 +171,20 @@ impl<F: HandlerFactory> ClientCore<F> {
         now: Instant,
     ) -> Result<Driver<Session<F::Handler>>, RequestError> {
         let config = change(self.config.clone());
-        let session = self.session_with(self.make_handler(), target, &config, now)?;
-        Ok(self.driver_of(session, waker, now))
+        let session = self.new_session_configured(self.make_handler(), target, &config, now)?;
+        Ok(self.register(session, waker, now))
     }
 }
 
-/// The options of a client's handshake, but handlers decide whether pings are answered.
-pub(crate) fn handler_options(config: &ClientConfig) -> Arc<ClientOptions> {
+/// The client's handshake options without automatic pongs: handlers decide whether pings are answered.
+pub(crate) fn options_without_auto_pong(config: &ClientConfig) -> Arc<ClientOptions> {
     let mut options = ClientOptions::clone(&config.handshake);
-    options.connection = handlers_answer_pings(&options.connection);
+    options.connection = without_auto_pong(&options.connection);
     Arc::new(options)
 }
 
-/// The same settings, but handlers decide whether pings are answered.
-fn handlers_answer_pings(config: &Arc<Config>) -> Arc<Config> {
+/// The same settings without automatic pongs: handlers decide whether pings are answered.
+fn without_auto_pong(config: &Arc<Config>) -> Arc<Config> {
     let mut config = Config::clone(config);
     config.auto_pong = false;
     Arc::new(config)

@@ -2,9 +2,9 @@
 
 use anyloop_proto::handshake::http::Request;
 
-/// The head of a request. Its target is absolute if it was received so: then its host is that of the request, and not
-/// that of the field `Host` (RFC 9112 §3.2.2).
-pub(crate) fn request_head<B>(request: &Request<B>) -> Vec<u8> {
+/// Encodes the head of `request` as it was received. A target in absolute form stays absolute, since its host takes
+/// precedence over the field `Host` (RFC 9112 §3.2.2).
+pub(crate) fn encode_request_head<B>(request: &Request<B>) -> Vec<u8> {
     let uri = request.uri();
     let target = match (uri.authority(), uri.path_and_query()) {
         (None, Some(target)) => target.to_string(),

@@ -1,9 +1,10 @@
-//! What all endpoints have in common, as methods of each.
+//! The methods and constructors that endpoints have in common.
 
-/// The methods of one endpoint that all have. It has a field `core`, an `Arc` of its `Core`, or derefs to what has.
+/// Gives an endpoint the methods that all endpoints have. It must have a field `core`, an `Arc` of its `Core`, or
+/// dereference to an endpoint that has one.
 macro_rules! endpoint_methods {
-    ($endpoint:ident, $config:ident $(, $kind:ident: $kinds:ident)?) => {
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $endpoint<F $(, $kind)?> {
+    ($endpoint:ident, $config:ident $(, $kind:ident: $kind_trait:ident)?) => {
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> $endpoint<F $(, $kind)?> {
             /// The connections that are not over, in no particular order.
             #[must_use]
             pub fn connections(&self) -> Vec<crate::endpoint::Handle<F::Handler>> {
@@ -11,17 +12,18 @@ macro_rules! endpoint_methods {
             }
 
             /// Sends a message to all open connections. Returns how many connections will get it, if they do not end
-            /// first. One whose send buffer is full does not get it and is not counted;
-            /// [`Overflow::Close`](crate::endpoint::Overflow::Close) closes it. The message is encoded once and queued
-            /// once, and each connection takes it on its own strand. The queue takes no message that would make it
+            /// first. A connection whose send buffer is full does not get it and is not counted;
+            /// [`Overflow::Close`](crate::endpoint::Overflow::Close) closes that connection. The message is encoded
+            /// once and queued once, and each connection takes it on its own strand. The queue refuses a message that
+            /// would make it
             #[doc = concat!("exceed [`max_send_buffer`](crate::", stringify!($config), "::max_send_buffer) bytes,")]
             /// unless the policy is `Overflow::Close`.
             pub fn broadcast(&self, message: impl Into<anyloop_proto::Prepared>) -> usize {
                 self.handle().broadcast(message)
             }
 
-            /// Like [`broadcast`](Self::broadcast), to connections whose handler `filter` accepts. The filter runs
-            /// later, on the strand of each connection, so the result counts connections before filtering.
+            /// As [`broadcast`](Self::broadcast), to the open connections whose handler `filter` accepts. The filter
+            /// runs later, on the strand of each connection. So the result also counts connections that it will reject.
             pub fn broadcast_where(
                 &self,
                 message: impl Into<anyloop_proto::Prepared>,
@@ -31,9 +33,9 @@ macro_rules! endpoint_methods {
             }
 
             /// Like [`broadcast_where`](Self::broadcast_where), and calls `completion` when every open connection has
-            /// dequeued the message (including those that `filter` rejects) or has ended. The message may still wait
-            /// for the peer to read. `completion` is called on the thread that serves the last
-            /// connection, or within this call if there is none. A publisher paces itself by it.
+            /// taken the message from the queue (even if `filter` rejects the connection) or has ended. The message may
+            /// still wait for the peer to read. `completion` is called on the thread that serves the last
+            /// connection, or within this call if there is none. A publisher can wait for it before it sends more.
             ///
             /// The example of [`EndpointHandle::broadcast_then`](crate::endpoint::EndpointHandle::broadcast_then) uses
             /// it.
@@ -48,8 +50,8 @@ macro_rules! endpoint_methods {
 
             /// Begins to close all connections. Returns how many. A handshake that is under way fails with
             /// [`Abandoned`](anyloop_proto::HandshakeError::Abandoned); a server answers 503 if any part of
-            /// the request has arrived. But if messages wait until a client's connection is open, its handshake goes
-            /// on, and the Close follows them.
+            /// the request has arrived. There is one exception: if messages wait until a client's connection is open,
+            /// its handshake continues, and the Close is sent after these messages.
             ///
             /// # Errors
             ///
@@ -110,19 +112,19 @@ macro_rules! endpoint_methods {
             }
         }
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> std::fmt::Debug
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> std::fmt::Debug
             for $endpoint<F $(, $kind)?>
         {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                let mut text = f.debug_struct(stringify!($endpoint));
-                text.field("config", &self.core.config).finish_non_exhaustive()
+                let mut debug = f.debug_struct(stringify!($endpoint));
+                debug.field("config", &self.core.config).finish_non_exhaustive()
             }
         }
     };
 }
 pub(crate) use endpoint_methods;
 
-/// The constructors of an endpoint that cannot fail. Its `of` takes a configuration and a factory.
+/// The constructors of an endpoint whose construction cannot fail. Its `build` takes a configuration and a factory.
 macro_rules! constructors {
     ($endpoint:ident, $config:ident, $handlers:ident, $noun:literal) => {
         impl $endpoint<crate::session::$handlers> {
@@ -137,14 +139,14 @@ macro_rules! constructors {
             #[doc = concat!("A ", $noun, " whose connections get their handlers from `factory`.")]
             #[must_use]
             pub fn with_factory(config: crate::$config, factory: F) -> Self {
-                Self::of(config, factory)
+                Self::build(config, factory)
             }
         }
     };
 }
 pub(crate) use constructors;
 
-/// Gives an endpoint of one thread the methods of the endpoint in its field.
+/// Lets an endpoint of one thread dereference to the endpoint in its field, whose methods it has thereby.
 macro_rules! local_endpoint {
     ($local:ident.$field:ident: $endpoint:ident) => {
         impl<F: crate::endpoint::HandlerFactory> std::ops::Deref for $local<F> {

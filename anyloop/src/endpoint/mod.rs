@@ -1,4 +1,6 @@
-//! What endpoints, servers and clients, have in common over any transport; and the parts of their connections.
+//! What servers and clients have in common over any transport, and the types of their connections.
+//!
+//! An *endpoint* is a server or a client: it has a configuration, and makes the handlers of its connections.
 
 mod client;
 mod closures;
@@ -20,7 +22,7 @@ pub use config::{ClientConfig, ServerConfig};
 pub use over_tls::{ClientOverTls, OverTlsError, ServerOverTls};
 pub use server::Server;
 
-// The parts of connections.
+// The types of connections.
 pub use crate::session::{
     Answer, AnyHandle, AsMessage, Body, BodyWriter, ConnectionConfig, ConnectionId, Context,
     Counters, EndpointHandle, Handle, Handler, HandlerFactory, Handlers, HandshakeInfo,
@@ -29,13 +31,13 @@ pub use crate::session::{
 pub use crate::stream::{Completion, Unsent};
 pub use crate::threading::{Local, Threads};
 
-// For transports of this crate.
+// For the transports of this crate.
 #[cfg(feature = "net")]
-pub(crate) use self::core::handler_options;
+pub(crate) use self::core::options_without_auto_pong;
 pub(crate) use self::core::{ClientCore, ServerCore};
 pub(crate) use client::client_methods;
 pub(crate) use closures::{closure_setter, closure_setters};
-pub(crate) use head::request_head;
+pub(crate) use head::encode_request_head;
 pub(crate) use methods::{constructors, endpoint_methods, local_endpoint};
 #[cfg(feature = "tls-core")]
 pub(crate) use over_tls::over_tls;

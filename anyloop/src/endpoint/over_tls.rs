@@ -12,25 +12,25 @@ use crate::session::{HandlerFactory, Session};
 use crate::stream::Driver;
 use crate::tls::{ClientTls, Records, ServerTls, TlsConfigError, TlsStream};
 
-/// A server whose connections speak TLS: `over_tls` of the server returns it. The examples of [`tls`](crate::tls) and
-/// of [`ServerTls`] use one.
+/// A view of a server that makes connections over TLS. The server's method `over_tls` returns it. The examples of
+/// [`tls`](crate::tls) and of [`ServerTls`] use one.
 pub struct ServerOverTls<'e, S> {
     pub(crate) server: &'e S,
     pub(crate) tls: &'e ServerTls,
 }
 
-/// A client whose connections speak TLS: `over_tls` of the client returns it. The example of [`tls`](crate::tls) uses
-/// one.
+/// A view of a client that makes connections over TLS. The client's method `over_tls` returns it. The example of
+/// [`tls`](crate::tls) uses one.
 pub struct ClientOverTls<'e, C> {
     pub(crate) client: &'e C,
     pub(crate) tls: &'e ClientTls,
 }
 
-/// Why a connection of a client over TLS could not be made.
+/// A client could not make a connection over TLS.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OverTlsError {
-    /// The options make an invalid request.
+    /// The configuration makes an invalid request.
     #[error("cannot make the request")]
     Request(#[from] RequestError),
     /// TLS cannot be used: there are no roots, for example, or the host cannot be verified.
@@ -40,9 +40,10 @@ pub enum OverTlsError {
 
 /// The method of a server and of a client that adds TLS.
 macro_rules! over_tls {
-    ($server:ident, $client:ident $(, $kind:ident: $kinds:ident)?) => {
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $server<F $(, $kind)?> {
-            /// The same server for connections that speak TLS, beside those that do not.
+    ($server:ident, $client:ident $(, $kind:ident: $kind_trait:ident)?) => {
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> $server<F $(, $kind)?> {
+            /// A view of this server that makes connections over TLS. The server itself still makes connections without
+            /// TLS.
             #[must_use]
             pub const fn over_tls<'e>(
                 &'e self,
@@ -52,9 +53,9 @@ macro_rules! over_tls {
             }
         }
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $client<F $(, $kind)?> {
-            /// The same client for connections that speak TLS over bytes that the program carries. The client of `net`
-            /// needs none of this: it connects to a `wss` URI over TLS.
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> $client<F $(, $kind)?> {
+            /// A view of this client that makes connections over TLS, for byte streams that the application carries.
+            /// The client of `net` does not need this: it connects to a `wss` URI over TLS by itself.
             #[must_use]
             pub const fn over_tls<'e>(
                 &'e self,
@@ -79,7 +80,7 @@ impl<F: HandlerFactory, S: Server<Factory = F>> ServerOverTls<'_, S> {
         now: Instant,
     ) -> Result<Driver<TlsStream<Session<F::Handler>>>, TlsConfigError> {
         let records = self.tls.new_records()?;
-        Ok(over(self.server.driver(waker, now), records))
+        Ok(driver_over_tls(self.server.driver(waker, now), records))
     }
 }
 
@@ -96,11 +97,11 @@ impl<F: HandlerFactory, C: Client<Factory = F>> ClientOverTls<'_, C> {
         now: Instant,
     ) -> Result<Driver<TlsStream<Session<F::Handler>>>, OverTlsError> {
         let records = self.tls.new_records(target.host())?;
-        Ok(over(self.client.driver(target, waker, now)?, records))
+        Ok(driver_over_tls(self.client.driver(target, waker, now)?, records))
     }
 }
 
-fn over<S: crate::stream::StreamProtocol>(
+fn driver_over_tls<S: crate::stream::StreamProtocol>(
     driver: Driver<S>,
     records: Records,
 ) -> Driver<TlsStream<S>> {

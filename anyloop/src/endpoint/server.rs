@@ -1,4 +1,4 @@
-//! What servers have in common.
+//! The methods that all servers have.
 
 use std::task::Waker;
 
@@ -9,11 +9,11 @@ use super::sealed::Sealed;
 use crate::session::{EndpointHandle, HandlerFactory, Session};
 use crate::stream::Driver;
 
-/// Any server, for code that is generic over what carries the bytes.
+/// Any server, for code that is generic over the transport.
 ///
-/// The servers are those of `net`, [`iostream`](crate::iostream), [`transport`](crate::transport) and
-/// [`stepping`](crate::transport::stepping), and the trait is sealed. They have these methods as their own. What else
-/// they have in common is in the [handle](Self::handle): broadcasts, the connections, the counters, shutting down.
+/// The servers of `net`, [`iostream`](crate::iostream), [`transport`](crate::transport) and
+/// [`stepping`](crate::transport::stepping) implement this trait, which is sealed. Each of them also has these methods
+/// as inherent methods. The [handle](Self::handle) has more: broadcasts, the connections, the counters, shutting down.
 ///
 /// ```
 /// use anyloop::endpoint::Server;
@@ -30,7 +30,7 @@ use crate::stream::Driver;
 /// assert_eq!(report(&transport::Server::new(config)), "0 connections, streaming: false");
 /// ```
 pub trait Server: Sealed {
-    /// What makes the handlers of the connections.
+    /// The type of the factory that makes the handlers of the connections.
     type Factory: HandlerFactory;
 
     /// The configuration.
@@ -52,12 +52,13 @@ pub trait Server: Sealed {
     ) -> Driver<Session<<Self::Factory as HandlerFactory>::Handler>>;
 }
 
-/// The methods of one server that all have, as `endpoint_methods` gives them.
+/// Gives a server the methods that all servers have, including those of `endpoint_methods`. A server that has a second
+/// type parameter names it and its bound: `K: Kind`.
 macro_rules! server_methods {
-    ($server:ident $(, $kind:ident: $kinds:ident)?) => {
-        crate::endpoint::endpoint_methods!($server, ServerConfig $(, $kind: $kinds)?);
+    ($server:ident $(, $kind:ident: $kind_trait:ident)?) => {
+        crate::endpoint::endpoint_methods!($server, ServerConfig $(, $kind: $kind_trait)?);
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> $server<F $(, $kind)?> {
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> $server<F $(, $kind)?> {
             /// Creates the server side of a connection whose byte stream began at `now`. The
             /// [`Driver`](crate::transport::Driver) is the state machine of one connection, which the caller drives.
             /// `waker` is woken, from any thread, when a [handle](crate::Handle) queues a command; then call
@@ -74,7 +75,7 @@ macro_rules! server_methods {
                 self.driver_with(self.core.make_handler(), waker, now)
             }
 
-            /// Like [`driver`](Self::driver), with this handler.
+            /// As [`driver`](Self::driver), with this handler.
             #[must_use]
             pub fn driver_with(
                 &self,
@@ -87,18 +88,18 @@ macro_rules! server_methods {
         }
 
         crate::session::with_closures!(crate::endpoint::closure_setters! for servers (
-            Handlers; $server, [$($kind: $kinds)?], Handlers, [Send + Sync + 'static];
+            Handlers; $server, [$($kind: $kind_trait)?], Handlers, [Send + Sync + 'static];
         ));
         crate::session::with_closures!(crate::endpoint::closure_setters! for servers (
-            LocalHandlers; $server, [$($kind: $kinds)?], LocalHandlers, ['static];
+            LocalHandlers; $server, [$($kind: $kind_trait)?], LocalHandlers, ['static];
         ));
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> crate::endpoint::sealed::Sealed
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> crate::endpoint::sealed::Sealed
             for $server<F $(, $kind)?>
         {
         }
 
-        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kinds)?> crate::endpoint::Server
+        impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> crate::endpoint::Server
             for $server<F $(, $kind)?>
         {
             type Factory = F;

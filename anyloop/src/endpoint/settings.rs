@@ -1,4 +1,4 @@
-//! The values of settings. Their names begin with `get_`, as those of the methods that set them do not.
+//! Getters of the settings. Their names begin with `get_`, because the setters have the names of the settings.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{ClientConfig, Overflow, ServerConfig};
 #[cfg(feature = "net")]
 use crate::proxy::ProxyRules;
 
-/// Methods that return the values of settings: `setter, getter: type = expression`.
+/// Getters, each as `setter, getter: type = expression`. The expression uses the configuration by the name `$this`.
 macro_rules! getters {
     ($config:ident, $this:ident: $($setter:ident, $getter:ident: $type:ty = $value:expr;)*) => {
         impl $config {
@@ -25,8 +25,8 @@ macro_rules! getters {
     };
 }
 
-/// What servers and clients have in common.
-macro_rules! common {
+/// The getters that servers and clients have in common.
+macro_rules! common_getters {
     ($config:ident) => {
         getters! { $config, this:
             max_message_size, get_max_message_size: u64 = this.handshake.connection.max_message_size;
@@ -55,8 +55,8 @@ macro_rules! common {
     };
 }
 
-common!(ServerConfig);
-common!(ClientConfig);
+common_getters!(ServerConfig);
+common_getters!(ClientConfig);
 
 getters! { ServerConfig, this:
     answer_timeout, get_answer_timeout: Option<Duration> = this.handshake.answer_timeout;
@@ -98,28 +98,28 @@ getters! { ClientConfig, this:
 mod tests {
     use super::*;
 
-    /// Sets each setting of both to another value than the default, and reads it.
+    /// Sets each setting to a value other than the default, and reads it.
     macro_rules! assert_read {
-        ($default:expr; $($setter:ident($value:expr) $getter:ident $read:expr;)*) => {
+        ($default:expr; $($setter:ident($value:expr) $getter:ident $expected:expr;)*) => {
             $(
-                assert_ne!($default.$getter(), $read, stringify!($setter));
-                assert_eq!($default.$setter($value).$getter(), $read, stringify!($setter));
+                assert_ne!($default.$getter(), $expected, stringify!($setter));
+                assert_eq!($default.$setter($value).$getter(), $expected, stringify!($setter));
             )*
         };
     }
 
     macro_rules! assert_common_is_read {
         ($default:expr) => {
-            let second = Some(Duration::from_secs(1));
+            let one_second = Some(Duration::from_secs(1));
             assert_read! { $default;
                 max_message_size(1) get_max_message_size 1;
                 streaming(true) get_streaming true;
-                ping_interval(second) get_ping_interval second;
-                pong_timeout(second) get_pong_timeout second;
-                idle_timeout(second) get_idle_timeout second;
-                data_idle_timeout(second) get_data_idle_timeout second;
-                close_timeout(second) get_close_timeout second;
-                open_timeout(second) get_open_timeout second;
+                ping_interval(one_second) get_ping_interval one_second;
+                pong_timeout(one_second) get_pong_timeout one_second;
+                idle_timeout(one_second) get_idle_timeout one_second;
+                data_idle_timeout(one_second) get_data_idle_timeout one_second;
+                close_timeout(one_second) get_close_timeout one_second;
+                open_timeout(one_second) get_open_timeout one_second;
                 max_head_size(1) get_max_head_size 1;
                 max_fields(1) get_max_fields 1;
                 max_body_size(1) get_max_body_size 1;
@@ -137,13 +137,13 @@ mod tests {
     #[test]
     fn what_is_set_can_be_read() {
         let server = || ServerConfig::new(OriginPolicy::Any);
-        let second = Some(Duration::from_secs(1));
+        let one_second = Some(Duration::from_secs(1));
         assert_common_is_read!(server());
         assert_common_is_read!(ClientConfig::new());
         assert_eq!(server().get_origins(), &OriginPolicy::Any);
         assert_read! { server();
-            answer_timeout(second) get_answer_timeout second;
-            response_timeout(second) get_response_timeout second;
+            answer_timeout(one_second) get_answer_timeout one_second;
+            response_timeout(one_second) get_response_timeout one_second;
         }
         let origin = HeaderValue::from_static("http://a");
         assert_read! { ClientConfig::new();
@@ -161,9 +161,9 @@ mod tests {
                 reuse_port(true) get_reuse_port true;
             }
             assert_read! { ClientConfig::new();
-                resolve_timeout(second) get_resolve_timeout second;
-                connect_timeout(second) get_connect_timeout second;
-                total_timeout(second) get_total_timeout second;
+                resolve_timeout(one_second) get_resolve_timeout one_second;
+                connect_timeout(one_second) get_connect_timeout one_second;
+                total_timeout(one_second) get_total_timeout one_second;
                 attempt_delay(Duration::ZERO) get_attempt_delay Duration::ZERO;
                 redirects(5) get_redirects 5;
             }

@@ -12,12 +12,12 @@ pub(crate) struct ListenOptions {
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        // On Windows, `SO_REUSEADDR` means something else.
+        // On Windows, `SO_REUSEADDR` would let another process take the address over.
         Self { backlog: 4096, reuse_address: cfg!(unix), reuse_port: false }
     }
 }
 
-/// The timeouts of the stages of connecting.
+/// The timeouts of the stages of connecting, and the delay between attempts.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectOptions {
     pub(crate) resolve_timeout: Option<Duration>,

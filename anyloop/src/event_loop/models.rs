@@ -12,7 +12,8 @@
 //! | [`wakeup_thread`] | The wake-up thread calls its host for everything that it must do, once for each poll, and leaves the reactor to runners. |
 //!
 //! A schedule has a bounded number of preemptions. A few models have three threads that do much, and many schedules.
-//! They are run with a lower bound ([`check_large`]), where a smaller model of the same transition has the full one.
+//! They are run with a lower bound ([`check_large`], [`check_within`]), where a smaller model of the same transition has
+//! the full one.
 
 mod commands;
 mod ending;
@@ -59,7 +60,8 @@ pub(crate) fn check_large(model: impl Fn() + Send + Sync + 'static) {
     check_within(PREEMPTIONS_OF_LARGE, model);
 }
 
-fn check_within(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+/// Runs a model under every schedule with at most so many preemptions, unless `LOOM_MAX_PREEMPTIONS` is set.
+pub(crate) fn check_within(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let schedules = Arc::new(Plain::new(0));
     let counted = schedules.clone();
     let mut builder = loom::model::Builder::new();

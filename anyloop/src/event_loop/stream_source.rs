@@ -81,7 +81,7 @@ impl<K: LoopTypes, S: StreamProtocol> Source<K> for StreamSource<S> {
             return None;
         }
         let Self { driver, socket, .. } = self;
-        Some(FastPath { socket, queued: &mut driver.queued, protocol: &mut driver.session })
+        Some(FastPath { socket, queued: &mut driver.queued, protocol: &mut driver.protocol })
     }
 
     fn end_fast_path(

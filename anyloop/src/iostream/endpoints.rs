@@ -1,4 +1,4 @@
-//! Servers and clients, and their connections.
+//! Servers and clients, and the constructors of their connections.
 
 use std::sync::Arc;
 
@@ -19,14 +19,15 @@ pub(super) struct EndpointSettings<K: Outputs> {
     pub(super) clock: Arc<K::Clock>,
 }
 
-/// A server whose connections the program drives by hand. They get their handlers from `F`. The example of the
-/// [module](super) has one.
+/// A server whose connections the application drives: it passes in received bytes, and gets the bytes to send. The
+/// connections get their handlers from `F`. The example of the [module](super) has one.
 pub struct Server<F: HandlerFactory = Handlers, K: Outputs = Threads> {
     core: Arc<ServerCore<F>>,
     pub(super) settings: EndpointSettings<K>,
 }
 
-/// A client whose connections the program drives by hand. They get their handlers from `F`.
+/// A client whose connections the application drives: it passes in received bytes, and gets the bytes to send. The
+/// connections get their handlers from `F`.
 ///
 /// ```
 /// # use anyloop::iostream::Client;
@@ -38,7 +39,7 @@ pub struct Server<F: HandlerFactory = Handlers, K: Outputs = Threads> {
 ///
 /// let connection = client.connection(&"wss://localhost/".parse()?)?;
 /// connection.register_output(std::io::sink());
-/// connection.start()?; // without `secure` it would fail, and send nothing
+/// connection.start()?; // without `set_secure` it would fail, and send nothing
 /// assert!(!connection.has_ended());
 /// let timeout = connection.next_timeout().expect("the response must come in time");
 /// assert_eq!(timeout - Instant::from_nanos(17), std::time::Duration::from_secs(5));
@@ -99,29 +100,30 @@ endpoint::constructors!(LocalServer, ServerConfig, LocalHandlers, "server");
 endpoint::constructors!(LocalClient, ClientConfig, LocalHandlers, "client");
 
 impl<F: HandlerFactory> LocalServer<F> {
-    fn of(config: ServerConfig, factory: F) -> Self {
-        Self { server: Server::of(config, factory) }
+    fn build(config: ServerConfig, factory: F) -> Self {
+        Self { server: Server::build(config, factory) }
     }
 }
 
 impl<F: HandlerFactory> LocalClient<F> {
-    fn of(config: ClientConfig, factory: F) -> Self {
-        Self { client: Client::of(config, factory) }
+    fn build(config: ClientConfig, factory: F) -> Self {
+        Self { client: Client::build(config, factory) }
     }
 }
 
-/// What applies to connections made afterwards.
+/// Setters of an endpoint for connections made afterwards.
 macro_rules! setters {
-    ($endpoint:ident $(, $kind:ident: $kinds:ident)?) => {
-        impl<F: HandlerFactory $(, $kind: $kinds)?> $endpoint<F $(, $kind)?> {
-            /// Whether the bytes are confidential: a pipe to a child process, or TLS around them. Otherwise a client of
-            /// a `wss` URI fails, and sends nothing. By default false. Applies to connections made afterwards.
+    ($endpoint:ident $(, $kind:ident: $kind_trait:ident)?) => {
+        impl<F: HandlerFactory $(, $kind: $kind_trait)?> $endpoint<F $(, $kind)?> {
+            /// Sets whether the bytes are confidential: in a pipe to a child process, or in TLS of the application.
+            /// Otherwise a client of a `wss` URI fails, and sends nothing. By default false. Applies to connections
+            /// made afterwards.
             pub fn set_secure(&mut self, secure: bool) -> &mut Self {
                 self.settings.secure = secure;
                 self
             }
 
-            /// The name of the peer, for logs. By default "iostream transport". Applies to connections made
+            /// Sets the name of the peer, for logs. By default "iostream transport". Applies to connections made
             /// afterwards.
             pub fn set_remote_endpoint(&mut self, name: impl Into<String>) -> &mut Self {
                 self.settings.remote_endpoint = name.into();
@@ -147,46 +149,47 @@ impl<K: Outputs> Default for EndpointSettings<K> {
 }
 
 impl<F: HandlerFactory, K: Outputs> Server<F, K> {
-    fn of(config: ServerConfig, factory: F) -> Self {
+    fn build(config: ServerConfig, factory: F) -> Self {
         Self { core: ServerCore::new(config, factory), settings: EndpointSettings::default() }
     }
 
-    /// The server's end of a byte stream that begins now.
+    /// Creates the server side of a connection whose byte stream begins now.
     #[must_use]
     pub fn connection(&self) -> Connection<F::Handler, K> {
         self.connection_with(self.core.make_handler())
     }
 
-    /// The same with a handler of its own.
+    /// As [`connection`](Self::connection), with this handler.
     #[must_use]
     pub fn connection_with(&self, handler: F::Handler) -> Connection<F::Handler, K> {
         let waker = Arc::new(ConnectionWaker::default());
         let now = (self.settings.clock)();
         let driver = self.driver_with(handler, &waker.clone().into(), now);
         let connection = Connection::new(plain(driver), &self.settings, waker);
-        // It has no output yet, but a deadline. No other thread has access to it yet.
+        // This sets the deadline of the handshake. It cannot fail: nothing is written, and no other call is under way.
         let _ = connection.start();
         connection
     }
 }
 
 impl<F: HandlerFactory, K: Outputs> Client<F, K> {
-    fn of(config: ClientConfig, factory: F) -> Self {
+    fn build(config: ClientConfig, factory: F) -> Self {
         Self { core: ClientCore::new(config, factory), settings: EndpointSettings::default() }
     }
 
-    /// The client's end of a byte stream to `target` that begins now. It sends its request when it is
-    /// [started](Connection::start).
+    /// Creates the client side of a connection to `target` whose byte stream begins now. The request is sent when the
+    /// connection is [started](Connection::start).
     ///
     /// # Errors
     ///
-    /// The options would make an invalid request.
+    /// The configuration makes an invalid request.
     pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler, K>, RequestError> {
         self.connection_with(self.core.make_handler(), target)
     }
 
-    /// The same with another configuration for this connection: `change` gets that of the client.
-    /// [`keep_handshake`](ClientConfig::keep_handshake) remains that of the client.
+    /// As [`connection`](Self::connection), with another configuration for this connection: `change` gets the client's
+    /// configuration. [`keep_handshake`](ClientConfig::keep_handshake) cannot be changed here: the client's value
+    /// applies.
     ///
     /// ```
     /// use anyloop::iostream::Client;
@@ -215,7 +218,7 @@ impl<F: HandlerFactory, K: Outputs> Client<F, K> {
         Ok(Connection::new(plain(driver), &self.settings, waker))
     }
 
-    /// The same with a handler of its own.
+    /// As [`connection`](Self::connection), with this handler.
     ///
     /// # Errors
     ///

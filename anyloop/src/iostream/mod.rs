@@ -44,7 +44,7 @@ use std::task::Wake;
 use anyloop_proto::handshake::http;
 use anyloop_proto::{Instant, State, Statistics, TransportError};
 
-use crate::endpoint::request_head;
+use crate::endpoint::encode_request_head;
 use crate::endpoint::{Handle, Handler, LocalHandlers, Session};
 use crate::stream::{Buffers, Driver};
 use crate::threading::{Local, Threads};
@@ -449,7 +449,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     /// As [`read_all`](Self::read_all).
     pub fn upgrade<B>(&self, request: &http::Request<B>, received: &[u8]) -> Result<(), CallError> {
         self.require_output()?;
-        let mut bytes = request_head(request);
+        let mut bytes = encode_request_head(request);
         bytes.extend_from_slice(received);
         self.with_core(|core, _| core.unread.append(&mut bytes))
     }

@@ -87,7 +87,7 @@ impl<F: HandlerFactory> Acceptor<F> {
         let (engine, now) = (turn.engine, now()); // the timeout of the handshake starts here
         let inserted = engine.insert(|token| {
             socket.register(engine.registry(), token)?;
-            let mut session = self.core.session(handler, now);
+            let mut session = self.core.new_session(handler, now);
             session.set_peer(peer);
             session.register(key(token));
             if self.core.state.is_shutting_down() {

@@ -15,7 +15,7 @@ use super::registry::key;
 use super::serves_connections::ServesConnections;
 use super::supports::Supports;
 use super::transport::SharedHooks;
-use crate::endpoint::{Handle, Handler, HandlerFactory, Session, request_head};
+use crate::endpoint::{Handle, Handler, HandlerFactory, Session, encode_request_head};
 use crate::event_loop::{Engine, Socket, now};
 use crate::session::EndpointState;
 use crate::transport::Driver;
@@ -64,8 +64,9 @@ impl Stream {
 
 /// Connections over sockets of the application's own.
 impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
-    /// Serves a connection that the application has accepted. `received` is what it has read from the socket already,
-    /// beginning with the request. The socket becomes non-blocking, and gets the options of accepted sockets.
+    /// Serves a connection that the application has accepted. `received` are the bytes that the application has read
+    /// from the socket already; the first of them begins the request. The socket becomes non-blocking, and gets the
+    /// options of accepted sockets.
     ///
     /// ```
     /// use anyloop::net::Server;
@@ -106,8 +107,8 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         self.adopt_with(stream.into(), received, Layer::default())
     }
 
-    /// Serves a connection whose request another HTTP server has read: `request` is its head, and `received` the bytes
-    /// after it.
+    /// Serves a connection whose request another HTTP server has read: `request` is the head of the request, and
+    /// `received` are the bytes that the other server has read after the head.
     ///
     /// The answer, a 101 or a refusal, is written to the stream; the other server must not have answered.
     ///
@@ -120,7 +121,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         request: &http::Request<B>,
         received: &[u8],
     ) -> Result<Handle<F::Handler>, Error> {
-        let mut bytes = request_head(request);
+        let mut bytes = encode_request_head(request);
         bytes.extend_from_slice(received);
         self.adopt(stream, &bytes)
     }
@@ -135,23 +136,23 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
             return Err(Error::ShutDown);
         }
         let core = &self.core;
-        let session = core.session(core.make_handler(), now());
+        let session = core.new_session(core.make_handler(), now());
         let options = AdoptOptions { nodelay: self.config().nodelay, received };
         let net = &self.net;
-        insert(net.engine(), &net.hooks, &core.state, session, stream, options, layer)
+        insert_connection(net.engine(), &net.hooks, &core.state, session, stream, options, layer)
     }
 }
 
 /// How a stream is adopted.
 pub(super) struct AdoptOptions<'b> {
-    /// The `TCP_NODELAY` that the socket gets.
+    /// The value of `TCP_NODELAY` for the socket.
     pub(super) nodelay: bool,
-    /// What was received from the stream before.
+    /// The bytes that were read from the stream before.
     pub(super) received: &'b [u8],
 }
 
 /// Inserts a connection over a stream into the loop.
-pub(super) fn insert<K: ServesConnections<H>, H: Handler>(
+pub(super) fn insert_connection<K: ServesConnections<H>, H: Handler>(
     engine: &Engine<K>,
     hooks: &SharedHooks,
     endpoint: &EndpointState,
@@ -167,7 +168,7 @@ pub(super) fn insert<K: ServesConnections<H>, H: Handler>(
         socket.register(engine.registry(), token).map_err(Error::Adopt)?;
         session.register(key(token));
         if endpoint.is_shutting_down() {
-            return Err(Error::ShutDown); // the shutdown may have read the registry before
+            return Err(Error::ShutDown); // the shutdown may have missed the session: it was not registered before
         }
         let mut driver = Driver::new(session);
         driver.keep(options.received);

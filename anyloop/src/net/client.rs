@@ -1,4 +1,4 @@
-//! Clients in the loop.
+//! Clients: requests for connections, and connecting.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,8 +21,8 @@ use crate::endpoint::{ClientConfig, ClientCore, Handle, Handler, HandlerFactory,
 use crate::event_loop::{Engine, now};
 use crate::transport::Driver;
 
-/// A request for a connection, with its settings. [`Client::request`](super::Client::request) makes one, and so does the
-/// [handle](crate::endpoint::EndpointHandle::request) of a client.
+/// A request for a connection, with its settings. [`Client::request`](super::Client::request) and the
+/// [handle](crate::endpoint::EndpointHandle::request) of a client return one.
 ///
 /// ```
 /// use anyloop::net::Client;
@@ -59,9 +59,9 @@ impl<'c, H: Handler> ConnectRequest<'c, H> {
         Self { client, settings }
     }
 
-    /// Changes the configuration of this connection, which is at first that of the client.
-    /// [`keep_handshake`](ClientConfig::keep_handshake) is the same for all connections of a client: to change it here
-    /// is an error when connecting ([`Error::NotPerConnection`]).
+    /// Changes the configuration of this connection. `change` gets the client's configuration, or the result of the
+    /// previous call. [`keep_handshake`](ClientConfig::keep_handshake) is the same for all connections of a client: if
+    /// it is changed here, connecting returns [`Error::NotPerConnection`].
     pub fn configure(mut self, change: impl FnOnce(ClientConfig) -> ClientConfig) -> Self {
         let config = self.settings.config.take().unwrap_or_else(|| self.client.config().clone());
         self.settings.config = Some(change(config));
@@ -97,8 +97,8 @@ impl<'c, H: Handler> ConnectRequest<'c, H> {
     }
 
     /// Makes the connection over a stream that is connected to the server already, or to a proxy that has agreed to
-    /// pass the bytes on. What [`to_addresses`](Self::to_addresses), [`to_unix`](Self::to_unix) and the configuration's
-    /// [proxy](ClientConfig::proxy) say is ignored.
+    /// pass the bytes on. [`to_addresses`](Self::to_addresses), [`to_unix`](Self::to_unix) and the configuration's
+    /// [proxy](ClientConfig::proxy) and [redirects](ClientConfig::redirects) have no effect.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl<'c, H: Handler> ConnectRequest<'c, H> {
     }
 }
 
-/// A client, for requests that know only the type of its handlers.
+/// A client as a [`ConnectRequest`] uses it: of its type parameters only the handlers' type is known.
 pub(super) trait Connects<H: Handler> {
     /// The client's configuration.
     fn config(&self) -> &ClientConfig;
@@ -124,11 +124,11 @@ pub(super) trait Connects<H: Handler> {
 /// The target and the settings of a connection.
 pub(super) struct ConnectSettings<H> {
     target: Target,
-    /// By default the client's.
+    /// `None`: the client's.
     config: Option<ClientConfig>,
-    /// By default one of the client's factory.
+    /// `None`: the client's factory makes one.
     handler: Option<H>,
-    /// By default the target's host.
+    /// `None`: the target's host.
     destination: Option<Destination>,
 }
 
@@ -138,8 +138,9 @@ impl<H: Handler> ConnectSettings<H> {
         self.config.as_ref().unwrap_or(client)
     }
 
-    /// The session of the connection, which begins now, with the request's handler or one of the factory; and its TLS.
-    pub(super) fn session<F: HandlerFactory<Handler = H>>(
+    /// Creates the session of the connection, which begins at `now`, and its layer. Takes the request's handler, if
+    /// there is one; otherwise the factory makes a handler.
+    pub(super) fn new_session<F: HandlerFactory<Handler = H>>(
         &mut self,
         core: &ClientCore<F>,
         now: Instant,
@@ -152,11 +153,11 @@ impl<H: Handler> ConnectSettings<H> {
                 return Err(Error::NotPerConnection);
             }
         }
-        let layer = Layer::connect(&self.target, self.config(&core.config))?;
+        let layer = Layer::for_client(&self.target, self.config(&core.config))?;
         let handler = self.handler.take().unwrap_or_else(|| core.make_handler());
         let mut session = match &self.config {
-            Some(config) => core.session_with(handler, &self.target, config, now),
-            None => core.session(handler, &self.target, now),
+            Some(config) => core.new_session_configured(handler, &self.target, config, now),
+            None => core.new_session(handler, &self.target, now),
         }?;
         if let Some(total) = self.config(&core.config).connect.total_timeout {
             session.expire_by(now + total);
@@ -173,15 +174,18 @@ pub(super) fn connect<K: Supports<F>, F: HandlerFactory>(
     mut settings: ConnectSettings<F::Handler>,
 ) -> Result<Handle<F::Handler>, Error> {
     let started = now();
-    let (mut session, layer) = settings.session(core, started)?;
+    let (mut session, layer) = settings.new_session(core, started)?;
     let ConnectSettings { target, config, destination, .. } = settings;
     let config = config.as_ref().unwrap_or(&core.config);
-    let redirects = Redirects::of(&target, destination.as_ref(), config, || hooks.resolver());
+    let redirects =
+        Redirects::of(&target, destination.as_ref(), config, || hooks.get_or_create_resolver());
     if redirects.is_some() {
         session.set_follows_redirects(true);
     }
     let first_hop = FirstHop::new(target, destination.as_ref(), config)?;
-    let step = Step::Begin(destination.unwrap_or_else(|| Destination::Host(hooks.resolver())));
+    let step = Step::Begin(
+        destination.unwrap_or_else(|| Destination::Host(hooks.get_or_create_resolver())),
+    );
     let connecting = |driver| Connecting {
         driver: Some(driver),
         layer,
@@ -198,15 +202,16 @@ pub(super) fn connect<K: Supports<F>, F: HandlerFactory>(
     let token = engine.insert(|token| {
         session.register(key(token));
         if core.state.is_shutting_down() {
-            return Err(Error::ShutDown); // the shutdown may have read the registry before
+            return Err(Error::ShutDown); // the shutdown may have missed the session: it was not registered before
         }
         Ok(K::connecting(connecting(Driver::new(session))))
     })?;
-    // Another thread may already have run the connection to its end: then the handle reports that.
+    // Another thread may already have run the connection to its end. Then the handle is that of an ended connection.
     Ok(core.state.registry.handle(key(token)))
 }
 
-pub(super) fn parse<U>(uri: U) -> Result<Target, Error>
+/// Parses the URI to connect to.
+pub(super) fn parse_uri<U>(uri: U) -> Result<Target, Error>
 where
     U: TryInto<Target> + ToString,
     UriError: From<U::Error>,

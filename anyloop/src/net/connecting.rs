@@ -246,7 +246,7 @@ impl<F: HandlerFactory> Connecting<F> {
     ) -> Next<K> {
         let Some(mut driver) = self.driver.take() else { return Next::Done };
         let Connected { socket, peer, proxy_layer, received } = connected;
-        driver.session.set_peer(peer); // the system forgets it when the stream is reset
+        driver.protocol.set_peer(peer); // the system forgets it when the stream is reset
         let mut layer = std::mem::take(&mut self.layer);
         driver.keep(&layer.put_behind_proxy(proxy_layer, received));
         // The edges that came with the end of connecting are not reported again.

@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 use anyloop_proto::handshake::{Target, UriError};
 
 use super::Client;
-use super::adopt::{AdoptOptions, Stream, insert};
-use super::client::{ConnectRequest, ConnectSettings, Connects, connect, parse};
+use super::adopt::{AdoptOptions, Stream, insert_connection};
+use super::client::{ConnectRequest, ConnectSettings, Connects, connect, parse_uri};
 use super::error::Error;
 use super::supports::Supports;
 use super::transport::SharedHooks;
@@ -48,20 +48,20 @@ impl<K: Supports<F>, F: HandlerFactory> Connects<F::Handler> for Connector<K, F>
         stream: Stream,
     ) -> Result<Handle<F::Handler>, Error> {
         let nodelay = settings.config(&self.core.config).nodelay;
-        let (session, layer) = settings.session(&self.core, now())?;
+        let (session, layer) = settings.new_session(&self.core, now())?;
         let (engine, hooks, state) = (&self.engine, &self.hooks, &self.core.state);
         let options = AdoptOptions { nodelay, received: &[] };
-        insert(engine, hooks, state, session, stream, options, layer)
+        insert_connection(engine, hooks, state, session, stream, options, layer)
     }
 }
 
 /// Connecting.
 impl<F: HandlerFactory, K: Supports<F>> Client<F, K> {
     /// Connects to a URI: looks up the host, connects to the first of its addresses that answers (RFC 8305), and
-    /// performs the opening handshake, all in run calls of the loop. The result is reported to the handler: by
-    /// [`open`](crate::Handler::open), or by [`fail`](crate::Handler::fail), where
+    /// performs the opening handshake. This function returns before that: run calls of the loop do the work. The result
+    /// is reported to the handler: by [`open`](crate::Handler::open), or by [`fail`](crate::Handler::fail), where
     /// [`Context::error`](crate::endpoint::Context::error) is the reason if there is no byte stream. The handle can
-    /// close the connection at any time. With a [proxy](ClientConfig::proxy) it connects to the proxy.
+    /// close the connection at any time. With a [proxy](ClientConfig::proxy), the client connects to the proxy.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl<F: HandlerFactory, K: Supports<F>> Client<F, K> {
         U: TryInto<Target> + ToString,
         UriError: From<U::Error>,
     {
-        let target = parse(uri)?;
+        let target = parse_uri(uri)?;
         let net = &self.net;
         let connector = Connector::new(&self.core, net.engine(), &net.hooks);
         Ok(ConnectRequest::new(Box::new(connector), target))
@@ -95,11 +95,11 @@ impl<F: HandlerFactory, K: Supports<F>> Client<F, K> {
 struct WeakConnector<K: Kind, F: HandlerFactory> {
     core: Weak<ClientCore<F>>,
     engine: Weak<Engine<K>>,
-    /// What the application's functions have captured must not outlive the client.
+    /// Weak as well: what the hooks have captured must not outlive the client.
     hooks: Weak<SharedHooks>,
 }
 
-/// A [`WeakConnector`] for handlers of this type, with any factory.
+/// A [`WeakConnector`] for handlers of this type: its other type parameters are erased.
 trait WeakConnects<H: Handler> {
     /// The [`Connector`]; `None` if the client or its loop was dropped.
     fn upgrade(&self) -> Option<Box<dyn Connects<H>>>;
@@ -122,7 +122,7 @@ struct InLocalConnectors;
 /// The connector of a client in a loop that is bound to this thread.
 struct LocalConnector {
     endpoint: Weak<EndpointState>,
-    /// A `Box<dyn WeakConnects<H>>`.
+    /// A `Box<dyn WeakConnects<H>>`, for the `H` of the client's handlers.
     connector: Box<dyn Any>,
 }
 
@@ -154,26 +154,33 @@ impl<F: HandlerFactory + 'static> Client<F, Local> {
         let connector: Box<dyn WeakConnects<F::Handler>> = Box::new(self.weak_connector());
         let (endpoint, connector) = (Arc::downgrade(state), Box::new(connector));
         LOCAL_CONNECTORS.with_borrow_mut(|all| {
-            all.retain(|it| it.endpoint.strong_count() > 0);
+            all.retain(|entry| entry.endpoint.strong_count() > 0);
             all.push(LocalConnector { endpoint, connector });
         });
         state.set_connector(Box::new(InLocalConnectors));
     }
 }
 
-/// The connector of the client with this state, from [`LOCAL_CONNECTORS`]. `None` if it is not there: the client is of
-/// another thread. `Some(None)` if the client or its loop was dropped.
-fn local_connector<H: Handler>(state: &Arc<EndpointState>) -> Option<Option<Box<dyn Connects<H>>>> {
+/// The connector of the client with this state, from [`LOCAL_CONNECTORS`] of this thread.
+///
+/// # Errors
+///
+/// [`Error::OtherThread`]: this thread has no connector of the client. [`Error::EndpointDropped`].
+fn local_connector<H: Handler>(state: &Arc<EndpointState>) -> Result<Box<dyn Connects<H>>, Error> {
     let find = |all: &RefCell<Vec<LocalConnector>>| {
         let all = all.borrow();
-        let found = all.iter().find(|it| std::ptr::eq(it.endpoint.as_ptr(), Arc::as_ptr(state)))?;
-        Some(found.connector.downcast_ref::<Box<dyn WeakConnects<H>>>()?.upgrade())
+        let is_of_client =
+            |entry: &&LocalConnector| std::ptr::eq(entry.endpoint.as_ptr(), Arc::as_ptr(state));
+        let connector = &all.iter().find(is_of_client)?.connector;
+        let connector = connector.downcast_ref::<Box<dyn WeakConnects<H>>>()?;
+        Some(connector.upgrade().ok_or(Error::EndpointDropped))
     };
-    LOCAL_CONNECTORS.try_with(find).ok().flatten() // not while the thread ends
+    // While the thread ends, it has no connectors.
+    LOCAL_CONNECTORS.try_with(find).ok().flatten().unwrap_or(Err(Error::OtherThread))
 }
 
 impl<H: Handler> EndpointHandle<H> {
-    /// Connects to a URI, as [`Client::connect`]: a client whose connection has closed can connect again from
+    /// Connects to a URI, as [`Client::connect`]. A handler can call this, for example to connect again from
     /// [`close`](Handler::close). The handle of a client in a [`LocalEventLoop`](crate::LocalEventLoop) connects on the
     /// thread of the loop.
     ///
@@ -189,8 +196,8 @@ impl<H: Handler> EndpointHandle<H> {
     /// let event_loop = client.event_loop().handle();
     /// client.on_close(move |_, _| {
     ///     let handle = handle.clone();
-    ///     let again = move || _ = handle.connect(URI);
-    ///     let _ = event_loop.set_timer(Duration::from_secs(1), again);
+    ///     let connect_again = move || _ = handle.connect(URI);
+    ///     let _ = event_loop.set_timer(Duration::from_secs(1), connect_again);
     /// });
     /// client.connect(URI)?;
     /// client.run();
@@ -209,7 +216,8 @@ impl<H: Handler> EndpointHandle<H> {
         self.request(uri)?.connect()
     }
 
-    /// A request for a connection to a URI, as [`Client::request`]: with settings or a handler of its own.
+    /// A request for a connection to a URI, as [`Client::request`]. The connection can have its own settings and
+    /// handler.
     ///
     /// A client that connects again, with another subprotocol:
     ///
@@ -243,16 +251,14 @@ impl<H: Handler> EndpointHandle<H> {
         U: TryInto<Target> + ToString,
         UriError: From<U::Error>,
     {
-        let target = parse(uri)?;
+        let target = parse_uri(uri)?;
         let state = self.state().ok_or(Error::EndpointDropped)?;
         let connector = state.connector().ok_or(Error::NotAClient)?;
         let client = match connector.downcast_ref::<ThreadSafeConnector<H>>() {
-            Some(connector) => connector.upgrade(),
-            None if connector.is::<InLocalConnectors>() => {
-                local_connector(&state).ok_or(Error::OtherThread)?
-            }
+            Some(connector) => connector.upgrade().ok_or(Error::EndpointDropped)?,
+            None if connector.is::<InLocalConnectors>() => local_connector(&state)?,
             None => return Err(Error::NotAClient),
         };
-        Ok(ConnectRequest::new(client.ok_or(Error::EndpointDropped)?, target))
+        Ok(ConnectRequest::new(client, target))
     }
 }

@@ -48,7 +48,7 @@ impl ListenerLayer {
 impl Layer {
     /// The layer of a connection to `target`.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unnecessary_wraps))]
-    pub(super) fn connect(target: &Target, config: &ClientConfig) -> Result<Self, Error> {
+    pub(super) fn for_client(target: &Target, config: &ClientConfig) -> Result<Self, Error> {
         let _ = (target, config);
         Ok(Self {
             #[cfg(feature = "tls-core")]
@@ -138,18 +138,18 @@ impl<H: Handler> LayeredStream<H> {
 
     pub(super) fn session(&self) -> &Session<H> {
         match self {
-            Self::Plain(stream) => &stream.driver().session,
+            Self::Plain(stream) => &stream.driver().protocol,
             #[cfg(feature = "tls-core")]
-            Self::Tls(stream) => stream.driver().session.inner(),
+            Self::Tls(stream) => stream.driver().protocol.inner(),
         }
     }
 
     /// The session. The socket is closed.
     pub(super) fn into_session(self) -> Session<H> {
         match self {
-            Self::Plain(stream) => stream.into_driver().session,
+            Self::Plain(stream) => stream.into_driver().protocol,
             #[cfg(feature = "tls-core")]
-            Self::Tls(stream) => stream.into_driver().session.into_inner(),
+            Self::Tls(stream) => stream.into_driver().protocol.into_inner(),
         }
     }
 

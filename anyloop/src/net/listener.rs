@@ -70,6 +70,13 @@ pub(super) enum Nodelay {
     Set(bool),
 }
 
+/// The versions of IP that a socket for an IPv6 address accepts. It has no effect for an IPv4 address.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum IpVersions {
+    OnlyV6,
+    Both,
+}
+
 /// The listeners of an endpoint.
 #[derive(Default)]
 pub(super) struct Listeners(Mutex<Vec<Arc<Listener>>>);
@@ -110,7 +117,7 @@ impl Listeners {
     }
 
     /// The listeners without an acceptor.
-    pub(super) fn idle(&self) -> Vec<Arc<Listener>> {
+    pub(super) fn without_acceptor(&self) -> Vec<Arc<Listener>> {
         let all = self.all();
         all.iter().filter(|listener| !listener.has_acceptor()).cloned().collect()
     }
@@ -142,15 +149,15 @@ impl Listener {
     /// Listens on an address.
     pub(super) fn bind(
         address: SocketAddr,
-        only_v6: Option<bool>,
+        versions: IpVersions,
         options: &ListenOptions,
         nodelay: bool,
         hooks: &Hooks,
     ) -> io::Result<Self> {
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        if let Some(only_v6) = only_v6.filter(|_| address.is_ipv6()) {
-            socket.set_only_v6(only_v6)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(versions == IpVersions::OnlyV6)?;
         }
         if options.reuse_address {
             socket.set_reuse_address(true)?;

@@ -30,7 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! An endpoint that is created by `new` has a loop of its own.
+//! An endpoint that is created by `new` has an event loop of its own, which other endpoints can share as well.
 
 mod acceptor;
 mod adopt;

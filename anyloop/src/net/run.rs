@@ -7,7 +7,7 @@ use super::{Client, LocalClient, LocalServer, Server};
 use crate::endpoint::{ClientConfig, ClientCore, HandlerFactory, ServerConfig, ServerCore};
 use crate::event_loop::{Kind, Local, Running, Threads};
 
-/// The constructors of an endpoint in a loop of one kind. Its `of` takes the loop, a configuration and a factory.
+/// The constructors of an endpoint in a loop of one kind. Its `build` takes a [`Net`], a configuration and a factory.
 macro_rules! constructors {
     (
         $endpoint:ident ($($net:ident).+), $config:ident, $event_loop:ident, $handlers:ident, [$($bounds:tt)*]
@@ -38,7 +38,7 @@ macro_rules! constructors {
             /// [`Error::EventLoop`]: the operating system has no descriptors left, for example.
             pub fn with_factory(config: crate::$config, factory: F) -> Result<Self, Error> {
                 let net = Net::with_own_loop().map_err(Error::EventLoop)?;
-                Ok(Self::of(net, config, factory))
+                Ok(Self::build(net, config, factory))
             }
 
             /// An endpoint in this loop, which other endpoints can share. Its connections get their handlers from
@@ -49,7 +49,7 @@ macro_rules! constructors {
                 config: crate::$config,
                 factory: F,
             ) -> Self {
-                Self::of(Net::new(event_loop.clone()), config, factory)
+                Self::build(Net::new(event_loop.clone()), config, factory)
             }
 
             /// The loop that the endpoint uses.
@@ -63,32 +63,32 @@ macro_rules! constructors {
 pub(super) use constructors;
 
 impl<F: HandlerFactory, K: Kind> Server<F, K> {
-    pub(super) fn of(net: Net<K>, config: ServerConfig, factory: F) -> Self {
+    pub(super) fn build(net: Net<K>, config: ServerConfig, factory: F) -> Self {
         let core = ServerCore::new(config, factory);
         let listeners = net.listeners.clone();
         core.state.on_shut_down(move || listeners.close());
-        core.state.registry.use_loop(|| net.wakes());
+        core.state.registry.use_loop(|| net.connection_waker());
         Self { core, net }
     }
 }
 
 impl<F: HandlerFactory + 'static> LocalServer<F> {
-    pub(super) fn of(net: Net<Local>, config: ServerConfig, factory: F) -> Self {
-        Self { server: Server::of(net, config, factory) }
+    pub(super) fn build(net: Net<Local>, config: ServerConfig, factory: F) -> Self {
+        Self { server: Server::build(net, config, factory) }
     }
 }
 
 impl<F: HandlerFactory, K: Kind> Client<F, K> {
-    /// A client whose handles do not connect yet.
+    /// A client whose handles cannot connect yet: `let_handles_connect` must follow.
     fn without_connector(net: Net<K>, config: ClientConfig, factory: F) -> Self {
         let core = ClientCore::new(config, factory);
-        core.state.registry.use_loop(|| net.wakes());
+        core.state.registry.use_loop(|| net.connection_waker());
         Self { core, net }
     }
 }
 
 impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<F> {
-    pub(super) fn of(net: Net<Threads>, config: ClientConfig, factory: F) -> Self {
+    pub(super) fn build(net: Net<Threads>, config: ClientConfig, factory: F) -> Self {
         let client = Self::without_connector(net, config, factory);
         client.let_handles_connect();
         client
@@ -96,15 +96,16 @@ impl<F: HandlerFactory<Handler: Send> + Send + Sync + 'static> Client<F> {
 }
 
 impl<F: HandlerFactory + 'static> LocalClient<F> {
-    pub(super) fn of(net: Net<Local>, config: ClientConfig, factory: F) -> Self {
+    pub(super) fn build(net: Net<Local>, config: ClientConfig, factory: F) -> Self {
         let client = Client::without_connector(net, config, factory);
         client.let_handles_connect();
         Self { client }
     }
 }
 
-/// The methods of servers and clients that concern their loop.
-macro_rules! run_family {
+/// The methods of servers and clients that concern their loop. `$after_run` gets the number of handlers that
+/// `run` has called.
+macro_rules! run_methods {
     ($endpoint:ident, $after_run:ident) => {
         impl<F: HandlerFactory, K: Kind> $endpoint<F, K> {
             /// Runs the loop, as [`EventLoop::run`](crate::EventLoop::run), with everything in it, including other
@@ -161,7 +162,7 @@ macro_rules! run_family {
             ///
             /// # Errors
             ///
-            /// [`Running`].
+            /// [`Running`]: a run call is in progress.
             pub fn reset(&self) -> Result<(), Running> {
                 if self.net.engine().reset() { Ok(()) } else { Err(Running) }
             }
@@ -180,10 +181,10 @@ macro_rules! run_family {
     };
 }
 
-run_family!(Server, warn_if_not_accepting);
-run_family!(Client, nothing_to_warn_of);
+run_methods!(Server, warn_if_not_accepting);
+run_methods!(Client, nothing_to_warn_of);
 
-/// A server that listens and does not accept has no work: its run call returns at once. This says why.
+/// Logs why a run call has returned at once: a server that listens and does not accept has no work.
 fn warn_if_not_accepting<F: HandlerFactory, K: Kind>(server: &Server<F, K>, called: usize) {
     let listeners = &server.net.listeners;
     if called == 0 && !listeners.is_empty() && !listeners.is_accepting() {

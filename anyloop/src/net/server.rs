@@ -1,4 +1,4 @@
-//! Servers in the loop.
+//! Servers: listening, and accepting connections.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
@@ -9,7 +9,7 @@ use super::Server;
 use super::acceptor::Acceptor;
 use super::error::Error;
 use super::layer::ListenerLayer;
-use super::listener::{Backoff, Listener, LocalAddress};
+use super::listener::{Backoff, IpVersions, Listener, LocalAddress};
 use super::supports::Supports;
 use crate::endpoint::HandlerFactory;
 
@@ -47,17 +47,17 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     /// A server can listen on any number of addresses. Connections are accepted when
     /// [`start_accept`](Self::start_accept) is called. The look-up of a host name blocks.
     ///
-    /// An IPv6 address stands for itself, unless it is IPv4-mapped: `[::]:9002` accepts IPv6 alone, and `0.0.0.0:9002`
-    /// can be listened on beside it. [`listen_port`](Self::listen_port) listens on both.
+    /// A socket for an IPv6 address accepts IPv6 alone, unless the address is IPv4-mapped: `[::]:9002` does not include
+    /// `0.0.0.0:9002`, which can be listened on as well. [`listen_port`](Self::listen_port) listens on both.
     ///
     /// Addresses of a host name that this machine does not have are skipped: `localhost` often has `::1`
-    /// where no interface has it. They are logged; [`listen_each`](Self::listen_each) returns them.
+    /// where no interface has it. Skipped addresses are logged; [`listen_each`](Self::listen_each) returns them.
     ///
     /// # Errors
     ///
     /// The server then listens on none of the addresses. [`Error::Resolve`]: the look-up has failed.
-    /// [`Error::Listen`]: an address cannot be listened on, because it is in use, for example, or this
-    /// machine has none of them. [`Error::ShutDown`].
+    /// [`Error::Listen`]: an address cannot be listened on (it is in use, for example), or this machine has none of the
+    /// addresses. [`Error::ShutDown`].
     pub fn listen(&self, address: impl ToSocketAddrs + AsAddress) -> Result<SocketAddr, Error> {
         self.listen_with(address, &ListenerLayer::default())
     }
@@ -82,7 +82,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         self.listen_port_with(port, ListenerLayer::default())
     }
 
-    /// Listens on one IPv6 address, and not on the IPv4 addresses that it may stand for. Returns the
+    /// Listens on one IPv6 address, and not on the IPv4 addresses that it may include. Returns the
     /// address, with the port that was chosen if 0 was given.
     ///
     /// # Errors
@@ -103,12 +103,12 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         self.listen_unix_with(path.as_ref(), ListenerLayer::default())
     }
 
-    /// Takes over a TCP socket that listens already: one that the program has opened, or that it has
-    /// inherited (socket activation).
+    /// Takes over a TCP socket that listens already: the application has opened it, or the process has inherited it
+    /// (socket activation).
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`]: it is no such socket. [`Error::ShutDown`].
+    /// [`Error::Listen`]: it is not a listening TCP socket. [`Error::ShutDown`].
     pub fn listen_on(&self, socket: std::net::TcpListener) -> Result<LocalAddress, Error> {
         self.take_over(Listener::from_tcp(socket), ListenerLayer::default())
     }
@@ -117,7 +117,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`]: it is no such socket. [`Error::ShutDown`].
+    /// [`Error::Listen`]: it is not a listening Unix socket. [`Error::ShutDown`].
     #[cfg(unix)]
     pub fn listen_on_unix(
         &self,
@@ -133,8 +133,8 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotListening`], [`Error::ShutDown`]. [`Error::Listen`]: connections may be accepted on some of the
-    /// addresses.
+    /// [`Error::NotListening`], [`Error::ShutDown`]. [`Error::Listen`]: accepting cannot be started on this address; it
+    /// may have been started on others.
     pub fn start_accept(&self) -> Result<(), Error> {
         self.check_not_shut_down()?;
         let net = &self.net;
@@ -142,7 +142,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
             return Err(Error::NotListening);
         }
         let engine = net.engine();
-        for listener in net.listeners.idle() {
+        for listener in net.listeners.without_acceptor() {
             let nodelay = listener.set_nodelay(self.config().nodelay);
             let hooks = net.hooks.current();
             let (core, backoff) = (self.core.clone(), Backoff::default());
@@ -155,26 +155,26 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
                 Ok::<_, io::Error>(K::acceptor(acceptor))
             });
             if let Err(source) = inserted {
-                self.check_not_shut_down()?; // another thread has closed it
+                self.check_not_shut_down()?; // a shutdown by another thread has closed the listener
                 return Err(Error::Listen { address, source });
             }
         }
         Ok(())
     }
 
-    /// Closes all listeners. Accepted connections are not affected. Run calls return when the last connection has ended
-    /// and there is no other work.
+    /// Closes all listeners. Accepted connections are not affected. [`run`](Self::run) returns when the last connection
+    /// has ended and the loop has no other work.
     pub fn stop_listening(&self) {
         self.net.listeners.close();
     }
 
-    /// Whether the server listens. Connections need not be accepted yet.
+    /// Whether the server listens, even if it does not accept connections yet.
     #[must_use]
     pub fn is_listening(&self) -> bool {
         !self.net.listeners.is_empty()
     }
 
-    /// Whether connections are accepted.
+    /// Whether the server accepts connections on at least one address.
     #[must_use]
     pub fn is_accepting(&self) -> bool {
         self.net.listeners.is_accepting()
@@ -209,8 +209,9 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         for (address, error) in &skipped {
             crate::log::warn!("{name}: not listening on {address}: {error}");
         }
-        let none = || Error::Resolve { address: name, source: io::ErrorKind::NotFound.into() };
-        addresses.first().copied().ok_or_else(none)
+        let no_address =
+            || Error::Resolve { address: name, source: io::ErrorKind::NotFound.into() };
+        addresses.first().copied().ok_or_else(no_address)
     }
 
     pub(super) fn listen_each_with(
@@ -232,7 +233,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
             if addresses.contains(&address) {
                 continue;
             }
-            match self.bind(address, Some(is_only_v6(address))) {
+            match self.bind(address, ip_versions(address)) {
                 Ok((listener, address)) => {
                     listeners.push(listener.with_layer(layer.clone()));
                     addresses.push(address);
@@ -254,10 +255,10 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     pub(super) fn listen_port_with(&self, port: u16, layer: ListenerLayer) -> Result<u16, Error> {
         self.check_not_shut_down()?;
         let mut address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        let mut bound = self.bind(address, Some(false));
+        let mut bound = self.bind(address, IpVersions::Both);
         if bound.as_ref().is_err_and(is_unavailable) {
             address = (Ipv4Addr::UNSPECIFIED, port).into();
-            bound = self.bind(address, None);
+            bound = self.bind(address, ip_versions(address));
         }
         let (listener, bound) = bound.map_err(|source| listen_error(address, source))?;
         self.add([listener.with_layer(layer)])?;
@@ -271,7 +272,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     ) -> Result<SocketAddr, Error> {
         self.check_not_shut_down()?;
         let address = SocketAddr::from(address);
-        let bound = self.bind(address, Some(true));
+        let bound = self.bind(address, IpVersions::OnlyV6);
         let (listener, bound) = bound.map_err(|source| listen_error(address, source))?;
         self.add([listener.with_layer(layer)])?;
         Ok(bound)
@@ -294,8 +295,8 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         layer: ListenerLayer,
     ) -> Result<LocalAddress, Error> {
         self.check_not_shut_down()?;
-        let wrap = |source| Error::Listen { address: "an open socket".to_string(), source };
-        let listener = listener.map_err(wrap)?.with_layer(layer);
+        let to_error = |source| Error::Listen { address: "an open socket".to_string(), source };
+        let listener = listener.map_err(to_error)?.with_layer(layer);
         let address = listener.address().clone();
         self.add([listener])?;
         Ok(address)
@@ -305,11 +306,11 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     fn bind(
         &self,
         address: SocketAddr,
-        only_v6: Option<bool>,
+        versions: IpVersions,
     ) -> io::Result<(Listener, SocketAddr)> {
         let config = self.config();
         let hooks = self.net.hooks.current();
-        let listener = Listener::bind(address, only_v6, &config.listen, config.nodelay, &hooks)?;
+        let listener = Listener::bind(address, versions, &config.listen, config.nodelay, &hooks)?;
         let bound = match listener.address() {
             LocalAddress::Tcp(bound) => *bound,
             #[cfg(unix)]
@@ -334,13 +335,15 @@ fn listen_error(address: SocketAddr, source: io::Error) -> Error {
     Error::Listen { address: address.to_string(), source }
 }
 
-/// Whether a socket for this address accepts IPv6 alone. The default depends on the system.
-fn is_only_v6(address: SocketAddr) -> bool {
-    // An IPv4-mapped address needs a socket that accepts IPv4.
-    matches!(address, SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none())
+/// The versions of IP that a socket for this address accepts. It is set, since the default depends on the system.
+fn ip_versions(address: SocketAddr) -> IpVersions {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none() => IpVersions::OnlyV6,
+        _ => IpVersions::Both, // an IPv4-mapped address needs a socket that accepts IPv4
+    }
 }
 
-/// Whether this machine does not have the address, or not its family.
+/// Whether listening has failed because this machine lacks the address, or its family.
 fn is_unavailable(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrNotAvailable, Unsupported};
     #[cfg(unix)]
@@ -350,7 +353,7 @@ fn is_unavailable(error: &io::Error) -> bool {
     matches!(error.kind(), AddrNotAvailable | Unsupported)
 }
 
-/// An address to listen on, which has a text for errors.
+/// An address to listen on that has a text for errors.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an address to listen on",
     note = "an address is a string such as \"127.0.0.1:9002\", a pair of host and port, or a `SocketAddr`"
@@ -366,7 +369,7 @@ impl<A: AsAddress + ?Sized> AsAddress for &A {
     }
 }
 
-/// Addresses that are text already.
+/// Addresses whose text is their `Display`.
 macro_rules! as_text {
     ($($address:ty),*) => {
         $(impl AsAddress for $address {
@@ -379,7 +382,7 @@ macro_rules! as_text {
 
 as_text!(str, String, SocketAddr, std::net::SocketAddrV4, SocketAddrV6);
 
-/// Hosts with a port.
+/// IP addresses with a port.
 macro_rules! with_port {
     ($($host:ty),*) => {
         $(impl AsAddress for ($host, u16) {

@@ -1,4 +1,6 @@
-//! The transport of endpoints with sockets: the loop, the listeners, and the program's hooks.
+//! The transport of endpoints with sockets: the loop, the listeners, and the hooks.
+//!
+//! A *hook* is a function of the application that this module calls with a socket, or to look up a host.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,18 +23,20 @@ pub(super) struct Net<K: Kind> {
     pub(super) event_loop: K::Loop,
     pub(super) hooks: Arc<SharedHooks>,
     pub(super) listeners: Arc<Listeners>,
+    /// Present from `start_perpetual` to `stop_perpetual`: it counts as work of the loop, so that run calls do not end.
     perpetual: Mutex<Option<WorkGuard>>,
 }
 
-/// The program's hooks for sockets and look-ups. They may change between two connections.
+/// The application's hooks for sockets and look-ups. They may change between two connections.
 #[derive(Default)]
 pub(super) struct SharedHooks {
     hooks: Mutex<Arc<Hooks>>,
-    /// Created for the first look-up.
+    /// Created for the first look-up, or by `set_look_up`.
     resolver: Mutex<Option<Arc<Resolver>>>,
 }
 
 impl SharedHooks {
+    /// The hooks at this time.
     pub(super) fn current(&self) -> Arc<Hooks> {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -42,7 +46,8 @@ impl SharedHooks {
         change(Arc::make_mut(&mut hooks));
     }
 
-    pub(super) fn resolver(&self) -> Arc<Resolver> {
+    /// The resolver; the operating system's if no other was set.
+    pub(super) fn get_or_create_resolver(&self) -> Arc<Resolver> {
         let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
         resolver.get_or_insert_with(|| Arc::new(Resolver::system())).clone()
     }
@@ -63,7 +68,7 @@ impl<K: Kind> Net<K> {
         }
     }
 
-    /// A loop of the endpoint's own.
+    /// The transport of an endpoint that has a loop of its own.
     pub(super) fn with_own_loop() -> io::Result<Self> {
         Ok(Self::new(K::event_loop(Arc::new(Engine::new()?))))
     }
@@ -72,34 +77,34 @@ impl<K: Kind> Net<K> {
         K::engine(&self.event_loop)
     }
 
-    /// The means by which the registry of the endpoint wakes connections in the loop.
-    pub(super) fn wakes(&self) -> Arc<dyn WakeConnections> {
+    /// What the registry of the endpoint uses to wake connections in the loop.
+    pub(super) fn connection_waker(&self) -> Arc<dyn WakeConnections> {
         Arc::new(WakeSources(self.engine().control().clone()))
     }
 
     pub(super) fn set_perpetual(&self, perpetual: bool) {
         let control = self.engine().control();
-        let mut guard = self.perpetual();
+        let mut guard = self.lock_perpetual();
         match perpetual {
             true if guard.is_none() => *guard = Some(WorkGuard::new(control.clone())),
             true => {}
             false => {
                 let ended = guard.take();
                 drop(guard);
-                drop(ended);
+                drop(ended); // it may wake the loop, so not under the lock
             }
         }
     }
 
-    fn perpetual(&self) -> MutexGuard<'_, Option<WorkGuard>> {
+    fn lock_perpetual(&self) -> MutexGuard<'_, Option<WorkGuard>> {
         self.perpetual.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The program's hooks for sockets.
+/// The application's hooks for sockets.
 impl<F: HandlerFactory, K: Kind> Server<F, K> {
-    /// Calls `f` with each TCP socket before it is bound to an address to listen on. If `f` fails, so does
-    /// listening.
+    /// Calls `f` with each TCP socket before the socket is bound to an address to listen on. If `f` returns an error,
+    /// listening fails with [`Error::Listen`](super::Error::Listen).
     pub fn on_tcp_pre_bind(
         &mut self,
         f: impl Fn(&Socket) -> io::Result<()> + Send + Sync + 'static,
@@ -108,8 +113,9 @@ impl<F: HandlerFactory, K: Kind> Server<F, K> {
         self
     }
 
-    /// Calls `f` with the socket of each connection after it was accepted, or by `adopt` and `upgrade`, to set options.
-    /// If `f` fails, the connection is closed, and adopting fails with [`Error::Adopt`](super::Error::Adopt).
+    /// Calls `f` with the socket of each connection, to set options: after the connection was accepted, or in
+    /// [`adopt`](Self::adopt) and [`upgrade`](Self::upgrade). If `f` returns an error, the socket is closed; `adopt`
+    /// and `upgrade` return [`Error::Adopt`](super::Error::Adopt).
     pub fn on_socket_init(
         &mut self,
         f: impl Fn(&SockRef<'_>) -> io::Result<()> + Send + Sync + 'static,
@@ -118,18 +124,18 @@ impl<F: HandlerFactory, K: Kind> Server<F, K> {
         self
     }
 
-    /// Calls `f` when a connection cannot be accepted: there are no descriptors left, for example. The
-    /// server continues with its connections, and tries again after a delay.
+    /// Calls `f` when a connection cannot be accepted: the process has no descriptors left, for example. The server
+    /// continues to serve its connections, and tries to accept again after a delay.
     pub fn on_accept_error(&mut self, f: impl Fn(&io::Error) + Send + Sync + 'static) -> &mut Self {
         self.net.hooks.change_hooks(|hooks| hooks.accept_error = Some(Arc::new(f)));
         self
     }
 }
 
-/// The program's hooks for sockets and look-ups.
+/// The application's hooks for sockets and look-ups.
 impl<F: HandlerFactory, K: Kind> Client<F, K> {
-    /// Calls `f` with the socket of each connection before it is connected, or when it is
-    /// [adopted](super::ConnectRequest::adopt), to set options. If `f` fails, so does the attempt, or adopting with
+    /// Calls `f` with each socket before it is connected, or when it is [adopted](super::ConnectRequest::adopt), to set
+    /// options. If `f` returns an error, the attempt to connect fails, or `adopt` returns
     /// [`Error::Adopt`](super::Error::Adopt).
     pub fn on_socket_init(
         &mut self,
@@ -139,8 +145,9 @@ impl<F: HandlerFactory, K: Kind> Client<F, K> {
         self
     }
 
-    /// Looks up hosts with `f`, which may block: it is called on threads of the client, on several at once. By default
-    /// the operating system's resolver is used. Call this before the first connection.
+    /// Looks up hosts with `f`, which may block: the client calls it on threads of its own, on several at once. By
+    /// default the operating system's resolver is used. Call this before the first connection: earlier connections use
+    /// the resolver that was set when they began to connect.
     ///
     /// After a fork, a child process looks up on threads of its own. Look-ups that were under way at the
     /// fork do not end in the child: they fail there after
@@ -155,7 +162,7 @@ impl<F: HandlerFactory, K: Kind> Client<F, K> {
 }
 
 impl<K: Kind> Drop for Net<K> {
-    /// A dropped endpoint stops accepting. Its connections continue, if its loop has another owner.
+    /// A dropped endpoint closes its listeners. Its connections continue if the loop has another owner.
     fn drop(&mut self) {
         self.listeners.close();
     }

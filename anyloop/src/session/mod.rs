@@ -396,7 +396,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         }
     }
 
-    fn may_close(&mut self, budget: &mut Budget) -> bool {
+    fn prepare_close(&mut self, budget: &mut Budget) -> bool {
         self.prepare_end(budget)
     }
 
@@ -481,22 +481,22 @@ macro_rules! session_methods {
     };
 }
 
-session_methods!(Session<H>, driver => &driver.session, &mut driver.session);
+session_methods!(Session<H>, driver => &driver.protocol, &mut driver.protocol);
 #[cfg(feature = "tls-core")]
-session_methods!(TlsStream<Session<H>>, driver => driver.session.inner(), driver.session.inner_mut());
+session_methods!(TlsStream<Session<H>>, driver => driver.protocol.inner(), driver.protocol.inner_mut());
 /// For iostream.
 #[cfg(feature = "tls-core")]
 impl<H: Handler> Driver<OptionalTls<Session<H>>> {
     pub(crate) fn handle(&mut self) -> Handle<H> {
-        self.session.inner_mut().handle()
+        self.protocol.inner_mut().handle()
     }
 
     pub(crate) const fn state(&self) -> State {
-        self.session.inner().phase().state()
+        self.protocol.inner().phase().state()
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
-        self.session.inner().protocol.statistics()
+        self.protocol.inner().protocol.statistics()
     }
 }
 

@@ -17,7 +17,7 @@ use super::deferred::{OutgoingMessage, OutgoingPayload};
 use super::phase::Phase;
 use super::shared::{Command, Shared};
 use super::{Handle, Handler, Overflow, SendBufferLimits, SendError, Sent};
-use crate::event_loop::models::{check, check_large};
+use crate::event_loop::models::{check, check_large, check_within};
 use crate::sync::{Condvar, Mutex};
 
 struct Quiet;
@@ -134,39 +134,52 @@ fn commands_that_are_put_back_come_first() {
     });
 }
 
+/// Large; the smaller models are the two below.
 #[test]
 fn messages_sent_at_the_end_are_taken_or_refused() {
-    check(|| {
-        let (shared, _) = mailbox(SendBufferLimits::default());
-        let unsent = Arc::new(Plain::new(0));
-        let senders = [true, false].map(|sends_twice| {
-            let (handle, unsent) = (Handle::<Quiet>::new(shared.clone()), unsent.clone());
-            thread::spawn(move || {
-                let send = || {
-                    let unsent = unsent.clone();
-                    handle.send_then("!", move |sent| {
-                        assert!(sent.is_err());
-                        unsent.fetch_add(1, Relaxed);
-                    })
-                };
-                let mut last = send();
-                if sends_twice {
-                    let first = std::mem::replace(&mut last, send());
-                    assert!(first.is_ok() || last.is_err());
-                }
-                assert!(last != Err(SendError::Gone) || handle.state() == State::Ended);
-            })
-        });
-        let taken = shared.take().0.map(drop).count();
-        shared.close();
-        assert!(shared.state() == State::Ended);
-        for sender in senders {
-            sender.join().unwrap();
-        }
-        assert_eq!(taken + unsent.load(Relaxed), 3);
-        assert_eq!(shared.buffered(), 0);
-        assert_eq!(shared.take().0.count(), 0);
-    });
+    check_large(|| send_at_the_end(&[2, 1]));
+}
+
+#[test]
+fn messages_of_two_sent_at_the_end_are_taken_or_refused() {
+    check(|| send_at_the_end(&[1, 1]));
+}
+
+#[test]
+fn messages_of_one_sent_at_the_end_are_taken_or_refused_in_order() {
+    check(|| send_at_the_end(&[2]));
+}
+
+/// A sender for each number sends so many messages while the connection ends.
+fn send_at_the_end(messages: &[usize]) {
+    let (shared, _) = mailbox(SendBufferLimits::default());
+    let unsent = Arc::new(Plain::new(0));
+    let sender = |&messages: &usize| {
+        let (handle, unsent) = (Handle::<Quiet>::new(shared.clone()), unsent.clone());
+        thread::spawn(move || {
+            let mut last = Ok(Sent::Sent);
+            for _ in 0..messages {
+                let unsent = unsent.clone();
+                let sent = handle.send_then("!", move |sent| {
+                    assert!(sent.is_err());
+                    unsent.fetch_add(1, Relaxed);
+                });
+                assert!(last.is_ok() || sent.is_err());
+                last = sent;
+            }
+            assert!(last != Err(SendError::Gone) || handle.state() == State::Ended);
+        })
+    };
+    let senders: Vec<_> = messages.iter().map(sender).collect();
+    let taken = shared.take().0.map(drop).count();
+    shared.close();
+    assert!(shared.state() == State::Ended);
+    for sender in senders {
+        sender.join().unwrap();
+    }
+    assert_eq!(taken + unsent.load(Relaxed), messages.iter().sum::<usize>());
+    assert_eq!(shared.buffered(), 0);
+    assert_eq!(shared.take().0.count(), 0);
 }
 
 #[test]
@@ -242,7 +255,12 @@ fn two_senders_cannot_exceed_the_limit_together() {
 fn one_of_the_refused_senders_closes_the_connection() {
     check(|| {
         let overflow = Overflow::Close;
-        let limits = SendBufferLimits { low: 0, high: 3, cap: 3, overflow };
+        let limits = SendBufferLimits {
+            low_water_mark: 0,
+            high_water_mark: 3,
+            max_send_buffer: 3,
+            overflow,
+        };
         let (shared, _) = mailbox(limits);
         shared.publish(3, Phase::Open);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];

@@ -114,7 +114,7 @@ impl<H: Handler> Session<H> {
 /// Calls the completion of a piece when it was written, or never will be.
 fn complete_when_written(completion: Option<Completion>, is_sent: bool, out: &mut WriteBuffer<'_>) {
     match completion {
-        Some(completion) if is_sent => out.complete(completion),
+        Some(completion) if is_sent => out.push_completion(completion),
         Some(completion) => completion(Err(Unsent)),
         None => {}
     }

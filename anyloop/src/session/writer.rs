@@ -208,7 +208,7 @@ impl<H: Handler> Context<'_, H> {
             self.state.set_writer(None);
         }
         match completion {
-            Some(completion) if is_sent => self.out.complete(completion),
+            Some(completion) if is_sent => self.out.push_completion(completion),
             completion => report_unsent(completion.into_iter()),
         }
     }

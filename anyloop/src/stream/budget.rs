@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// The number of handlers that may still run before a call returns, with an optional end time and stop flag.
+/// The number of handler calls that may still begin before a call of the driver returns. An end time and a stop flag
+/// are optional.
 ///
 /// A session checks it before each call of a handler. A handler that the budget does not allow is called later, when
 /// the driver [resumes](super::Driver::resume). Completions of messages are not counted: they are part of writing.
@@ -28,24 +29,24 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget without a bound.
+    /// A budget without a limit.
     #[must_use]
     pub const fn unlimited() -> Self {
         Self { left: u64::MAX, stop: None, until: None, granted: u64::MAX }
     }
 
-    /// A budget that is spent once `stop` is true, and has no other bound yet.
+    /// A budget that is spent once `stop` is true. It has no other limit before [`set`](Self::set).
     #[must_use]
     pub const fn until_stopped(stop: Arc<AtomicBool>) -> Self {
         Self { left: u64::MAX, stop: Some(stop), until: None, granted: u64::MAX }
     }
 
-    /// Allows `handlers` calls from now on, of which none begins after `until`.
+    /// Allows `handlers` calls of handlers from now on, of which none begins at `until` or later.
     pub const fn set(&mut self, handlers: u64, until: Option<Instant>) {
         (self.left, self.granted, self.until) = (handlers, handlers, until);
     }
 
-    /// The number of calls since [`set`](Self::set).
+    /// The number of calls since [`set`](Self::set), or since the budget was created.
     #[must_use]
     pub const fn spent(&self) -> u64 {
         self.granted - self.left
@@ -70,8 +71,8 @@ impl Budget {
             || self.until.is_some_and(|until| Instant::now() >= until)
     }
 
-    /// Counts one call that [`is_spent`](Self::is_spent) has allowed before. An event is known only after it was taken,
-    /// and then its handler must be called.
+    /// Counts one call after [`is_spent`](Self::is_spent) has returned false. A protocol must check before it takes an
+    /// event, since the handler of an event that was taken must be called.
     #[inline]
     pub const fn spend(&mut self) {
         self.left = self.left.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! Buffers that connections use in turn.
+//! Memory of a thread that its connections use in turn.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use anyloop_proto::{BufferPool, Instant};
 use super::budget::Budget;
 use super::cork::Cork;
 
-/// The least time between two trims of a pool: memory that is used again within it is kept.
+/// The least time between two trims. Memory that is used again within this time is kept.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A smaller amount of memory, in bytes, is not worth a wake-up to free it.
+/// The most bytes that are not worth a wake-up to free them.
 const WORTH_WAKING: usize = 64 * 1024;
 
-/// Memory that a thread lends to one connection at a time, and the [`Budget`] of the present call.
+/// Memory that a thread lends to one connection at a time, and the [`Budget`] of the current call.
 ///
 /// A thread needs one, for any number of connections. The example of
 /// [`Transport`](super::Transport) has one.
@@ -23,13 +23,13 @@ pub struct Buffers {
     pub(crate) pool: BufferPool,
     /// The budget of handler calls. By default unlimited.
     pub budget: Budget,
-    /// The turns with [costly](super::StreamProtocol::is_costly) input since the loop has polled.
+    /// The number of turns with [costly](super::StreamProtocol::is_costly) input since the loop has last polled.
     pub(crate) costly_turns: u32,
     trimmed: Instant,
 }
 
 impl Buffers {
-    /// Buffers that keep at most `limit` bytes for messages that arrive in parts: in several reads or frames.
+    /// Buffers that keep at most `limit` bytes of unused memory for messages that arrive in several reads or frames.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         let trimmed = Instant::from_nanos(0);
@@ -37,11 +37,11 @@ impl Buffers {
         Self { cork: Cork::default(), pool, budget: Budget::unlimited(), costly_turns: 0, trimmed }
     }
 
-    /// Frees memory for messages in parts, and for codecs of extensions, that no message has used since the last call.
-    /// Does nothing within a second of that call.
+    /// Frees memory that no message has used since the last trim: memory for messages that arrive in several reads or
+    /// frames, and for codecs of extensions. Does nothing within a second of the last trim.
     ///
     /// A loop calls this before it waits, and at [`next_trim`](Self::next_trim). Then unused memory is kept for at most
-    /// two seconds.
+    /// two seconds, except for 64 KiB, which are kept until the loop has another reason to wake up.
     pub fn trim(&mut self, now: Instant) {
         if self.needs_trim(now) {
             self.pool.trim();
@@ -61,13 +61,13 @@ impl Buffers {
         (self.held() > WORTH_WAKING).then(|| self.trimmed + TRIM_INTERVAL)
     }
 
-    /// Whether a trim would free anything now.
+    /// Whether a trim is due: memory is kept, and the last trim was a second ago or more.
     #[inline]
     pub(crate) fn needs_trim(&self, now: Instant) -> bool {
         now - self.trimmed >= TRIM_INTERVAL && self.held() > 0
     }
 
-    /// The bytes that are kept for messages in parts, and for codecs.
+    /// The number of bytes that are kept for messages in several reads or frames, and for codecs.
     fn held(&self) -> usize {
         self.pool.held() + self.pool.contexts().held() + self.cork.contexts.held()
     }

@@ -4,15 +4,15 @@ use anyloop_proto::extension::Contexts;
 
 use super::send_buffer::Completion;
 
-/// Output that was not written yet. It belongs to a thread, and is empty between calls.
+/// Output that was not written yet. The memory belongs to a thread. `bytes` and `completions` are empty between calls.
 #[derive(Default)]
 pub(crate) struct Cork {
     pub(super) bytes: Vec<u8>,
-    /// Completions of messages in `bytes`, by where each message ends.
+    /// Completions of messages in `bytes`, each with the position at which its message ends.
     pub(super) completions: Vec<(usize, Completion)>,
     /// The contexts for the encoders of extensions.
     pub(super) contexts: Contexts,
-    /// Memory for a layer, while no connection uses it.
+    /// Memory for a layer, while no connection uses that memory.
     pub(super) scratch: Option<Box<Scratch>>,
 }
 
@@ -25,9 +25,9 @@ impl std::fmt::Debug for Cork {
 /// Memory that a thread lends to the layer of one connection at a time.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    /// Output that was not sealed yet.
+    /// Output that the layer has not sealed yet.
     pub(super) cork: Cork,
-    /// Input that was decrypted.
+    /// Decrypted input.
     pub(crate) plaintext: Vec<u8>,
     /// Free memory for input that cannot be decrypted yet.
     pub(crate) ciphertext: Vec<u8>,

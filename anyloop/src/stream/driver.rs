@@ -17,8 +17,8 @@ use crate::cold::cold_path;
 /// Runs the protocol of one connection over a [`Transport`], which is passed to each call. It writes the output, keeps
 /// what the transport does not take, and ends the stream when the protocol requires that.
 ///
-/// Report events by the methods that the table in [`Transport`] lists. These call handlers, and write what the handlers
-/// send before they return.
+/// Report events by the methods that the table in [`Transport`] lists. Each of them calls handlers, and returns after
+/// it has written what the handlers have sent.
 ///
 /// # What to do next
 ///
@@ -28,16 +28,16 @@ use crate::cold::cold_path;
 /// |---|---|
 /// | [`wants_input`](Self::wants_input) | receive; otherwise do not |
 /// | [`wants_resume`](Self::wants_resume) | call [`resume`](Self::resume) after other connections were served |
-/// | [`next_timeout`](Self::next_timeout) is `Some` | call [`handle_timeout`](Self::handle_timeout) then |
+/// | [`next_timeout`](Self::next_timeout) is `Some` | call [`handle_timeout`](Self::handle_timeout) at that time |
 /// | [`buffered_amount`](Self::buffered_amount) is not 0 | when the stream takes more, call [`handle_writable`] |
 ///
 /// [`handle_writable`]: Self::handle_writable
 ///
 /// # Bounded handlers
 ///
-/// An owner with other work sets a [`budget`](Buffers::budget) before each call. A call returns when
-/// the budget is spent. The driver keeps what it has received until then, and `wants_resume` holds. `resume`
-/// serves input, commands of handles and timers in turn. The end of the stream is reported last.
+/// An owner with other work sets a [`budget`](Buffers::budget) before each call. A call returns when the budget is
+/// spent. The driver then keeps the input that was not taken, and `wants_resume` holds. `resume` serves input, commands
+/// of handles and timers in turn. The end of the stream is reported last.
 ///
 /// ```
 /// # use std::io::{self, IoSlice};
@@ -77,23 +77,25 @@ use crate::cold::cold_path;
 ///
 /// # Panics
 ///
-/// A panic of a handler fails the connection with 1011 and passes on to the caller. The driver remains usable, and its
-/// handler is still notified of the end.
+/// A panic of a handler fails the connection with 1011, and the call resumes the panic. The driver remains usable, and
+/// its handler is still notified of the end.
 ///
 /// The example of [`Transport`] uses a driver.
 pub struct Driver<S> {
-    pub(crate) session: S,
+    pub(crate) protocol: S,
     /// The queues of either direction.
     pub(crate) queued: Option<Box<Queued>>,
-    /// Nothing is queued, and the next step is to read, into any buffer.
+    /// Nothing is queued, and the next step is to read: into any buffer, since `receive_buffer` lends none.
     on_fast_path: bool,
     started: bool,
     half_closed: bool,
     closed: bool,
 }
 
-/// The steps that a budget can hold back, which take turns.
-const STEPS: [Step; 3] = [Step::Commands, Step::Input, Step::Timers];
+/// The steps of [`Driver::resume`], which take turns: a budget can hold each of them back.
+const STEPS: [Step; STEP_COUNT as usize] = [Step::Commands, Step::Input, Step::Timers];
+
+const STEP_COUNT: u8 = 3;
 
 #[derive(Clone, Copy)]
 enum Step {
@@ -104,26 +106,26 @@ enum Step {
 
 impl<S: StreamProtocol> Driver<S> {
     /// A driver of a connection that was not [started](Self::start) yet.
-    pub(crate) const fn new(session: S) -> Self {
+    pub(crate) const fn new(protocol: S) -> Self {
         let (on_fast_path, started, half_closed, closed) = (false, false, false, false);
-        Self { session, queued: None, on_fast_path, started, half_closed, closed }
+        Self { protocol, queued: None, on_fast_path, started, half_closed, closed }
     }
 
-    /// The same connection with another protocol around the present one. It was not started yet.
+    /// The same connection with a layer around its protocol. It must not be started yet.
     #[cfg(feature = "tls-core")]
     pub(crate) fn map<T: StreamProtocol>(self, layer: impl FnOnce(S) -> T) -> Driver<T> {
-        let Self { session, queued, on_fast_path, started, half_closed, closed } = self;
-        Driver { session: layer(session), queued, on_fast_path, started, half_closed, closed }
+        let Self { protocol, queued, on_fast_path, started, half_closed, closed } = self;
+        Driver { protocol: layer(protocol), queued, on_fast_path, started, half_closed, closed }
     }
 
-    // What happens.
+    // Events.
 
     /// Reports that the stream exists: a client sends its request. If the target is a `wss` URI and the transport is
-    /// not [secure](Transport::is_secure), the client sends nothing and fails.
+    /// not [secure](Transport::is_secure), the client sends nothing, and its handshake fails.
     pub fn start(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
         self.started = true;
         let secure = transport.is_secure();
-        self.call(transport, buffers, |session, out, _| session.start(secure, out, now));
+        self.call(transport, buffers, |protocol, out, _| protocol.start(secure, out, now));
         self.finish_call(transport, buffers, now);
     }
 
@@ -137,10 +139,10 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         if self.has_unread() {
-            self.queue().input.push(bytes);
+            self.queued.get_or_insert_default().input.push(bytes);
             self.pass_unread(transport, buffers, now);
         } else {
-            let (left, progress) = self.pass(transport, buffers, bytes, now);
+            let (left, progress) = self.pass_input(transport, buffers, bytes, now);
             if self.is_complete(progress) {
                 return;
             }
@@ -162,31 +164,32 @@ impl<S: StreamProtocol> Driver<S> {
         if !self.takes_input() {
             return 0;
         }
-        let (left, progress) = self.pass(transport, buffers, bytes, now);
+        let (left, progress) = self.pass_input(transport, buffers, bytes, now);
         if !self.is_complete(progress) {
             self.finish_call(transport, buffers, now);
         }
         bytes.len() - left
     }
 
-    /// Lends memory to receive the rest of a large message into. Then call [`filled`](Self::filled), and
-    /// [`receive`](Self::receive) with the bytes that follow, or with none.
+    /// Lends memory to receive the rest of a large message into; `None` if it has none to lend. Report with
+    /// [`filled`](Self::filled) how much was received there, and call [`receive`](Self::receive) with the bytes that
+    /// follow, or with none.
     pub fn receive_buffer(&mut self) -> Option<&mut [u8]> {
         match self.has_unread() {
             true => None,
-            false => self.session.receive_buffer(),
+            false => self.protocol.receive_buffer(),
         }
     }
 
     /// Reports that the first `n` bytes of [`receive_buffer`](Self::receive_buffer) were filled.
     pub fn filled(&mut self, n: usize) {
-        self.session.filled(n);
+        self.protocol.filled(n);
     }
 
-    /// The number of bytes of the present frame that are still to come; 0 between frames.
+    /// The number of bytes of the current frame that are still to come; 0 between frames.
     #[must_use]
     pub fn outstanding(&self) -> u64 {
-        self.session.outstanding()
+        self.protocol.outstanding()
     }
 
     /// Reports that the peer has ended its direction of the stream.
@@ -199,10 +202,10 @@ impl<S: StreamProtocol> Driver<S> {
         if self.closed {
             return;
         }
-        if self.session.wants().again || self.has_unread() {
-            self.queue().end.get_or_insert(End::Eof); // reported after the unread input
+        if self.protocol.wants().again || self.has_unread() {
+            self.queued.get_or_insert_default().end.get_or_insert(End::Eof); // reported after the unread input
         } else {
-            self.session.handle_eof();
+            self.protocol.handle_eof();
         }
         self.finish_call(transport, buffers, now);
     }
@@ -215,7 +218,8 @@ impl<S: StreamProtocol> Driver<S> {
         kind: TransportError,
         now: Instant,
     ) {
-        self.fail(transport, buffers, kind, None, now);
+        let error = None; // only its kind is known
+        self.fail(transport, buffers, kind, error, now);
     }
 
     /// Reports that the stream has failed with `error`, which the handler [gets](crate::endpoint::Context::error) when
@@ -238,10 +242,10 @@ impl<S: StreamProtocol> Driver<S> {
         buffers: &mut Buffers,
         now: Instant,
     ) {
-        self.call(transport, buffers, |session, out, _| {
-            // The timeouts are extended only if the peer has read something.
+        self.call(transport, buffers, |protocol, out, _| {
+            // This extends timeouts, so it must not be called if output waits and the transport has taken none of it.
             if out.queued() == 0 || out.flush_send_buffer() {
-                session.handle_writable(out, now);
+                protocol.handle_writable(out, now);
             }
         });
         self.finish_call(transport, buffers, now);
@@ -265,27 +269,28 @@ impl<S: StreamProtocol> Driver<S> {
         buffers: &mut Buffers,
         now: Instant,
     ) {
-        self.call(transport, buffers, |session, out, budget| {
-            let _ = session.run_commands(out, budget, now); // `finish_call` checks what has changed
+        self.call(transport, buffers, |protocol, out, budget| {
+            let _ = protocol.run_commands(out, budget, now); // `finish_call` checks what has changed
         });
         self.finish_call(transport, buffers, now);
     }
 
-    /// Resumes what the budget has held back, and passes on input that could not be taken before.
+    /// Continues what the budget has held back, and passes on input that could not be taken before.
     pub fn resume(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
-        self.call(transport, buffers, |session, out, budget| session.resume(out, budget, now));
+        self.call(transport, buffers, |protocol, out, budget| protocol.resume(out, budget, now));
         let first = self.queued.as_deref().map_or(0, |queued| queued.next_step);
-        let steps = (first..first + 3).map(|step| step % 3);
+        let steps = (first..first + STEP_COUNT).map(|step| step % STEP_COUNT);
         for step in steps {
             let before = buffers.budget.spent();
-            if self.session.wants().again {
+            if self.protocol.wants().again {
                 break;
             }
             self.run_step(STEPS[usize::from(step)], transport, buffers, now);
-            if self.session.wants().again {
-                // The step that was served comes last the next time, so that no step starves.
+            if self.protocol.wants().again {
+                // A step that has called a handler comes last the next time, so that no step starves.
                 let served = buffers.budget.spent() > before;
-                self.queue().next_step = if served { (step + 1) % 3 } else { step };
+                self.queued.get_or_insert_default().next_step =
+                    if served { (step + 1) % STEP_COUNT } else { step };
                 break;
             }
         }
@@ -297,29 +302,29 @@ impl<S: StreamProtocol> Driver<S> {
     /// Whether to receive now.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        let wants = self.session.wants();
+        let wants = self.protocol.wants();
         let ended = self.queued.as_deref().is_some_and(|queued| queued.end.is_some());
         (wants.read || wants.discard) && !self.has_unread() && !ended && !self.closed
     }
 
     /// Whether to watch for the end of the stream even while [no input is wanted](Self::wants_input): a client may
-    /// leave before its request is answered. A transport that cannot see that without reading may ignore this.
+    /// leave before its request is answered. Ignore this if the transport cannot detect the end without reading.
     #[must_use]
     pub fn wants_end(&self) -> bool {
         let ended = self.queued.as_deref().is_some_and(|queued| queued.end.is_some());
-        self.session.wants().end && !self.has_unread() && !ended && !self.closed
+        self.protocol.wants().end && !self.has_unread() && !ended && !self.closed
     }
 
     /// Whether input is discarded: only the end of the stream still matters.
     #[must_use]
     pub fn discards_input(&self) -> bool {
-        !self.on_fast_path && (self.closed || self.session.wants().discard)
+        !self.on_fast_path && (self.closed || self.protocol.wants().discard)
     }
 
     /// Whether input would be taken now.
     #[must_use]
     pub fn takes_input(&self) -> bool {
-        self.on_fast_path || (!self.closed && self.session.wants().read)
+        self.on_fast_path || (!self.closed && self.protocol.wants().read)
     }
 
     /// Whether to call [`resume`](Self::resume).
@@ -328,15 +333,15 @@ impl<S: StreamProtocol> Driver<S> {
         if self.on_fast_path && !self.has_unread() {
             return false;
         }
-        let wants = self.session.wants();
+        let wants = self.protocol.wants();
         !self.closed && (wants.again || (self.has_unread() && wants.read))
     }
 
-    /// The time to call [`handle_timeout`](Self::handle_timeout); `None` if there is no deadline. Input moves deadlines
-    /// to later times; a call that is too early does nothing.
+    /// The time to call [`handle_timeout`](Self::handle_timeout); `None` if there is no deadline. Input can move the
+    /// deadline to a later time. A call before the deadline handles no timeout.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        if self.closed { None } else { self.session.deadline() }
+        if self.closed { None } else { self.protocol.deadline() }
     }
 
     /// Whether the stream is closed, and the handler was notified of it.
@@ -357,7 +362,7 @@ impl<S: StreamProtocol> Driver<S> {
         self.started
     }
 
-    /// Whether nothing is queued, and the next step is to read, into any buffer.
+    /// Whether nothing is queued, and the next step is to read: into any buffer, since `receive_buffer` lends none.
     #[inline]
     pub(crate) const fn is_on_fast_path(&self) -> bool {
         self.on_fast_path
@@ -365,13 +370,13 @@ impl<S: StreamProtocol> Driver<S> {
 
     /// Whether the next input takes much time.
     pub(crate) fn is_costly(&self) -> bool {
-        !self.closed && self.session.is_costly()
+        !self.closed && self.protocol.is_costly()
     }
 
     /// Whether input was received that could not be taken yet.
     pub(crate) fn has_unread(&self) -> bool {
         self.queued.as_deref().is_some_and(|queued| !queued.input.is_empty())
-            || self.session.has_unread()
+            || self.protocol.has_unread()
     }
 
     /// The address of the unread input, and the number of bytes of it that were taken.
@@ -396,7 +401,8 @@ impl<S: StreamProtocol> Driver<S> {
     ) {
         if let Some(panic) = panic {
             self.put_panic(panic);
-            // The panic left output in the send buffer although the socket has room, so no event will ask for it.
+            // The panic has left output in the send buffer although the socket has room: no event would lead to a
+            // write.
             self.call(transport, buffers, |_, out, _| _ = out.flush_send_buffer());
         }
         self.keep(left);
@@ -404,10 +410,6 @@ impl<S: StreamProtocol> Driver<S> {
     }
 
     // Implementation.
-
-    fn queue(&mut self) -> &mut Queued {
-        self.queued.get_or_insert_default()
-    }
 
     /// Calls the protocol, and writes its output. A panic is kept for `finish_call`.
     fn call(
@@ -422,9 +424,9 @@ impl<S: StreamProtocol> Driver<S> {
         let Buffers { cork, budget, .. } = buffers;
         let mut out = WriteGuard::new(cork, &mut self.queued, &mut transport);
         let called = catch_unwind(AssertUnwindSafe(|| {
-            f(&mut self.session, &mut out.buffer(), budget);
+            f(&mut self.protocol, &mut out.buffer(), budget);
         }));
-        if self.session.wants().shutdown == Shutdown::HalfClose {
+        if self.protocol.wants().shutdown == Shutdown::HalfClose {
             out.transport.expect_half_close();
         }
         // Completions are application code: they may panic.
@@ -435,8 +437,9 @@ impl<S: StreamProtocol> Driver<S> {
         }
     }
 
-    /// Passes input to the protocol. Returns the number of bytes that were not taken, and whether anything has changed.
-    fn pass(
+    /// Passes input to the protocol. Returns the number of bytes that were not taken, and whether the wants may have
+    /// changed.
+    fn pass_input(
         &mut self,
         mut transport: &mut dyn Transport,
         buffers: &mut Buffers,
@@ -451,11 +454,11 @@ impl<S: StreamProtocol> Driver<S> {
         let mut guard = WriteGuard::new(cork, &mut self.queued, &mut transport);
         let mut out = guard.buffer();
         let called = catch_unwind(AssertUnwindSafe(|| {
-            self.session.receive(&mut input, &mut out, budget, now)
+            self.protocol.receive(&mut input, &mut out, budget, now)
         }));
         let progress = *called.as_ref().unwrap_or(&Progress::WantsChanged);
         if progress == Progress::WantsChanged
-            && self.session.wants().shutdown == Shutdown::HalfClose
+            && self.protocol.wants().shutdown == Shutdown::HalfClose
         {
             out.transport.expect_half_close();
         }
@@ -479,10 +482,10 @@ impl<S: StreamProtocol> Driver<S> {
             Some(queued) => std::mem::take(&mut queued.input),
             None => Default::default(),
         };
-        let (left, _) = self.pass(transport, buffers, unread.rest(), now); // `finish_call` follows
-        unread.keep(left);
+        let (left, _) = self.pass_input(transport, buffers, unread.rest(), now); // `finish_call` follows
+        unread.keep_last(left);
         if left > 0 {
-            self.queue().input = unread;
+            self.queued.get_or_insert_default().input = unread;
         }
     }
 
@@ -494,12 +497,12 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         match step {
-            Step::Commands => self.call(transport, buffers, |session, out, budget| {
-                let _ = session.run_commands(out, budget, now); // `finish_call` checks what has changed
+            Step::Commands => self.call(transport, buffers, |protocol, out, budget| {
+                let _ = protocol.run_commands(out, budget, now); // `finish_call` checks what has changed
             }),
             Step::Input => self.pass_unread(transport, buffers, now),
             Step::Timers => {
-                if self.session.deadline().is_some_and(|deadline| deadline <= now) {
+                if self.protocol.deadline().is_some_and(|deadline| deadline <= now) {
                     self.run_timers(transport, buffers, now);
                 }
             }
@@ -507,21 +510,21 @@ impl<S: StreamProtocol> Driver<S> {
     }
 
     fn run_timers(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
-        let send_buffer = self.buffered_amount(); // a late pong may be held up by this output
+        let send_buffer = self.buffered_amount(); // the ping of a late pong may wait behind this output
         let mut queue = || {
             let SendQueue { acknowledged, waiting } = transport.send_queue()?;
             Some(SendQueue { acknowledged, waiting: waiting.saturating_add(send_buffer) })
         };
-        self.session.note_send_queue(&mut queue, now);
-        self.call(transport, buffers, |session, out, budget| {
-            session.handle_timeout(out, budget, now);
+        self.protocol.note_send_queue(&mut queue, now);
+        self.call(transport, buffers, |protocol, out, budget| {
+            protocol.handle_timeout(out, budget, now);
         });
     }
 
-    /// Keeps received bytes until they can be taken.
+    /// Keeps received bytes until they can be taken. Bytes that are to be discarded are dropped.
     pub(crate) fn keep(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() && !self.discards_input() {
-            self.queue().input.push(bytes);
+            self.queued.get_or_insert_default().input.push(bytes);
         }
     }
 
@@ -536,18 +539,19 @@ impl<S: StreamProtocol> Driver<S> {
         if self.closed {
             return;
         }
-        // Not while input is discarded: then what is held back is output, which has no end if a response has none.
-        if self.wants_resume() && !self.session.wants().discard {
-            self.queue().end = Some(End::Error(kind, error)); // reported after the unread input
+        // While input is discarded, only output is held back. The error must not wait for that: the body of a response
+        // may have no end.
+        if self.wants_resume() && !self.protocol.wants().discard {
+            self.queued.get_or_insert_default().end = Some(End::Error(kind, error)); // reported after the unread input
         } else {
-            self.session.handle_error(kind, error);
+            self.protocol.handle_error(kind, error);
         }
         self.finish_call(transport, buffers, now);
     }
 
-    /// Keeps the panic of a handler. The first one is resumed.
+    /// Keeps a panic of application code, unless an earlier one is kept. `finish_call` resumes it.
     fn put_panic(&mut self, panic: Box<dyn Any + Send>) {
-        self.queue().panic.get_or_insert(panic);
+        self.queued.get_or_insert_default().panic.get_or_insert(panic);
     }
 
     fn take_panic(&mut self) -> Option<Box<dyn Any + Send>> {
@@ -563,30 +567,30 @@ impl<S: StreamProtocol> Driver<S> {
         let panic = self.take_panic();
         if panic.is_some() {
             let now = transport.now().unwrap_or(now); // the handler may have taken any time
-            self.call(transport, buffers, |session, out, _| session.handle_panic(out, now));
-            self.report_error();
+            self.call(transport, buffers, |protocol, out, _| protocol.handle_panic(out, now));
+            self.report_write_error();
         }
         self.end_input();
-        let closing = self.end_stream(transport, buffers, now);
+        let end_panic = self.end_stream(transport, buffers, now);
         if self.queued.as_deref().is_some_and(Queued::is_empty) {
             self.queued = None;
         }
         if !self.closed {
             let waiting = self.buffered_amount();
-            self.session.handle_written(waiting);
-            self.session.end_call(waiting, now);
-            let wants = self.session.wants();
+            self.protocol.handle_written(waiting);
+            self.protocol.end_call(waiting, now);
+            let wants = self.protocol.wants();
             self.on_fast_path = self.queued.is_none()
                 && wants.shutdown == Shutdown::None
                 && (wants.read && !wants.again && !wants.large);
         }
-        if let Some(panic) = panic.or(closing).or_else(|| self.take_panic()) {
+        if let Some(panic) = panic.or(end_panic).or_else(|| self.take_panic()) {
             cold_path();
             resume_unwind(panic);
         }
     }
 
-    /// Reports the send buffer, until no handler has to be notified of it.
+    /// Reports write errors, and the level of the send buffer until the handler need not be notified of it.
     fn report_output(
         &mut self,
         transport: &mut dyn Transport,
@@ -594,32 +598,32 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         loop {
-            self.report_error();
+            self.report_write_error();
             let panicked = self.queued.as_deref().is_some_and(|queued| queued.panic.is_some());
-            if !self.session.handle_written(self.buffered_amount()) || panicked {
+            if !self.protocol.handle_written(self.buffered_amount()) || panicked {
                 return;
             }
-            self.call(transport, buffers, |session, out, budget| {
-                session.report_send_buffer(out, budget, now);
+            self.call(transport, buffers, |protocol, out, budget| {
+                protocol.report_send_buffer(out, budget, now);
             });
-            if self.session.wants().again {
+            if self.protocol.wants().again {
                 return;
             }
         }
     }
 
     /// Reports the error of a failed write, if there is one.
-    fn report_error(&mut self) {
+    fn report_write_error(&mut self) {
         let error = self.queued.as_deref_mut().and_then(|queued| queued.output.take_error());
         if let Some(error) = error {
-            crate::log::debug!("cannot write: {error}");
-            self.session.handle_error(TransportError::from(&error), Some(Box::new(error)));
+            crate::log::debug!("cannot write to the byte stream: {error}");
+            self.protocol.handle_error(TransportError::from(&error), Some(Box::new(error)));
         }
     }
 
     /// Drops input that is to be discarded, and reports the end of the stream if no input waits before it.
     fn end_input(&mut self) {
-        let Wants { read, discard, again, .. } = self.session.wants();
+        let Wants { read, discard, again, .. } = self.protocol.wants();
         let Some(queued) = self.queued.as_deref_mut() else { return };
         if discard {
             queued.input = Default::default();
@@ -627,7 +631,7 @@ impl<S: StreamProtocol> Driver<S> {
         if !again {
             queued.next_step = 0;
         }
-        let unread = !queued.input.is_empty() || self.session.has_unread();
+        let unread = !queued.input.is_empty() || self.protocol.has_unread();
         let waits = match queued.end {
             None => return,
             Some(End::Eof) => again || unread,
@@ -637,44 +641,44 @@ impl<S: StreamProtocol> Driver<S> {
             return;
         }
         match queued.end.take() {
-            Some(End::Eof) => self.session.handle_eof(),
-            Some(End::Error(kind, error)) => self.session.handle_error(kind, error),
+            Some(End::Eof) => self.protocol.handle_eof(),
+            Some(End::Error(kind, error)) => self.protocol.handle_error(kind, error),
             None => {}
         }
     }
 
-    /// Half-closes or closes the stream, if the protocol wants that. Returns a panic of the handler.
+    /// Half-closes or closes the stream, if the protocol wants that. Returns a panic of application code.
     fn end_stream(
         &mut self,
         transport: &mut dyn Transport,
         buffers: &mut Buffers,
         now: Instant,
     ) -> Option<Box<dyn Any + Send>> {
-        if matches!(self.session.wants().shutdown, Shutdown::HalfClose | Shutdown::Close) {
-            self.call(transport, buffers, |session, out, _| session.end_output(out));
-            self.report_error();
+        if matches!(self.protocol.wants().shutdown, Shutdown::HalfClose | Shutdown::Close) {
+            self.call(transport, buffers, |protocol, out, _| protocol.end_output(out));
+            self.report_write_error();
         }
-        let flushed = self.queued.as_deref().is_none_or(|queued| queued.output.is_empty());
-        let mut how = self.session.wants().shutdown;
+        let flushed = self.queued.as_deref().is_none_or(|queued| !queued.output.is_blocked());
+        let mut how = self.protocol.wants().shutdown;
         if how == Shutdown::HalfClose && flushed && !self.half_closed {
             if transport.can_half_close() {
                 self.half_closed = true;
-                self.session.note_peer(&mut || transport.peer());
-                log_error(transport.shutdown(how));
+                self.protocol.note_peer(&mut || transport.peer());
+                log_shutdown_error(transport.shutdown(how));
             } else {
                 how = Shutdown::Close;
             }
         }
         let ends = how == Shutdown::Abort || (how == Shutdown::Close && flushed);
-        if !ends || !self.session.may_close(&mut buffers.budget) {
+        if !ends || !self.protocol.prepare_close(&mut buffers.budget) {
             return None;
         }
-        self.session.note_peer(&mut || transport.peer());
-        log_error(transport.shutdown(how));
+        self.protocol.note_peer(&mut || transport.peer());
+        log_shutdown_error(transport.shutdown(how));
         self.close(transport, buffers, now)
     }
 
-    /// The stream is closed: notifies the handler, and frees the queues.
+    /// The stream is closed: frees the queues, and notifies the handler. Returns a panic of application code.
     fn close(
         &mut self,
         mut transport: &mut dyn Transport,
@@ -682,9 +686,10 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) -> Option<Box<dyn Any + Send>> {
         (self.closed, self.on_fast_path) = (true, false);
-        if let Some(Queued { output, .. }) = self.queued.as_deref().filter(|q| !q.output.is_empty())
+        if let Some(Queued { output, .. }) =
+            self.queued.as_deref().filter(|queued| queued.output.is_blocked())
         {
-            self.session.handle_lost_output(output.len(), output.failure());
+            self.protocol.handle_lost_output(output.len(), output.failure());
         }
         // Completions are called now. A panic of one must not keep the handler from being notified.
         let queued = self.queued.take();
@@ -692,7 +697,7 @@ impl<S: StreamProtocol> Driver<S> {
         let mut nothing = None;
         let mut out = WriteGuard::new(&mut buffers.cork, &mut nothing, &mut transport);
         let notified = catch_unwind(AssertUnwindSafe(|| {
-            self.session.handle_closed(&mut out.buffer(), now);
+            self.protocol.handle_closed(&mut out.buffer(), now);
         }));
         dropped.and(notified).err()
     }
@@ -704,10 +709,10 @@ impl<S> fmt::Debug for Driver<S> {
     }
 }
 
-/// Logs an error of ending the stream, which has no other effect.
-fn log_error(result: std::io::Result<()>) {
+/// Logs an error of shutting down the stream. The error has no other effect.
+fn log_shutdown_error(result: std::io::Result<()>) {
     if let Err(error) = result {
-        crate::log::debug!("ending the stream: {error}");
+        crate::log::debug!("cannot shut down the byte stream: {error}");
     }
 }
 

@@ -3,12 +3,12 @@
 use std::any::Any;
 
 use super::cork::Scratch;
-use super::seal::{Layer, MAX_FRAGMENT_LEN, Seal};
+use super::seal::{MAX_RECORD_PLAINTEXT, Seal, SealLayer};
 use super::write_buffer::{Completions, WriteBuffer};
 
 /// Lends a protocol a [`WriteBuffer`] whose output is sealed.
 ///
-/// Dropped, it seals what the protocol has appended. So nothing is lost if a handler panics.
+/// When the guard is dropped, it seals what the protocol has appended. So nothing is lost if a handler panics.
 pub(crate) struct LayerGuard<'w, 'o> {
     out: &'w mut WriteBuffer<'o>,
     seal: &'w mut dyn Seal,
@@ -16,7 +16,7 @@ pub(crate) struct LayerGuard<'w, 'o> {
 }
 
 impl<'w, 'o> LayerGuard<'w, 'o> {
-    /// A buffer over `out`, which has no layer itself.
+    /// A guard over `out`, which must have no layer itself.
     pub(crate) fn new(
         out: &'w mut WriteBuffer<'o>,
         seal: &'w mut dyn Seal,
@@ -28,7 +28,7 @@ impl<'w, 'o> LayerGuard<'w, 'o> {
     /// The buffer to which the protocol appends its output.
     pub(crate) fn buffer(&mut self) -> WriteBuffer<'_> {
         let Self { out, seal, scratch } = self;
-        let layer = Some(Layer { seal: &mut **seal, below: &mut *out.cork });
+        let layer = Some(SealLayer { seal: &mut **seal, below: &mut *out.cork });
         let (queued, transport) = (&mut *out.queued, &mut *out.transport);
         WriteBuffer { cork: &mut scratch.cork, queued, transport, layer }
     }
@@ -36,8 +36,15 @@ impl<'w, 'o> LayerGuard<'w, 'o> {
 
 impl Drop for LayerGuard<'_, '_> {
     fn drop(&mut self) {
-        self.buffer().seal_cork(&[], false); // the transport might panic as well
+        self.buffer().seal_cork(&[], Flush::Never); // the transport might panic as well
     }
+}
+
+/// Whether sealed output is written while more is sealed.
+#[derive(Clone, Copy, PartialEq)]
+enum Flush {
+    IfLarge,
+    Never,
 }
 
 impl WriteBuffer<'_> {
@@ -46,6 +53,7 @@ impl WriteBuffer<'_> {
         self.cork.scratch.take().unwrap_or_default()
     }
 
+    /// Returns the thread's memory for layers.
     pub(crate) fn put_scratch(&mut self, scratch: Box<Scratch>) {
         self.cork.scratch = Some(scratch);
     }
@@ -55,12 +63,12 @@ impl WriteBuffer<'_> {
         &mut self.cork.bytes
     }
 
-    /// The state of the layer that encrypts the output all the way to the peer, if there is one.
+    /// The state of the layer's encryption; `None` if no layer encrypts the output all the way to the peer.
     pub(crate) fn encryption_state(&self) -> Option<&dyn Any> {
-        self.layer.as_ref()?.seal.as_any()
+        self.layer.as_ref()?.seal.encryption_state()
     }
 
-    /// The buffer below the layer, if that holds output.
+    /// The buffer with the output that the layer has sealed; `None` if there is no layer or no such output.
     pub(super) fn below(&mut self) -> Option<WriteBuffer<'_>> {
         let Self { queued, transport, layer, .. } = self;
         let below = layer.as_mut().map(|layer| &mut *layer.below)?;
@@ -73,37 +81,41 @@ impl WriteBuffer<'_> {
     /// Seals the cork and one frame after it, and writes what was sealed.
     pub(super) fn seal_frame(&mut self, header: &[u8], payload: &[u8]) {
         self.cork.bytes.extend_from_slice(header);
-        // The first record is as full as the payload makes it; the others need no copy.
-        let room = MAX_FRAGMENT_LEN - self.cork.bytes.len() % MAX_FRAGMENT_LEN;
+        // The last record of the cork is filled up with payload, which is copied. The rest of the payload is not
+        // copied.
+        let room = MAX_RECORD_PLAINTEXT - self.cork.bytes.len() % MAX_RECORD_PLAINTEXT;
         let (first, rest) = payload.split_at(room.min(payload.len()));
         self.cork.bytes.extend_from_slice(first);
-        self.seal_cork(rest, true);
+        self.seal_cork(rest, Flush::IfLarge);
         if let Some(mut below) = self.below() {
             below.flush();
         }
     }
 
-    /// Seals the cork, and `rest` after it. With `write`, much is written at once.
-    fn seal_cork(&mut self, rest: &[u8], write: bool) {
+    /// Seals the cork, and `rest` after it.
+    fn seal_cork(&mut self, rest: &[u8], flush: Flush) {
         let mut cork = std::mem::take(&mut self.cork.bytes);
         let mut completions = Completions(std::mem::take(&mut self.cork.completions));
         let mut sealed = 0;
-        for record in cork.chunks(MAX_FRAGMENT_LEN).chain(rest.chunks(MAX_FRAGMENT_LEN)) {
+        for record in cork.chunks(MAX_RECORD_PLAINTEXT).chain(rest.chunks(MAX_RECORD_PLAINTEXT)) {
             sealed += record.len();
             self.seal_record(record, sealed.min(cork.len()), &mut completions);
-            if let Some(mut below) = self.below().filter(|_| write) {
-                below.flush_if_large();
+            if flush == Flush::IfLarge {
+                if let Some(mut below) = self.below() {
+                    below.flush_if_large();
+                }
             }
         }
         cork.clear();
         self.cork.bytes = cork;
     }
 
-    /// Seals a record, with which the first `sealed` bytes of the cork are sealed.
+    /// Seals one record. The first `sealed` bytes of the cork are sealed then, and the completions of their messages
+    /// move to the cork below.
     fn seal_record(&mut self, record: &[u8], sealed: usize, completions: &mut Completions) {
-        let Some(Layer { seal, below }) = &mut self.layer else { return };
+        let Some(SealLayer { seal, below }) = &mut self.layer else { return };
         if !seal.seal(record, &mut below.bytes) {
-            return; // the completions are called when they are dropped
+            return; // dropped, the completions are called with `Unsent`
         }
         let due = completions.0.iter().take_while(|(end, _)| *end <= sealed).count();
         let at = below.bytes.len();
@@ -123,9 +135,9 @@ mod tests {
     use crate::stream::cork::Cork;
     use crate::stream::{Transport, WriteGuard};
 
-    struct Unsealed;
+    struct PlainCopy;
 
-    impl Seal for Unsealed {
+    impl Seal for PlainCopy {
         fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
             out.extend_from_slice(bytes);
             true
@@ -135,7 +147,7 @@ mod tests {
             false
         }
 
-        fn as_any(&self) -> Option<&dyn Any> {
+        fn encryption_state(&self) -> Option<&dyn Any> {
             Some(self)
         }
     }
@@ -159,7 +171,7 @@ mod tests {
         let mut out = guard.buffer();
         let contexts = out.parts().1.expect("it lends some");
         contexts.put(Box::new(7_u32), 4);
-        let (mut seal, mut scratch) = (Unsealed, out.take_scratch());
+        let (mut seal, mut scratch) = (PlainCopy, out.take_scratch());
         let mut layer = LayerGuard::new(&mut out, &mut seal, &mut scratch);
         let mut buffer = layer.buffer();
         let contexts = buffer.parts().1.expect("it lends some");

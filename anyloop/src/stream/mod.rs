@@ -3,7 +3,7 @@
 //! Nothing here depends on the protocol, and only a [`Transport`] depends on the kind of the byte stream.
 //!
 //! ```text
-//!   StreamProtocol    takes input, calls handlers, appends output; no I/O    (session::Session)
+//!   StreamProtocol    takes input, calls handlers, appends output; no I/O    (session::Session, tls::TlsStream)
 //!        ^ v
 //!   Driver            writes the output, ends the stream, keeps the queues
 //!        ^ v
@@ -32,7 +32,7 @@ pub(crate) use layer::LayerGuard;
 pub use protocol::{Progress, StreamProtocol, Wants};
 pub(crate) use queued::{Queued, Unread};
 #[cfg(feature = "tls-core")]
-pub(crate) use seal::{MAX_FRAGMENT_LEN, Seal};
+pub(crate) use seal::{MAX_RECORD_PLAINTEXT, Seal};
 pub use send_buffer::{Completion, Unsent};
 pub use transport::{Peer, Transport};
 pub use write_buffer::WriteBuffer;

@@ -10,26 +10,26 @@ use super::write_buffer::WriteBuffer;
 
 /// A protocol over a byte stream, without I/O.
 ///
-/// A *driver* (the event loop, [`Driver`](super::Driver)) repeats three steps:
+/// A *driver* ([`Driver`](super::Driver), or the fast path of the event loop) repeats three steps:
 ///
 /// 1. It reports what happened: input, the end of the input, an error, a stream that takes more output, a deadline,
 ///    a wake-up. The protocol calls handlers, and appends its output to `out`.
 /// 2. It writes `out`, and [reports](Self::handle_written) how much still waits.
 /// 3. It calls [`wants`](Self::wants), does what the result requires, and [ends the call](Self::end_call).
 ///
-/// After [`Progress::SameWants`] nothing of this has changed, except for a later deadline. So a driver that has nothing
-/// queued, before and after it has written `out`, need neither report, nor ask, nor end the call.
+/// [`Progress::SameWants`] means that the wants have not changed, and that the deadline is at most later. A driver that
+/// has nothing queued, before and after it has written `out`, may then omit the rest of steps 2 and 3.
 ///
 /// A call stops early when the budget is spent. [`Wants::again`] then holds until
 /// [`resume`](Self::resume).
 pub trait StreamProtocol {
-    /// The stream exists. A client appends its request; if it needs a secure stream and `secure` is
-    /// false it fails instead.
+    /// The stream exists. A client appends its request. If the client needs a secure stream and `secure` is false, its
+    /// handshake fails instead.
     fn start(&mut self, secure: bool, out: &mut WriteBuffer<'_>, now: Instant);
 
-    /// Takes received bytes. Stops when they are used up, when `budget` is spent, when reading is
-    /// paused, and when nothing more is received. The driver keeps what is left in `input`, and
-    /// passes it again, before newer bytes, while [`Wants::read`] holds.
+    /// Takes received bytes until `input` is empty, `budget` is spent, reading is paused, or the protocol receives
+    /// nothing more, such as after the peer's Close. The driver keeps what is left in `input`, and passes it again,
+    /// before newer bytes, while [`Wants::read`] holds.
     fn receive(
         &mut self,
         input: &mut Input<'_>,
@@ -38,14 +38,14 @@ pub trait StreamProtocol {
         now: Instant,
     ) -> Progress;
 
-    /// Lends memory to receive the rest of a large message into. Report with [`filled`](Self::filled) how much was
-    /// received there, then call [`receive`](Self::receive).
+    /// Lends memory to receive the rest of a large message into; `None` if it has none to lend. Report with
+    /// [`filled`](Self::filled) how much was received there, then call [`receive`](Self::receive).
     fn receive_buffer(&mut self) -> Option<&mut [u8]>;
 
     /// Reports that the first `n` bytes of [`receive_buffer`](Self::receive_buffer) were filled.
     fn filled(&mut self, n: usize);
 
-    /// The number of bytes of the present frame that are still to come; 0 between frames.
+    /// The number of bytes of the current frame that are still to come; 0 between frames.
     fn outstanding(&self) -> u64;
 
     /// Whether the protocol holds input that it could not take: call [`receive`](Self::receive) while [`Wants::read`]
@@ -60,7 +60,7 @@ pub trait StreamProtocol {
         false
     }
 
-    /// Whether the program has asked to end the connection at once. By default false.
+    /// Whether the application has asked to end the connection at once. By default false.
     fn is_terminated(&self) -> bool {
         false
     }
@@ -74,7 +74,7 @@ pub trait StreamProtocol {
     /// The stream is closed, and `bytes` of output were not written, because of `error` if writing has failed.
     fn handle_lost_output(&mut self, bytes: usize, error: Option<TransportError>);
 
-    /// The stream took some bytes of the send buffer.
+    /// The stream takes more output: it has taken bytes of the send buffer, or none waited.
     fn handle_writable(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 
     /// A deadline has passed, or may have.
@@ -92,11 +92,11 @@ pub trait StreamProtocol {
     /// and deadlines again.
     fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
 
-    /// A handler panicked: fails the connection.
+    /// A handler or a completion panicked: fails the connection.
     fn handle_panic(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 
-    /// The output was written, except for `waiting` bytes. Returns whether the send buffer has crossed a mark: then
-    /// call [`report_send_buffer`](Self::report_send_buffer).
+    /// The output was written, except for `waiting` bytes. Returns whether the handler must be notified of the
+    /// level of the send buffer: then call [`report_send_buffer`](Self::report_send_buffer).
     fn handle_written(&mut self, waiting: usize) -> bool;
 
     /// Notifies the handler that the send buffer has risen above its high-water mark, or fallen to its
@@ -107,24 +107,25 @@ pub trait StreamProtocol {
     /// the peer after that.
     fn note_peer(&mut self, peer: &mut dyn FnMut() -> Peer);
 
-    /// Called before [`handle_timeout`](Self::handle_timeout). If a pong is late, `queue` is called for the output that
-    /// was written.
+    /// Called before [`handle_timeout`](Self::handle_timeout). The protocol calls `queue` only if a deadline depends on
+    /// how much of the written output the peer has acknowledged: that of a pong, or of a response.
     fn note_send_queue(&mut self, queue: &mut dyn FnMut() -> Option<SendQueue>, now: Instant);
 
-    /// Appends what is sent before the stream is ended in the way that [`Wants::shutdown`] requires. By default it does
-    /// nothing.
+    /// Appends the last output before the stream is ended in the way that [`Wants::shutdown`] requires: the
+    /// close_notify of TLS, for example. By default it does nothing.
     fn end_output(&mut self, out: &mut WriteBuffer<'_>) {
         let _ = out;
     }
 
-    /// Whether the stream may be closed now. False while a call of a handler is held back, or if the budget does not
-    /// allow the call that reports the end; [`Wants::again`] holds then.
-    fn may_close(&mut self, budget: &mut Budget) -> bool;
+    /// Prepares to close the stream: spends `budget` for the handler call that reports the end, if there is such a
+    /// call. Returns whether the stream may be closed now. It may not while a handler call is held back or if the
+    /// budget is spent, and [`Wants::again`] holds then; nor while the owner of the driver follows a redirect.
+    fn prepare_close(&mut self, budget: &mut Budget) -> bool;
 
-    /// The stream is closed: notifies the handler, once. A panic of the handler passes on.
+    /// The stream is closed: notifies the handler, once. The driver catches a panic of the handler.
     fn handle_closed(&mut self, out: &mut WriteBuffer<'_>, now: Instant);
 
-    /// What the driver must do now.
+    /// What the driver must do after it has written the output.
     fn wants(&self) -> Wants;
 
     /// The time to call [`handle_timeout`](Self::handle_timeout); `None` if no timer runs. While the protocol reports

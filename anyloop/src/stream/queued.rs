@@ -1,4 +1,4 @@
-//! Queues of a stream: output, input, and its end.
+//! The queues of a stream: its output, its input, and the end of the input.
 
 use std::any::Any;
 use std::error::Error;
@@ -18,7 +18,7 @@ pub(crate) struct Queued {
     pub(super) end: Option<End>,
     /// A panic of application code, until the end of the call resumes it.
     pub(super) panic: Option<Box<dyn Any + Send>>,
-    /// The step that comes first in the next call, of those that the budget held back.
+    /// Of the steps that the budget held back, the one that comes first when the driver resumes: an index of `STEPS`.
     pub(super) next_step: u8,
 }
 
@@ -31,7 +31,7 @@ pub(super) enum End {
 impl Queued {
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.output.is_empty()
+        !self.output.is_blocked()
             && self.input.is_empty()
             && self.end.is_none()
             && self.panic.is_none()
@@ -39,7 +39,7 @@ impl Queued {
     }
 }
 
-/// Received bytes with a cursor, so that many small steps through one read cost as much as one large step.
+/// Received bytes that were not taken. A cursor makes it cheap to take them in many small steps.
 #[derive(Default)]
 pub(crate) struct Unread {
     bytes: Vec<u8>,
@@ -62,8 +62,8 @@ impl Unread {
         (self.bytes.as_ptr(), self.cursor)
     }
 
-    /// Appends received bytes. Taken bytes are removed only when they are more than half of all, so that each byte
-    /// moves once or twice.
+    /// Appends received bytes. Taken bytes are removed only when they are more than half of all. So fewer bytes are
+    /// moved than were taken.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         if self.cursor > self.bytes.len() / 2 {
             self.bytes.drain(..self.cursor);
@@ -72,8 +72,8 @@ impl Unread {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// All but the last `left` bytes were taken.
-    pub(crate) fn keep(&mut self, left: usize) {
+    /// Keeps the last `left` bytes: all others were taken.
+    pub(crate) fn keep_last(&mut self, left: usize) {
         self.cursor = self.bytes.len() - left;
         if left == 0 {
             *self = Self::default();

@@ -1,35 +1,39 @@
 //! Sealing output, for a layer below a protocol.
+//!
+//! To *seal* bytes is to encrypt and authenticate them, as records of TLS.
 
 use std::any::Any;
 
 use super::cork::Cork;
 
-/// The most bytes that are sealed at once: the plaintext of one TLS record (RFC 8446 §5.1).
-pub(crate) const MAX_FRAGMENT_LEN: usize = 16 * 1024;
+/// The most bytes that are sealed at once: those of a TLS record (RFC 8446 §5.1).
+pub(crate) const MAX_RECORD_PLAINTEXT: usize = 16 * 1024;
 
-/// Seals output. It is `Send`, so that the compiler does not name it when a context is moved to another thread.
+/// Seals output. The bound `Send` is for messages of the compiler: a context is not `Send`, and without the bound the
+/// message would name this trait.
 pub(crate) trait Seal: Send {
-    /// Appends `bytes`, at most [`MAX_FRAGMENT_LEN`] of them, to `out` in sealed form. Returns false if they
-    /// cannot be sent.
+    /// Seals `bytes`, at most [`MAX_RECORD_PLAINTEXT`] of them, and appends them to `out`. Returns false if they cannot
+    /// be sent.
     fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool;
 
     /// Whether nothing can be sealed any more.
     fn is_stopped(&self) -> bool;
 
-    /// Itself, with a type that only the layer knows; `None` if it does not seal all the way to the peer.
-    fn as_any(&self) -> Option<&dyn Any>;
+    /// The state of the encryption, of a type that only the layer knows. `None` if the output is decrypted on the way
+    /// to the peer, by a proxy.
+    fn encryption_state(&self) -> Option<&dyn Any>;
 }
 
-/// The layer of a [`WriteBuffer`].
-pub(super) struct Layer<'w> {
+/// The layer of a [`WriteBuffer`](super::WriteBuffer): its output is sealed.
+pub(super) struct SealLayer<'w> {
     pub(super) seal: &'w mut dyn Seal,
-    /// Sealed output.
+    /// The cork for sealed output.
     pub(super) below: &'w mut Cork,
 }
 
-impl Layer<'_> {
+impl SealLayer<'_> {
     #[inline]
-    pub(super) fn reborrow(&mut self) -> Layer<'_> {
-        Layer { seal: &mut *self.seal, below: &mut *self.below }
+    pub(super) fn reborrow(&mut self) -> SealLayer<'_> {
+        SealLayer { seal: &mut *self.seal, below: &mut *self.below }
     }
 }

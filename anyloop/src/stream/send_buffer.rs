@@ -6,34 +6,38 @@ use std::sync::Arc;
 
 use anyloop_proto::TransportError;
 
-/// Nothing is appended to a chunk of at least this many bytes.
-const CHUNK: usize = 64 * 1024;
+/// Nothing is appended to a block of at least this many bytes.
+const BLOCK_SIZE: usize = 64 * 1024;
 
-/// The most slices in one write.
-const SLICES: usize = 32;
+/// The largest number of slices in one write.
+const MAX_SLICES: usize = 32;
 
 /// Bytes that wait for the transport, in order, and the error with which the transport failed.
 #[derive(Default)]
 pub(super) struct SendBuffer {
-    chunks: VecDeque<Chunk>,
-    /// Bytes of the first chunk that were written.
+    blocks: VecDeque<Block>,
+    /// The number of bytes of the first block that were written.
     head_written: usize,
+    /// The number of bytes that wait.
     len: usize,
     /// The number of bytes that were written since the send buffer was created.
     written: u64,
     /// Completions, each with the value of `written` at which it is called.
     completions: VecDeque<(u64, Completion)>,
+    /// The error with which the transport has failed, until it is reported.
     error: Option<io::Error>,
-    /// What the transport has failed with. It is not written to any more.
+    /// The kind of that error, for good: a transport that has failed is not written to any more.
     failure: Option<TransportError>,
 }
 
-enum Chunk {
+/// A part of the waiting bytes.
+enum Block {
     Owned(Vec<u8>),
+    /// A frame that many connections send.
     Shared(Arc<[u8]>),
 }
 
-impl Chunk {
+impl Block {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Owned(bytes) => bytes,
@@ -42,15 +46,17 @@ impl Chunk {
     }
 }
 
-/// Called once for a message: with `Ok` when the transport has taken all of it, and with [`Unsent`] if it is not sent.
+/// Called once for a message: with `Ok` when the transport has taken the whole message, and with [`Unsent`] if the
+/// message is not sent.
 ///
 /// The example of [`Unsent`] sends a message with one.
 pub type Completion = Box<dyn FnOnce(Result<(), Unsent>) + Send>;
 
-/// The message was not sent: it was dropped or refused, or the connection ended before the transport took all of it.
+/// The message was not sent: it was dropped or refused, or the connection ended before the transport took the whole
+/// message.
 ///
-/// The connection may still be open: the message was dropped by [`Overflow::Drop`](crate::endpoint::Overflow::Drop),
-/// for example.
+/// The connection may still be open: [`Overflow::Drop`](crate::endpoint::Overflow::Drop) drops messages of open
+/// connections, for example.
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -77,18 +83,14 @@ pub type Completion = Box<dyn FnOnce(Result<(), Unsent>) + Send>;
 pub struct Unsent;
 
 impl SendBuffer {
+    /// The number of bytes that wait.
     pub(super) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nothing waits, and the transport has not failed.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.len == 0 && self.failure.is_none()
-    }
-
-    /// Whether nothing can be written now: bytes wait, or the transport has failed.
+    /// Whether new output cannot be written now: bytes wait, or the transport has failed.
     pub(super) const fn is_blocked(&self) -> bool {
-        !self.is_empty()
+        self.len > 0 || self.has_failed()
     }
 
     /// The transport has failed: nothing is written any more. The first error is kept.
@@ -101,42 +103,43 @@ impl SendBuffer {
         self.failure.is_some()
     }
 
-    /// What the transport has failed with.
+    /// The kind of error with which the transport has failed, if it has.
     pub(super) const fn failure(&self) -> Option<TransportError> {
         self.failure
     }
 
-    /// The error with which the transport has failed, once.
+    /// Takes the error with which the transport has failed, to report it once.
     pub(super) const fn take_error(&mut self) -> Option<io::Error> {
         self.error.take()
     }
 
+    /// Appends a copy of `bytes`.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
         self.len += bytes.len();
-        match self.chunks.back_mut() {
-            // A chunk is freed when all of it was written, so it must not grow without bound.
-            Some(Chunk::Owned(last)) if last.len() < CHUNK => last.extend_from_slice(bytes),
-            _ => self.chunks.push_back(Chunk::Owned(bytes.to_vec())),
+        match self.blocks.back_mut() {
+            // A block is freed when all of it was written, so it must not grow without bound.
+            Some(Block::Owned(last)) if last.len() < BLOCK_SIZE => last.extend_from_slice(bytes),
+            _ => self.blocks.push_back(Block::Owned(bytes.to_vec())),
         }
     }
 
-    /// Keeps a reference to `bytes`, of which the first `written` were written.
+    /// Appends `bytes` by reference, without the first `written` of them, which were written.
     pub(super) fn push_shared(&mut self, bytes: &Arc<[u8]>, written: usize) {
-        if self.chunks.is_empty() {
+        if self.blocks.is_empty() {
             self.head_written = written;
             self.len += bytes.len() - written;
-            self.chunks.push_back(Chunk::Shared(bytes.clone()));
+            self.blocks.push_back(Block::Shared(bytes.clone()));
         } else {
             debug_assert_eq!(written, 0, "only the first frame can be written in part");
             self.len += bytes.len();
-            self.chunks.push_back(Chunk::Shared(bytes.clone()));
+            self.blocks.push_back(Block::Shared(bytes.clone()));
         }
     }
 
-    /// Calls `completion` when all bytes but the last `trailing` of the present ones were written.
+    /// Calls `completion` when the bytes that wait now were written, except for the last `trailing` of them.
     pub(super) fn push_completion(&mut self, trailing: usize, completion: Completion) {
         let at = self.written + (self.len - trailing.min(self.len)) as u64;
         self.completions.push_back((at, completion));
@@ -145,12 +148,12 @@ impl SendBuffer {
     /// Calls `write` until all bytes are written or a write is short, and then the completions that are due.
     pub(super) fn write(&mut self, mut write: impl FnMut(&[IoSlice<'_>]) -> usize) {
         while self.len > 0 && !self.has_failed() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut offered = 0;
             let mut skip = self.head_written;
             let mut count = 0;
-            for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
-                let bytes = &chunk.bytes()[skip..];
+            for (slice, block) in slices.iter_mut().zip(&self.blocks) {
+                let bytes = &block.bytes()[skip..];
                 *slice = IoSlice::new(bytes);
                 offered += bytes.len();
                 skip = 0;
@@ -169,16 +172,17 @@ impl SendBuffer {
         }
     }
 
+    /// Removes the first `taken` bytes.
     fn consume(&mut self, taken: usize) {
         self.len -= taken;
         self.written += taken as u64;
         self.head_written += taken;
-        while let Some(first) = self.chunks.front().map(|chunk| chunk.bytes().len()) {
+        while let Some(first) = self.blocks.front().map(|block| block.bytes().len()) {
             if self.head_written < first {
                 break;
             }
             self.head_written -= first;
-            self.chunks.pop_front();
+            self.blocks.pop_front();
         }
     }
 }
@@ -220,7 +224,7 @@ mod tests {
             send_buffer.push(b"ab");
             assert_eq!(send_buffer.len(), 10);
             let mut bytes = Vec::new();
-            while !send_buffer.is_empty() {
+            while send_buffer.is_blocked() {
                 bytes.extend(take(&mut send_buffer, most));
             }
             assert_eq!(bytes, b"23456789ab", "{most} at a time");
@@ -237,8 +241,8 @@ mod tests {
             take(&mut send_buffer, 1000);
         }
         assert_eq!(send_buffer.len(), 1000);
-        let kept: usize = send_buffer.chunks.iter().map(|chunk| chunk.bytes().len()).sum();
-        assert!(kept < 3 * CHUNK, "{kept} bytes are kept");
+        let kept: usize = send_buffer.blocks.iter().map(|block| block.bytes().len()).sum();
+        assert!(kept < 3 * BLOCK_SIZE, "{kept} bytes are kept");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use anyloop_proto::{Instant, SendQueue, Shutdown};
 /// | the deadline has passed | [`handle_timeout`](super::Driver::handle_timeout) |
 /// | the waker was woken | [`handle_wake`](super::Driver::handle_wake) |
 ///
-/// After each of these calls it asks the driver [what to do next](super::Driver#what-to-do-next).
+/// After each of these calls the owner asks the driver [what to do next](super::Driver#what-to-do-next).
 ///
 /// No method may block, or call the driver. The source of [`stub`](crate::transport::stub) is a template for
 /// transports.
@@ -94,16 +94,17 @@ pub trait Transport {
     /// - [`Shutdown::Close`]: closes the stream. All output was written before.
     /// - [`Shutdown::Abort`]: closes the stream, and drops what the transport itself still holds.
     ///
-    /// After `Close` and `Abort` nothing is written. The handler may still ask who the peer was, what time it is, and
-    /// whether the stream was secure.
+    /// After `Close` and `Abort` the driver writes nothing. Handlers may still cause calls of [`peer`](Self::peer),
+    /// [`now`](Self::now) and [`is_secure`](Self::is_secure).
     ///
     /// # Errors
     ///
     /// Errors are logged, and have no other effect.
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()>;
 
-    /// Tells the transport to expect [`Shutdown::HalfClose`] after the next write, if that takes everything. It may hold
-    /// the bytes back until then, so that they leave together with the end of the stream. By default it does nothing.
+    /// Tells the transport that [`Shutdown::HalfClose`] follows the next write, if that write takes all bytes. The
+    /// transport may hold the bytes back until then, to send them together with the end of the stream. By default this
+    /// does nothing.
     fn expect_half_close(&mut self) {}
 
     /// Whether the sending direction can be shut down alone. If not, the stream is closed instead of
@@ -112,8 +113,8 @@ pub trait Transport {
         true
     }
 
-    /// Whether the stream is confidential: TLS, or a stream that does not leave the machine. A client of a `wss` URI
-    /// fails over any other, and sends nothing. By default false.
+    /// Whether the stream is confidential: TLS, or a stream that does not leave the machine. Over any other stream, a
+    /// client of a `wss` URI fails and sends nothing. By default false.
     fn is_secure(&self) -> bool {
         false
     }
@@ -123,14 +124,14 @@ pub trait Transport {
         Peer::Unknown
     }
 
-    /// How much of what was written the peer's machine has acknowledged, if the transport knows. Asked only when a pong
-    /// is late: a ping behind a large message leaves late. By default `None`.
+    /// How much of the written output the peer's machine has acknowledged; `None`, the default, if the transport does
+    /// not know. Called when a deadline has passed: a ping that was queued behind a large message leaves late.
     fn send_queue(&self) -> Option<SendQueue> {
         None
     }
 
     /// The present time, if the transport knows it more exactly than the instant that was passed to
-    /// the driver. Timers that a handler sets count from here. By default `None`.
+    /// the driver. Timers that a handler sets count from this time. By default `None`.
     fn now(&self) -> Option<Instant> {
         None
     }
@@ -189,7 +190,7 @@ pub enum Peer {
     Unix(Option<PathBuf>),
     /// Another kind of peer, with a name for logs.
     Named(String),
-    /// Not known: the stream was reset before the peer was queried, for example.
+    /// The peer is not known: the stream was reset before the address was queried, for example.
     #[default]
     Unknown,
 }
@@ -210,7 +211,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(Some(path)) => {
-                // The peer has chosen the path: it must not forge a line of a log.
+                // The peer has chosen the path, which must not forge a line of a log.
                 write!(f, "unix:{}", path.display().to_string().escape_debug())
             }
             Self::Unix(None) => f.write_str("unix socket"),

@@ -9,7 +9,7 @@ use anyloop_proto::{Instant, LARGE_PAYLOAD, Output};
 
 use super::cork::Cork;
 use super::queued::Queued;
-use super::seal::Layer;
+use super::seal::SealLayer;
 use super::send_buffer::{Completion, SendBuffer, Unsent};
 use super::transport::{Peer, Transport};
 use crate::cold::cold_path;
@@ -19,8 +19,9 @@ const CORK_LIMIT: usize = 64 * 1024;
 
 /// Owns the output of one connection during one call.
 ///
-/// The cork belongs to the thread, and is empty before and after. Output that is not written when the guard is dropped
-/// moves to the send buffer of this connection. So it cannot reach another peer or be lost, even if a handler panics.
+/// The cork belongs to the thread, and is empty before and after the call. Output that is not written when the guard is
+/// dropped moves to the send buffer of this connection. So the output cannot reach another peer or be lost, even if a
+/// handler panics.
 pub(crate) struct WriteGuard<'w, T: Transport + ?Sized> {
     cork: &'w mut Cork,
     queued: &'w mut Option<Box<Queued>>,
@@ -50,23 +51,24 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
         self.queued.is_none() && self.cork.completions.is_empty()
     }
 
-    /// The output, if it [`is_all_corked`](Self::is_all_corked).
+    /// The bytes of the cork: all output, if it [`is_all_corked`](Self::is_all_corked).
     #[inline]
     pub(crate) fn corked(&self) -> &[u8] {
         &self.cork.bytes
     }
 
-    /// All of [`corked`](Self::corked) was written.
+    /// Reports that all of [`corked`](Self::corked) was written.
     #[inline]
     pub(crate) fn wrote_all(&mut self) {
         self.cork.bytes.clear();
     }
 
-    /// [`corked`](Self::corked) was written with this result. The rest moves to the send buffer.
+    /// Reports the result of writing [`corked`](Self::corked): an error fails the stream. What was not written moves to
+    /// the send buffer.
     #[cold]
     pub(crate) fn wrote(&mut self, result: io::Result<usize>) {
         let written = result.unwrap_or_else(|error| {
-            queue(self.queued).output.fail(error);
+            self.queued.get_or_insert_default().output.fail(error);
             0
         });
         move_to_send_buffer(self.queued, [&self.cork.bytes, &[], &[]], written);
@@ -86,7 +88,10 @@ impl<T: Transport + ?Sized> WriteGuard<'_, T> {
         let Cork { bytes, completions, .. } = self.cork;
         move_to_send_buffer(self.queued, [bytes, &[], &[]], 0);
         for (end, completion) in completions.drain(..) {
-            queue(self.queued).output.push_completion(bytes.len() - end, completion);
+            self.queued
+                .get_or_insert_default()
+                .output
+                .push_completion(bytes.len() - end, completion);
         }
         bytes.clear();
     }
@@ -102,17 +107,17 @@ impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
     }
 }
 
-/// The output side of one connection, while a protocol or a handler works on it: what gathers in memory, the send
-/// buffer behind that, and the transport.
+/// The output side of one connection during one call: the cork, in which output gathers; the send buffer; and the
+/// transport.
 ///
-/// Appended output is written together when the call is over, or when 64 KiB have gathered. Large payloads are written
-/// immediately, without a copy.
+/// Output in the cork is written together when the call is over, or when 64 KiB have gathered. Large payloads are
+/// written immediately, without a copy.
 pub struct WriteBuffer<'w> {
     pub(super) cork: &'w mut Cork,
     pub(super) queued: &'w mut Option<Box<Queued>>,
     pub(super) transport: &'w mut (dyn Transport + 'w),
-    /// The layer below the protocol. The cork has what it has not sealed yet.
-    pub(super) layer: Option<Layer<'w>>,
+    /// The layer below the protocol. The cork has the output that the layer has not sealed yet.
+    pub(super) layer: Option<SealLayer<'w>>,
 }
 
 impl std::fmt::Debug for WriteBuffer<'_> {
@@ -128,7 +133,8 @@ impl WriteBuffer<'_> {
         self.queued.as_deref().map_or(0, |queued| queued.output.len())
     }
 
-    /// The number of bytes that the transport has not taken: those of the send buffer and of the cork.
+    /// The number of bytes that the transport has not taken: those in the send buffer, in the cork, and in the cork of
+    /// sealed output.
     pub(crate) fn buffered(&self) -> usize {
         let sealed = self.layer.as_ref().map_or(0, |layer| layer.below.bytes.len());
         self.queued() + self.cork.bytes.len() + sealed
@@ -138,12 +144,12 @@ impl WriteBuffer<'_> {
     #[inline]
     pub(crate) fn reborrow(&mut self) -> WriteBuffer<'_> {
         let Self { cork, queued, transport, layer } = self;
-        let layer = layer.as_mut().map(Layer::reborrow);
+        let layer = layer.as_mut().map(SealLayer::reborrow);
         WriteBuffer { cork, queued, transport: &mut **transport, layer }
     }
 
-    /// Calls `completion` when the transport has taken all output up to here.
-    pub(crate) fn complete(&mut self, completion: Completion) {
+    /// Calls `completion` when the transport has taken all output that was appended so far; at once if it has already.
+    pub(crate) fn push_completion(&mut self, completion: Completion) {
         if !self.cork.bytes.is_empty() {
             return self.cork.completions.push((self.cork.bytes.len(), completion));
         }
@@ -151,7 +157,7 @@ impl WriteBuffer<'_> {
             return completion(Err(Unsent)); // the output was dropped
         }
         if let Some(mut below) = self.below() {
-            return below.complete(completion);
+            return below.push_completion(completion);
         }
         match self.queued {
             Some(queued) if queued.output.is_blocked() => {
@@ -203,7 +209,7 @@ impl WriteBuffer<'_> {
     }
 
     /// Writes the cork, and one frame after it.
-    #[inline(always)] // into `flush`, which has no frame
+    #[inline(always)] // into `flush`, where header and payload are empty
     fn write_frame(&mut self, header: &[u8], payload: &[u8]) {
         if self.layer.is_some() {
             return self.seal_frame(header, payload);
@@ -212,7 +218,7 @@ impl WriteBuffer<'_> {
         let completions = (!cork.completions.is_empty())
             .then(|| Completions(std::mem::take(&mut cork.completions)));
         // If the transport panics, it is unknown how much it wrote, so nothing is written again.
-        let corked = Cleared(&mut cork.bytes);
+        let corked = ClearOnDrop(&mut cork.bytes);
         let parts = [&corked.0[..], header, payload];
         let len = parts.iter().map(|part| part.len()).sum();
         let written = match payload {
@@ -247,8 +253,8 @@ impl Output for WriteBuffer<'_> {
         true
     }
 
-    /// A frame that many connections send. It waits in the send buffer by reference; a large one is written without a
-    /// copy.
+    /// A frame that many connections send. It waits in the send buffer by reference. A large frame is written without a
+    /// copy. Returns false, so that the caller copies the frame, if it is small and nothing waits or there is a layer.
     fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
         let is_small = frame.len() < LARGE_PAYLOAD;
         if is_small && (self.queued() == 0 || self.layer.is_some()) {
@@ -261,7 +267,7 @@ impl Output for WriteBuffer<'_> {
         self.flush();
         let written = write_new(self.queued, self.transport, &[IoSlice::new(frame)]);
         if written < frame.len() {
-            queue(self.queued).output.push_shared(frame, written);
+            self.queued.get_or_insert_default().output.push_shared(frame, written);
         }
         true
     }
@@ -272,7 +278,8 @@ impl Output for WriteBuffer<'_> {
     }
 }
 
-/// Completions of messages that are being written. If the transport panics, they are called with [`Unsent`].
+/// Completions of messages that are being written or sealed. Those that are still here when this is dropped are called
+/// with [`Unsent`]: the transport has panicked, or nothing can be sealed.
 pub(super) struct Completions(pub(super) Vec<(usize, Completion)>);
 
 impl Drop for Completions {
@@ -284,17 +291,18 @@ impl Drop for Completions {
     }
 }
 
-/// The bytes of the cork while they are written. Dropped, also in a panic, it empties the cork.
-struct Cleared<'c>(&'c mut Vec<u8>);
+/// The bytes of the cork while they are written. When this is dropped, also in a panic, the cork is emptied.
+struct ClearOnDrop<'c>(&'c mut Vec<u8>);
 
-impl Drop for Cleared<'_> {
+impl Drop for ClearOnDrop<'_> {
     #[inline]
     fn drop(&mut self) {
         self.0.clear();
     }
 }
 
-/// Writes new output, unless other output waits before it. Returns the number of bytes that were written.
+/// Writes new output, unless other output waits before it or the transport has failed. Returns the number of bytes that
+/// were written.
 #[inline(always)] // as `write_frame`
 fn write_new(
     queued: &mut Option<Box<Queued>>,
@@ -307,12 +315,12 @@ fn write_new(
     let mut error = None;
     let written = write(transport, &mut error, slices);
     if let Some(error) = error {
-        queue(queued).output.fail(error);
+        queued.get_or_insert_default().output.fail(error);
     }
     written
 }
 
-/// Writes what can be written. `WouldBlock` counts as zero bytes, and other errors are stored in `failed`.
+/// Writes what the transport takes. `WouldBlock` counts as zero bytes, and other errors are stored in `failed`.
 #[inline]
 fn write(
     transport: &mut (dyn Transport + '_),
@@ -336,7 +344,8 @@ fn store_failure(error: io::Error, failed: &mut Option<io::Error>) {
     }
 }
 
-/// `written` of `len` bytes were written: calls the completions of those, and queues the others.
+/// Called when `written` of `len` bytes were written: calls the completions of messages within those, and queues the
+/// others.
 #[cold]
 fn call_completions(
     queued: &mut Option<Box<Queued>>,
@@ -355,14 +364,10 @@ fn call_completions(
 /// Keeps `parts` without the first `written` bytes.
 #[cold]
 fn move_to_send_buffer(queued: &mut Option<Box<Queued>>, parts: [&[u8]; 3], mut written: usize) {
-    let send_buffer: &mut SendBuffer = &mut queue(queued).output;
+    let send_buffer: &mut SendBuffer = &mut queued.get_or_insert_default().output;
     for part in parts {
         let skip = written.min(part.len());
         send_buffer.push(&part[skip..]);
         written -= skip;
     }
-}
-
-fn queue(queued: &mut Option<Box<Queued>>) -> &mut Queued {
-    queued.get_or_insert_default()
 }

@@ -135,8 +135,8 @@ impl<S: StreamProtocol> StreamProtocol for OptionalTls<S> {
         either!(self.end_output(out));
     }
 
-    fn may_close(&mut self, budget: &mut Budget) -> bool {
-        either!(self.may_close(budget))
+    fn prepare_close(&mut self, budget: &mut Budget) -> bool {
+        either!(self.prepare_close(budget))
     }
 
     fn handle_closed(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {

@@ -4,7 +4,7 @@ use anyloop_proto::{Input, Role};
 
 use super::error::TlsError;
 use super::records::{Received, Records};
-use crate::stream::{MAX_FRAGMENT_LEN, Seal as _};
+use crate::stream::{MAX_RECORD_PLAINTEXT, Seal as _};
 
 /// TLS with a proxy.
 pub(crate) struct ProxyTls {
@@ -25,7 +25,7 @@ impl ProxyTls {
 
     /// Appends records with `bytes` to `out`. During the handshake the bytes are kept until its end.
     pub(crate) fn encrypt(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
-        for bytes in bytes.chunks(MAX_FRAGMENT_LEN) {
+        for bytes in bytes.chunks(MAX_RECORD_PLAINTEXT) {
             self.records.seal(bytes, out); // the error is taken below
         }
         match self.records.take_seal_error() {

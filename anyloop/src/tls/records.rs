@@ -14,7 +14,7 @@ use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 
 use self::outer::OuterTls;
 use super::server_name;
-use crate::stream::{MAX_FRAGMENT_LEN, Seal};
+use crate::stream::{MAX_RECORD_PLAINTEXT, Seal};
 
 mod outer;
 
@@ -428,7 +428,7 @@ impl Seal for Records {
         self.stopped
     }
 
-    fn as_any(&self) -> Option<&dyn Any> {
+    fn encryption_state(&self) -> Option<&dyn Any> {
         if self.peer_is_proxy { None } else { Some(self) }
     }
 }
@@ -478,7 +478,7 @@ fn write_content<D>(
         ConnectionState::WriteTraffic(mut traffic) => {
             let len = match content {
                 Content::Data(bytes) => {
-                    bytes.len() + OVERHEAD * (1 + bytes.len() / MAX_FRAGMENT_LEN)
+                    bytes.len() + OVERHEAD * (1 + bytes.len() / MAX_RECORD_PLAINTEXT)
                 }
                 Content::CloseNotify => OVERHEAD,
             };

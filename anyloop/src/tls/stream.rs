@@ -10,8 +10,8 @@ use super::proxy::ProxyTls;
 use super::records::{Received, Records};
 use crate::cold::cold_path;
 use crate::stream::{
-    Budget, LayerGuard, MAX_FRAGMENT_LEN, Peer, Progress, Scratch, Seal, StreamProtocol, Unread,
-    Wants, WriteBuffer,
+    Budget, LayerGuard, MAX_RECORD_PLAINTEXT, Peer, Progress, Scratch, Seal, StreamProtocol,
+    Unread, Wants, WriteBuffer,
 };
 
 /// How long the stream stays half-closed after TLS has failed, so that the peer can read the alert. To close at once
@@ -300,7 +300,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         self.phase = Phase::Open;
         let pending_output = self.records.take_pending_output();
         pending_output
-            .chunks(MAX_FRAGMENT_LEN)
+            .chunks(MAX_RECORD_PLAINTEXT)
             .for_each(|bytes| _ = self.records.seal(bytes, out.bytes()));
     }
 
@@ -319,7 +319,7 @@ impl<S: StreamProtocol> TlsStream<S> {
         let unread = self.held.as_deref_mut().map(|held| std::mem::take(&mut held.plaintext));
         let mut unread = unread.unwrap_or_default();
         let (_, left) = self.pass(unread.rest(), input, out, scratch, budget, now);
-        unread.keep(left);
+        unread.keep_last(left);
         if left > 0 {
             self.held.get_or_insert_default().plaintext = unread;
         }
@@ -499,8 +499,8 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         self.write_close_notify_if_due(out);
     }
 
-    fn may_close(&mut self, budget: &mut Budget) -> bool {
-        self.inner.may_close(budget)
+    fn prepare_close(&mut self, budget: &mut Budget) -> bool {
+        self.inner.prepare_close(budget)
     }
 
     fn handle_closed(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {

@@ -62,13 +62,13 @@ endpoint::constructors!(Server, ServerConfig, Handlers, "server");
 endpoint::constructors!(Client, ClientConfig, Handlers, "client");
 
 impl<F: HandlerFactory> Server<F> {
-    fn of(config: ServerConfig, factory: F) -> Self {
+    fn build(config: ServerConfig, factory: F) -> Self {
         Self { core: ServerCore::new(config, factory) }
     }
 }
 
 impl<F: HandlerFactory> Client<F> {
-    fn of(config: ClientConfig, factory: F) -> Self {
+    fn build(config: ClientConfig, factory: F) -> Self {
         Self { core: ClientCore::new(config, factory) }
     }
 }

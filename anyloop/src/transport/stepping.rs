@@ -237,7 +237,7 @@ pub struct Connection<H: Handler> {
 }
 
 impl<F: HandlerFactory> Server<F> {
-    fn of(config: ServerConfig, factory: F) -> Self {
+    fn build(config: ServerConfig, factory: F) -> Self {
         Self { core: ServerCore::new(config, factory), settings: Settings::default() }
     }
 
@@ -253,7 +253,7 @@ impl<F: HandlerFactory> Server<F> {
 }
 
 impl<F: HandlerFactory> Client<F> {
-    fn of(config: ClientConfig, factory: F) -> Self {
+    fn build(config: ClientConfig, factory: F) -> Self {
         Self { core: ClientCore::new(config, factory), settings: Settings::default() }
     }
 

@@ -12,7 +12,7 @@ use super::super::layer::Layer;
 use super::super::resolver::Resolver;
 use super::super::serves_connections::ServesConnections;
 use super::{Connecting, Destination, FirstHop, Step};
-use crate::endpoint::{ClientConfig, Handler, HandlerFactory, Session, handler_options};
+use crate::endpoint::{ClientConfig, Handler, HandlerFactory, Session, options_without_auto_pong};
 use crate::event_loop::{Events, Next, Turn};
 use crate::transport::Driver;
 
@@ -36,7 +36,8 @@ impl Redirects {
         if config.redirects == 0 || destination.is_some() {
             return None;
         }
-        let config = ClientConfig { handshake: handler_options(config), ..config.clone() };
+        let config =
+            ClientConfig { handshake: options_without_auto_pong(config), ..config.clone() };
         Some(Box::new(Self { followed: 0, target: target.clone(), config, resolver: resolver() }))
     }
 
@@ -63,7 +64,7 @@ impl Redirects {
             remove_credentials(Arc::make_mut(&mut self.config.handshake));
         }
         let connect = |error| RedirectError::Connect(Box::new(error));
-        let layer = Layer::connect(&target, &self.config).map_err(connect)?;
+        let layer = Layer::for_client(&target, &self.config).map_err(connect)?;
         let hop = FirstHop::new(target.clone(), None, &self.config).map_err(connect)?;
         session
             .restart(&target, self.config.handshake.clone(), now)

@@ -561,7 +561,7 @@ impl<H: Handler> Context<'_, H> {
             crate::log::debug!("not sent: {error}");
         }
         match completion {
-            Some(completion) if result.is_ok() => self.out.complete(completion),
+            Some(completion) if result.is_ok() => self.out.push_completion(completion),
             Some(completion) => completion(Err(Unsent)),
             None => {}
         }
@@ -571,7 +571,7 @@ impl<H: Handler> Context<'_, H> {
     pub(in crate::session) fn register_completion(&mut self, sent: Sent, completion: Completion) {
         match sent {
             Sent::Dropped => completion(Err(Unsent)),
-            _ => self.out.complete(completion),
+            _ => self.out.push_completion(completion),
         }
     }
 

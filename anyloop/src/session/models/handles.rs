@@ -59,6 +59,23 @@ impl Connection {
             }
         }
     }
+
+    /// Takes the messages "a" and "b", waits for the threads that send them, and has nothing left.
+    fn run_to_the_end<const N: usize>(&mut self, threads: [JoinHandle<()>; N]) {
+        self.run_until(2);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        self.taken.sort();
+        assert_eq!(self.taken, ["a", "b"]);
+        assert!(self.registry.shared(KEY.index).is_none());
+    }
+}
+
+/// A thread that sends a message to all connections.
+fn broadcaster(connection: &Connection, message: &'static str) -> JoinHandle<()> {
+    let registry = connection.registry.clone();
+    thread::spawn(move || assert_eq!(registry.broadcast(&Prepared::new(message), None), 1))
 }
 
 /// A thread that looks at all connections, and does this with the handle of each.
@@ -75,18 +92,24 @@ fn visitor(connection: &Connection, message: &'static str) -> JoinHandle<()> {
     visits(connection, move |handle| assert!(handle.send(message).unwrap().is_on_its_way()))
 }
 
+/// Large; the smaller model is [`a_visitor_that_comes_after_another_leaves_nothing_behind`].
 #[test]
 fn visitors_leave_nothing_behind() {
-    check(|| {
+    check_large(|| {
         let mut connection = Connection::new();
         let visitors = [visitor(&connection, "a"), visitor(&connection, "b")];
-        connection.run_until(2);
-        for visitor in visitors {
-            visitor.join().unwrap();
-        }
-        connection.taken.sort();
-        assert_eq!(connection.taken, ["a", "b"]);
-        assert!(connection.registry.shared(KEY.index).is_none());
+        connection.run_to_the_end(visitors);
+    });
+}
+
+/// The connection frees the shared state of the first, or keeps it for the second.
+#[test]
+fn a_visitor_that_comes_after_another_leaves_nothing_behind() {
+    check(|| {
+        let mut connection = Connection::new();
+        visitor(&connection, "a").join().unwrap();
+        let visitor = visitor(&connection, "b");
+        connection.run_to_the_end([visitor]);
     });
 }
 
@@ -106,20 +129,33 @@ fn what_visitors_ask_for_is_done() {
     });
 }
 
+/// Large; the smaller models are the two below.
 #[test]
 fn a_broadcast_reaches_a_connection_whose_visitor_leaves() {
+    check_large(|| {
+        let mut connection = Connection::new();
+        let threads = [visitor(&connection, "a"), broadcaster(&connection, "b")];
+        connection.run_to_the_end(threads);
+    });
+}
+
+#[test]
+fn a_broadcast_reaches_a_connection_whose_visitor_has_left() {
     check(|| {
         let mut connection = Connection::new();
-        let visitor = visitor(&connection, "a");
-        let registry = connection.registry.clone();
-        let broadcaster =
-            thread::spawn(move || assert_eq!(registry.broadcast(&Prepared::new("b"), None), 1));
-        connection.run_until(2);
-        visitor.join().unwrap();
-        broadcaster.join().unwrap();
-        connection.taken.sort();
-        assert_eq!(connection.taken, ["a", "b"]);
-        assert!(connection.registry.shared(KEY.index).is_none());
+        visitor(&connection, "a").join().unwrap();
+        let broadcaster = broadcaster(&connection, "b");
+        connection.run_to_the_end([broadcaster]);
+    });
+}
+
+#[test]
+fn a_broadcast_reaches_a_connection_whose_visitor_comes() {
+    check(|| {
+        let mut connection = Connection::new();
+        broadcaster(&connection, "a").join().unwrap();
+        let visitor = visitor(&connection, "b");
+        connection.run_to_the_end([visitor]);
     });
 }
 

@@ -64,27 +64,91 @@ impl Connection {
             self.run();
         }
     }
+
+    /// A thread that sends a message of one byte.
+    fn sender(&mut self) -> JoinHandle<()> {
+        let handle = self.session.handle();
+        thread::spawn(move || _ = handle.send("c").unwrap())
+    }
+
+    /// The message in pieces and the other one have arrived, each whole.
+    fn assert_whole(&mut self) {
+        let written = &self.peer.0[..];
+        let (pieces, message) = (b"\x01\x01a\x80\x01b", b"\x81\x01c");
+        let orders = [[&pieces[..], message].concat(), [&message[..], pieces].concat()];
+        assert!(orders.iter().any(|order| order == written), "{written:?}");
+        assert_eq!(self.session.handle().buffered_amount(), 0);
+    }
 }
 
 #[test]
-fn a_message_in_pieces_arrives_whole() {
+fn a_message_in_pieces_that_is_begun_beside_another_arrives_whole() {
+    check(|| {
+        let mut connection = Connection::new(1000);
+        let mut writer = connection.session.handle().begin(Kind::Text);
+        let writer = thread::spawn(move || {
+            writer.piece("a", false).unwrap();
+            writer
+        });
+        let sender = connection.sender();
+        connection.run_until(3);
+        sender.join().unwrap();
+        writer.join().unwrap().piece("b", true).unwrap();
+        connection.run_until(9);
+        connection.assert_whole();
+    });
+}
+
+/// Large; the smaller model is [`a_message_in_pieces_with_another_within_arrives_whole`].
+#[test]
+fn a_message_in_pieces_that_ends_beside_another_arrives_whole() {
     check_large(|| {
         let mut connection = Connection::new(1000);
-        let (sender, handle) = (connection.session.handle(), connection.session.handle());
+        let mut writer = connection.session.handle().begin(Kind::Text);
+        writer.piece("a", false).unwrap();
+        connection.run(); // the message is under way
+        let sender = connection.sender();
+        let writer = thread::spawn(move || _ = writer.piece("b", true).unwrap());
+        connection.run_until(9);
+        writer.join().unwrap();
+        sender.join().unwrap();
+        connection.assert_whole();
+    });
+}
+
+#[test]
+fn a_message_in_pieces_with_another_within_arrives_whole() {
+    check(|| {
+        let mut connection = Connection::new(1000);
+        let handle = connection.session.handle();
+        let writer = thread::spawn(move || {
+            let mut writer = handle.begin(Kind::Text);
+            writer.piece("a", false).unwrap();
+            handle.send("c").unwrap();
+            writer.piece("b", true).unwrap();
+        });
+        connection.run_until(9);
+        writer.join().unwrap();
+        connection.assert_whole();
+    });
+}
+
+/// Very large; the smaller models are the three above.
+#[test]
+fn a_message_in_pieces_arrives_whole() {
+    check_within(1, || {
+        let mut connection = Connection::new(1000);
+        let handle = connection.session.handle();
         let writer = thread::spawn(move || {
             let mut writer = handle.begin(Kind::Text);
             writer.piece("a", false).unwrap();
             writer.piece("b", true).unwrap();
         });
-        let sender = thread::spawn(move || sender.send("c").unwrap());
+        let sender = connection.sender();
         connection.run_until(9);
         writer.join().unwrap();
         sender.join().unwrap();
-        let written = &connection.peer.0[..];
-        let (pieces, message) = (b"\x01\x01a\x80\x01b", b"\x81\x01c");
-        let orders = [[&pieces[..], message].concat(), [&message[..], pieces].concat()];
-        assert!(orders.iter().any(|order| order == written), "{written:?}");
-        assert_eq!(connection.session.handle().buffered_amount(), 0);
+        connection.assert_whole();
     });
 }
 

@@ -16,7 +16,7 @@ fn receive(subject: &mut Subject, bytes: &[u8]) -> Progress {
     let mut bytes = bytes.to_vec();
     let mut input = Input::with_pool(&mut bytes, pool);
     let mut out = WriteGuard::new(cork, &mut driver.queued, memory);
-    let progress = driver.session.receive(&mut input, &mut out.buffer(), budget, *now);
+    let progress = driver.protocol.receive(&mut input, &mut out.buffer(), budget, *now);
     out.flush();
     progress
 }

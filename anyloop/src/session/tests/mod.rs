@@ -222,7 +222,7 @@ impl Subject {
     /// A server's end in this slot.
     fn with_index(index: u32, server: &Server<Recorder>, recorder: &Recorder) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
-        let mut session = server.core.session(recorder.clone(), now);
+        let mut session = server.core.new_session(recorder.clone(), now);
         session.register(Key { index, generation: 0 });
         Self::from_session(session, recorder, now)
     }
@@ -264,7 +264,7 @@ impl Subject {
         let client = Client::with_factory(config, recorder.clone());
         let now = Instant::from_nanos(1_000_000_000);
         let target = "ws://a/".parse().unwrap();
-        let mut session = client.core.session(recorder.clone(), &target, now).unwrap();
+        let mut session = client.core.new_session(recorder.clone(), &target, now).unwrap();
         session.register(Key { index: 0, generation: 0 });
         Self::from_session(session, &recorder, now)
     }

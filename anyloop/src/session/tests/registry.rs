@@ -20,7 +20,7 @@ fn open(index: u32, server: &Server<Recorder>, recorder: &Recorder) -> Subject {
 }
 
 fn has_shared(subject: &Subject) -> bool {
-    subject.driver.session.state.shared().is_some()
+    subject.driver.protocol.state.shared().is_some()
 }
 
 /// The text messages that were written since the last call.

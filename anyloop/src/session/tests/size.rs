@@ -24,7 +24,7 @@ fn an_idle_session_has_no_heap_memory() {
     let server = Server::with_factory(config().keep_handshake(false), recorder.clone());
     let mut subject = Subject::with_server(&server, &recorder).opened();
     let idle = |subject: &Subject| {
-        subject.driver.session.state.rare.is_none() && subject.driver.queued.is_none()
+        subject.driver.protocol.state.rare.is_none() && subject.driver.queued.is_none()
     };
     assert!(idle(&subject) && subject.driver.is_on_fast_path());
     // Rare data is freed after use.
@@ -46,7 +46,7 @@ fn what_finds_no_rare_data_makes_none() {
     let recorder = Recorder::new();
     let server = Server::with_factory(config().keep_handshake(false), recorder.clone());
     let mut subject = Subject::with_server(&server, &recorder).opened();
-    let state = &mut subject.driver.session.state;
+    let state = &mut subject.driver.protocol.state;
     assert!(state.rare.is_none());
     state.set_writer(None);
     assert!(state.rare.is_none());
@@ -56,7 +56,7 @@ fn what_finds_no_rare_data_makes_none() {
     assert!(state.rare.is_none());
     let mut other = Subject::open();
     let now = other.now;
-    let timer = other.driver.session.state.timers_mut().set(now, Box::new(|_, _| ()));
+    let timer = other.driver.protocol.state.timers_mut().set(now, Box::new(|_, _| ()));
     assert!(!state.cancel_timer(timer));
     assert!(state.rare.is_none());
 }

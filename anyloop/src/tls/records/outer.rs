@@ -4,7 +4,7 @@ use anyloop_proto::Input;
 use rustls::Error;
 
 use super::{Received, Records};
-use crate::stream::{MAX_FRAGMENT_LEN, Seal};
+use crate::stream::{MAX_RECORD_PLAINTEXT, Seal};
 
 /// The TLS with a proxy. The records of a connection, called the inner ones, are the content of its records.
 pub(super) struct OuterTls {
@@ -85,7 +85,7 @@ impl OuterTls {
 
     /// Seals the inner records for the proxy.
     fn seal(&mut self, out: &mut Vec<u8>) {
-        for bytes in self.inner_output.chunks(MAX_FRAGMENT_LEN) {
+        for bytes in self.inner_output.chunks(MAX_RECORD_PLAINTEXT) {
             self.records.seal(bytes, out); // `take_seal_error` returns the error
         }
         self.inner_output.clear();
