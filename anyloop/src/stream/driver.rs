@@ -142,10 +142,11 @@ impl<S: StreamProtocol> Driver<S> {
             self.queued.get_or_insert_default().input.push(bytes);
             self.pass_unread(transport, buffers, now);
         } else {
-            let (left, progress) = self.pass_input(transport, buffers, bytes, now);
-            if self.is_complete(progress) {
+            let passed = self.pass_input(transport, buffers, bytes, now);
+            if self.is_complete(passed) {
                 return;
             }
+            let (left, _) = passed;
             self.keep(&bytes[bytes.len() - left..]);
         }
         self.finish_call(transport, buffers, now);
@@ -164,11 +165,11 @@ impl<S: StreamProtocol> Driver<S> {
         if !self.takes_input() {
             return 0;
         }
-        let (left, progress) = self.pass_input(transport, buffers, bytes, now);
-        if !self.is_complete(progress) {
+        let passed = self.pass_input(transport, buffers, bytes, now);
+        if !self.is_complete(passed) {
             self.finish_call(transport, buffers, now);
         }
-        bytes.len() - left
+        bytes.len() - passed.0
     }
 
     /// Lends memory to receive the rest of a large message into; `None` if it has none to lend. Report with
@@ -471,9 +472,10 @@ impl<S: StreamProtocol> Driver<S> {
         (left, progress)
     }
 
-    /// Whether a call with this progress is complete: all output was written, and the next step is to read again.
-    fn is_complete(&self, progress: Progress) -> bool {
-        progress == Progress::SameWants && self.queued.is_none()
+    /// Whether a call with this result of [`pass_input`](Self::pass_input) is complete: all input was taken, all output
+    /// was written, and the next step is to read again.
+    fn is_complete(&self, (left, progress): (usize, Progress)) -> bool {
+        left == 0 && progress == Progress::SameWants && self.queued.is_none()
     }
 
     /// Passes unread input to the protocol, which may also hold an event without further input.

@@ -384,11 +384,12 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
         budget: &mut Budget,
         now: Instant,
     ) -> Progress {
+        let was_open = self.is_open();
         let mut scratch = out.take_scratch();
         let mut progress = self.receive_records(input, out, &mut scratch, budget, now);
         out.put_scratch(scratch);
         self.finish(out, now);
-        if !self.is_open() || self.held.is_some() {
+        if !was_open || !self.is_open() || self.held.is_some() || !input.is_empty() {
             progress = Progress::WantsChanged;
         }
         progress

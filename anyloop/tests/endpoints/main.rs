@@ -24,6 +24,8 @@ mod events;
 mod factories;
 mod failures;
 mod handles;
+#[cfg(feature = "tls-core")]
+mod held_back;
 mod iostream;
 mod opening;
 mod pieces;
