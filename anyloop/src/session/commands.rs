@@ -48,6 +48,7 @@ impl<H: Handler> Session<H> {
         }
         let phase = self.phase();
         if self.state.adopt_shared(out.queued(), phase) {
+            self.publish_held_up();
             self.run_mailbox(out, budget, now);
             return Progress::WantsChanged;
         }

@@ -279,7 +279,13 @@ impl<H: Handler> Context<'_, H> {
             Some(sender) => Phase::of(sender.state()),
             None => self.state.phase,
         };
-        Handle::new(self.state.get_or_create_shared(self.out.queued(), phase))
+        let is_new = self.state.shared().is_none();
+        let shared = self.state.get_or_create_shared(self.out.queued(), phase);
+        if is_new {
+            let is_begun = self.sender.as_ref().is_some_and(|sender| sender.is_message_begun());
+            self.state.publish_held_up(is_begun);
+        }
+        Handle::new(shared)
     }
 }
 

@@ -40,6 +40,7 @@ over_each_transport! {
     what_waits_for_a_writer_does_not_make_the_peer_slow,
     what_the_mailbox_holds_waits_for_a_writer,
     what_waits_for_the_handlers_message_does_not_make_the_peer_slow,
+    a_second_message_of_the_handler_does_not_make_the_peer_slow,
     a_close_before_the_opening_does_not_wait_for_a_writer;
     not over TLS:
     a_writer_closes_a_connection_whose_peer_is_slow,
@@ -509,4 +510,42 @@ fn a_close_before_the_opening_does_not_wait_for_a_writer<C: TestTransport>() {
     subject.end.take_output();
     subject.receive_bytes(wire::RESPONSE);
     assert_eq!(subject.sent(), [text("a").more(), close(1000, "")]);
+}
+
+/// The second message begins and ends in the same call, before the size of the send buffer is published.
+fn a_second_message_of_the_handler_does_not_make_the_peer_slow<C: TestTransport>() {
+    let (sender, results) = channel();
+    let mut handlers = Handlers::new();
+    handlers.on_message(move |message, context| match message.as_text() {
+        Some("begin") => {
+            context.begin(Kind::Text).unwrap();
+            context.piece(b"a", false).unwrap();
+        }
+        _ => {
+            let handle = context.handle();
+            for (piece, begins) in [("b", false), ("c", true)] {
+                if begins {
+                    context.begin(Kind::Text).unwrap();
+                }
+                context.piece(piece.as_bytes(), true).unwrap();
+                sender.send(handle.send("0123456789 ")).unwrap();
+            }
+        }
+    });
+    let mut subject = Subject::<C>::server(limits(Overflow::Close), handlers).open();
+    let handle = subject.end.handle();
+    subject.receive(&[text("begin")]);
+    assert_eq!(handle.send("0123456789"), Ok(Sent::Buffered));
+    subject.drain();
+    subject.receive(&[text("end")]);
+    assert_eq!(
+        subject.sent(),
+        [text("a").more(), continuation("b"), text("0123456789"), text("c")]
+    );
+    for result in results.try_iter() {
+        assert!(
+            matches!(result, Err(SendError::SendBufferFull { closes: false, .. })),
+            "{result:?}"
+        );
+    }
 }

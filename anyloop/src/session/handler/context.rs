@@ -247,10 +247,12 @@ impl<H: Handler> Context<'_, H> {
             None => return Err(self.not_open()),
         }
         if last {
-            match self.state.flags.has(Flags::DEFERRED) {
-                // `Session::handle_written` publishes it, after the size of the send buffer.
-                true => self.send_deferred(),
-                false => self.state.publish_held_up(false),
+            // If deferred messages are sent now, or were in this batch, `Session::handle_written` publishes that nothing
+            // is held up: after the size of the send buffer, which no longer includes them.
+            if self.state.flags.has(Flags::DEFERRED) {
+                self.send_deferred();
+            } else if !self.state.flags.has(Flags::WANTS_CHANGED) {
+                self.state.publish_held_up(false);
             }
         }
         Ok(self.sent())
