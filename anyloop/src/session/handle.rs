@@ -243,7 +243,7 @@ impl<H: Handler> Handle<H> {
     /// waits for an answer. [`SendError::Gone`].
     pub fn respond(&self, response: Response<impl Into<Body>>) -> Result<(), SendError> {
         let response = response.map(Into::into);
-        let method = self.shared.request_method();
+        let method = self.shared.awaiting_method()?;
         check_response(&method, &response, response.body().content_length())?;
         self.shared.answer(Answer::Respond(response))
     }

@@ -463,16 +463,19 @@ impl Shared {
 
     /// Queues the answer to a request, if one waits for an answer.
     pub(super) fn answer(&self, answer: Answer) -> Result<(), SendError> {
+        self.awaiting_method()?;
+        self.push(Command::Answer(answer))
+    }
+
+    /// HEAD if the request that waits for an answer has this method; otherwise GET, whose rules all others share. Fails
+    /// if no request waits.
+    pub(super) fn awaiting_method(&self) -> Result<Method, SendError> {
         match self.phase() {
-            Phase::Requested | Phase::HeadRequested => self.push(Command::Answer(answer)),
+            Phase::Requested => Ok(Method::GET),
+            Phase::HeadRequested => Ok(Method::HEAD),
             Phase::Ended => Err(SendError::Gone),
             _ => Err(SendError::NotAwaiting),
         }
-    }
-
-    /// HEAD if the request that waits for an answer has this method; otherwise GET, whose rules all others share.
-    pub(super) fn request_method(&self) -> Method {
-        if self.phase() == Phase::HeadRequested { Method::HEAD } else { Method::GET }
     }
 
     /// Queues a ping, if the connection is open.

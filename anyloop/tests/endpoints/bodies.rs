@@ -221,6 +221,10 @@ fn a_response_without_its_body_may_have_the_length_of_it<C: TestTransport>() {
             let (head, body) = split(&answer);
             assert!(head.starts_with(&format!("http/1.1 {status} ")), "{head}");
             assert_eq!(head.matches("content-length: 7\r\n").count(), 1, "{head}");
+            if deferred {
+                let late = subject.with_handle(|handle| handle.respond(announcing("7", ().into())));
+                assert!(matches!(late, Err(SendError::NotAwaiting | SendError::Gone)), "{late:?}");
+            }
             subject.end.eof();
             assert!(subject.end.is_over() && body.is_empty() && seen.take().is_empty());
         }
