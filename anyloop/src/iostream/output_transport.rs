@@ -166,7 +166,13 @@ impl<K: Outputs> Transport for OutputTransport<K> {
         let on_shutdown = self.settings().on_shutdown.take();
         if let Some(mut f) = on_shutdown {
             f(how);
-            self.settings().on_shutdown.get_or_insert(f);
+            let mut settings = self.settings();
+            let replaced = match settings.on_shutdown.is_some() {
+                true => Some(f),
+                false => settings.on_shutdown.replace(f),
+            };
+            drop(settings);
+            drop(replaced); // application code, so not under the lock
         }
         Ok(())
     }

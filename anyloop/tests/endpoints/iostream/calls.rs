@@ -146,6 +146,36 @@ fn an_output_may_reach_its_own_connection() {
     });
 }
 
+/// The old handler is dropped after its call. Its destructor may use the connection, too.
+#[test]
+fn a_replaced_shutdown_handler_may_reach_the_connection_when_it_is_dropped() {
+    or_hangs(|| {
+        let slot = Slot::default();
+        let (connection, _) = open(&echo());
+        *slot.lock().unwrap() = Some(connection.clone());
+        let (sender, dropped) = mpsc::channel();
+        let captured = UsesConnectionWhenDropped(slot.clone(), sender);
+        connection.set_shutdown_handler(move |_| {
+            found(&captured.0).set_shutdown_handler(|_| ());
+        });
+        connection.read_all(&frames(&[wire::close(1000, "")])).unwrap();
+        assert_eq!(dropped.try_recv(), Ok(()));
+        slot.lock().unwrap().take();
+    });
+}
+
+struct UsesConnectionWhenDropped(Slot, mpsc::Sender<()>);
+
+impl Drop for UsesConnectionWhenDropped {
+    fn drop(&mut self) {
+        let connection = found(&self.0);
+        assert!(!connection.wants_output());
+        connection.set_secure(true);
+        connection.register_output(io::sink());
+        self.1.send(()).unwrap();
+    }
+}
+
 /// A handler panics; the program catches it. What was on its way goes on.
 #[test]
 fn a_panic_of_a_handler_loses_nothing_that_waits() {
