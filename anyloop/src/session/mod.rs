@@ -411,7 +411,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         wants.read = self.reads();
         wants.end = self.protocol.awaits_answer();
         wants.again = flags.has(Flags::RESUME);
-        wants.large = match &self.protocol {
+        wants.slow_path = match &self.protocol {
             Protocol::Open(connection) => !connection.receiver.is_on_fast_path(),
             _ => true, // the handshake is not on the fast path either
         };

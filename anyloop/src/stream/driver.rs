@@ -584,7 +584,7 @@ impl<S: StreamProtocol> Driver<S> {
             let wants = self.protocol.wants();
             self.on_fast_path = self.queued.is_none()
                 && wants.shutdown == Shutdown::None
-                && (wants.read && !wants.again && !wants.large);
+                && (wants.read && !wants.again && !wants.slow_path);
         }
         if let Some(panic) = panic.or(end_panic).or_else(|| self.take_panic()) {
             cold_path();

@@ -150,15 +150,15 @@ pub struct Wants {
     pub end: bool,
     /// Call [`resume`](StreamProtocol::resume): the budget was spent.
     pub again: bool,
-    /// Receive into [`receive_buffer`](StreamProtocol::receive_buffer) if it lends one.
-    pub large: bool,
+    /// Not on the fast path: ask for a [`receive_buffer`](StreamProtocol::receive_buffer) before each read.
+    pub slow_path: bool,
     /// End the stream in this way.
     pub shutdown: Shutdown,
 }
 
 impl Wants {
     pub(crate) const fn new(shutdown: Shutdown) -> Self {
-        Self { read: false, discard: false, end: false, again: false, large: false, shutdown }
+        Self { read: false, discard: false, end: false, again: false, slow_path: false, shutdown }
     }
 }
 

@@ -515,17 +515,17 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
             Phase::Open if self.discards_input() => {
                 wants.read &= self.has_unread();
                 wants.discard = !wants.read;
-                wants.large = true;
+                wants.slow_path = true;
             }
             Phase::Open => {
                 // `receive_buffer` lends nothing, so the driver can read into any memory. After the last input of the
                 // protocol, reading goes on for the close_notify.
-                wants.large = false;
+                wants.slow_path = false;
                 wants.read |= wants.discard;
                 wants.discard = false;
             }
             Phase::Handshake { .. } => {
-                wants.large = true;
+                wants.slow_path = true;
                 wants.read = wants.shutdown == Shutdown::None;
                 wants.discard = !wants.read;
                 if wants.shutdown == Shutdown::HalfClose {
@@ -533,7 +533,7 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
                 }
             }
             Phase::Lingering(_) => {
-                (wants.read, wants.discard, wants.large) = (false, true, true);
+                (wants.read, wants.discard, wants.slow_path) = (false, true, true);
                 if !self.inner.is_terminated() {
                     wants.shutdown = Shutdown::HalfClose;
                 }
