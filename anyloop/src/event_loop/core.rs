@@ -42,7 +42,7 @@ pub(super) struct Core<K: LoopTypes> {
     /// Slots that enter the run queue after the next poll.
     after_poll: Vec<u32>,
     /// The number of entries of the run queue that are popped before the next poll.
-    pub(super) entries_before_poll: usize,
+    pub(super) entries_until_poll: usize,
     pub(super) timers: Timers<K::TimerFn>,
     /// The deadlines of sources.
     deadlines: Deadlines,
@@ -77,7 +77,7 @@ impl<K: LoopTypes> Core<K> {
             last_was_ready: false,
             callbacks: VecDeque::new(),
             after_poll: Vec::new(),
-            entries_before_poll: 0,
+            entries_until_poll: 0,
             timers: Timers::new(),
             deadlines: Deadlines::new(now),
             trim_at: None,
@@ -122,7 +122,7 @@ impl<K: LoopTypes> Core<K> {
     /// leave before more input is read.
     #[inline]
     pub(super) fn pop_entry(&mut self, may_poll: bool) -> Option<u32> {
-        if self.entries_before_poll == 0 && may_poll {
+        if self.entries_until_poll == 0 && may_poll {
             return None;
         }
         if std::mem::take(&mut self.last_was_ready) {
@@ -141,7 +141,7 @@ impl<K: LoopTypes> Core<K> {
             }
             entry
         };
-        self.entries_before_poll = self.entries_before_poll.saturating_sub(1);
+        self.entries_until_poll = self.entries_until_poll.saturating_sub(1);
         Some(entry)
     }
 
@@ -231,12 +231,12 @@ impl<K: LoopTypes> Core<K> {
             self.queue_source(index);
         }
         self.after_poll = after_poll;
-        self.mark_entries_before_poll();
+        self.set_entries_until_poll();
     }
 
     /// All entries that are in the run queue now are popped before the next poll.
-    pub(super) fn mark_entries_before_poll(&mut self) {
-        self.entries_before_poll = self.ready.len() + self.woken.len();
+    pub(super) fn set_entries_until_poll(&mut self) {
+        self.entries_until_poll = self.ready.len() + self.woken.len();
     }
 
     /// Whether there is something to do now: a queued entry or command, a source that runs after the next poll, or a

@@ -104,7 +104,7 @@ impl<K: LoopTypes> Engine<K> {
         }
         core.apply_commands(&self.control);
         let thread = thread::current().id();
-        let action = core.wakeups.find_stopped(thread, self.control.notifier());
+        let action = core.wakeups.note_stop_found(thread, self.control.notifier());
         drop(core);
         self.idle_buffers().clear(); // runners do this when they leave, but there may have been none at the stop
         let is_armed = self.wakeup_thread().as_ref().is_some_and(|thread| thread.is_armed());

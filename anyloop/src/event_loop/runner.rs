@@ -186,7 +186,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             }
         };
         if !self.has_polled {
-            core.wakeups.skip_poll();
+            core.wakeups.note_skipped_poll();
         }
         drop(core);
         self.buffers = Some(buffers);
@@ -453,11 +453,11 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         'e: 'g,
     {
         // Events that the leader has not received do not count as ready.
-        core.mark_entries_before_poll();
-        if core.entries_before_poll > 0 || rest == Some(Duration::ZERO) {
+        core.set_entries_until_poll();
+        if core.entries_until_poll > 0 || rest == Some(Duration::ZERO) {
             self.has_polled = true;
-            core.wakeups.skip_poll();
-            let continues = core.entries_before_poll > 0;
+            core.wakeups.note_skipped_poll();
+            let continues = core.entries_until_poll > 0;
             return PollPlan::Skip { core, continues };
         }
         core.wakeups.add_follower();
@@ -518,8 +518,8 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         self.read_clock();
         self.has_polled = true;
         let core = self.end_poll(events);
-        self.is_busy = core.entries_before_poll > 0 && self.now - before < BRIEF_POLL;
-        let continues = core.entries_before_poll > 0 || !matches!(wait, Wait::No);
+        self.is_busy = core.entries_until_poll > 0 && self.now - before < BRIEF_POLL;
+        let continues = core.entries_until_poll > 0 || !matches!(wait, Wait::No);
         (core, continues)
     }
 
@@ -534,7 +534,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             self.read_clock();
         }
         let core = self.end_poll(events);
-        self.is_busy = core.entries_before_poll > 0;
+        self.is_busy = core.entries_until_poll > 0;
         core
     }
 

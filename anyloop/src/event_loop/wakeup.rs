@@ -28,12 +28,12 @@
 //! | waiting | [`add_after_poll`]: a source is to run after the next poll | waiting | notify |
 //! | waiting | the wait ends | running, with a leader | a wake-up is not needed |
 //! | running | [`resign`]: the poll's events are applied | running, no leader | *poll needed* is set if the poll was full, or was skipped by another runner meanwhile |
-//! | any | [`skip_poll`]: a run call ends without a poll, or leaves the poll to the leader | same | *poll needed* is set; if there is a leader, at the end of its poll |
+//! | any | [`note_skipped_poll`]: a run call ends without a poll, or leaves the poll to the leader | same | *poll needed* is set; if there is a leader, at the end of its poll |
 //! | any | [`notify`]: a command, a stop, the end of the last work | same | if a wake-up is needed: send it, and it is not needed any more |
 //! | running, waiting | [`leave`], and other runners remain | same | stopped: wake all followers, and notify; else wake a follower if needed, and notify if something is ready |
 //! | running | [`leave`], the last runner | unattended | a wake-up is needed; [`become_unattended`]: notify if something is ready, the loop is stopped or out of work, or the reported deadline is too late; arm the wake-up thread |
 //! | unattended | [`note_reported_deadline`]: the host asks for the time until the next deadline | unattended | keep it as the *reported deadline*; notify if the loop is stopped and this thread was not informed |
-//! | unattended | [`find_stopped`]: a run call of a loop that is stopped | unattended | a wake-up is needed; this thread is *informed* of the stop; notify the host if this thread or the host's was not informed before |
+//! | unattended | [`note_stop_found`]: a run call of a loop that is stopped | unattended | a wake-up is needed; this thread is *informed* of the stop; notify the host if this thread or the host's was not informed before |
 //! | unattended | [`reset`] | unattended | no thread is informed any more; a wake-up is needed; notify if something is ready or there is a deadline; arm the wake-up thread |
 //!
 //! The order of two steps matters. *Wake-up needed* is set first, and then the loop's flags are read (stopped,
@@ -57,14 +57,14 @@
 //! [`lead`]: WakeupState::lead
 //! [`begin_wait`]: WakeupState::begin_wait
 //! [`resign`]: WakeupState::resign
-//! [`skip_poll`]: WakeupState::skip_poll
+//! [`note_skipped_poll`]: WakeupState::note_skipped_poll
 //! [`set_deadline`]: WakeupState::set_deadline
 //! [`add_after_poll`]: WakeupState::add_after_poll
 //! [`notify`]: Notifier::notify
 //! [`leave`]: WakeupState::leave
 //! [`become_unattended`]: WakeupState::become_unattended
 //! [`note_reported_deadline`]: WakeupState::note_reported_deadline
-//! [`find_stopped`]: WakeupState::find_stopped
+//! [`note_stop_found`]: WakeupState::note_stop_found
 //! [`reset`]: WakeupState::reset
 //! [`poll`]: super::EventLoop::poll
 
@@ -258,7 +258,7 @@ impl WakeupState {
     }
 
     /// A call does not poll the reactor: it has done something else, or there is a leader.
-    pub(super) const fn skip_poll(&mut self) {
+    pub(super) const fn note_skipped_poll(&mut self) {
         match self.leader {
             Leader::None => self.poll_needed = true,
             _ => self.poll_skipped = true,
@@ -334,7 +334,7 @@ impl WakeupState {
     /// A run call finds the loop stopped. It may have consumed the wake-up that was meant for a host on another thread.
     /// So the host is notified again: once for each thread that finds the loop stopped, and each time until a run call
     /// on the host's own thread has found it stopped.
-    pub(super) fn find_stopped(&mut self, thread: ThreadId, notifier: &Notifier) -> Action {
+    pub(super) fn note_stop_found(&mut self, thread: ThreadId, notifier: &Notifier) -> Action {
         notifier.set_needed(true);
         let is_new = !self.informed.contains(&thread);
         if is_new {
@@ -495,11 +495,11 @@ mod tests {
     #[test]
     fn a_poll_that_was_skipped_is_needed() {
         let mut state = WakeupState::default();
-        state.skip_poll();
+        state.note_skipped_poll();
         assert!(state.is_poll_needed());
         state.lead();
         assert!(!state.is_poll_needed());
-        state.skip_poll(); // left to the leader
+        state.note_skipped_poll(); // left to the leader
         assert!(!state.is_poll_needed());
         state.resign(NOT_FULL);
         assert!(state.is_poll_needed());
@@ -534,7 +534,7 @@ mod tests {
         );
         let due = UnattendedState { next_deadline_without_trim: Some(SOON), ..nothing_to_do() };
         assert_eq!(state.become_unattended(due), Action::Nothing, "nobody waits for it");
-        state.skip_poll();
+        state.note_skipped_poll();
         assert_eq!(state.become_unattended(nothing_to_do()), Action::Notify);
     }
 
@@ -587,11 +587,11 @@ mod tests {
             Action::Notify
         );
         for _ in 0..2 {
-            assert_eq!(state.find_stopped(this_thread(), &notifier), Action::Notify);
+            assert_eq!(state.note_stop_found(this_thread(), &notifier), Action::Notify);
         }
-        assert_eq!(state.find_stopped(host, &notifier), Action::Notify, "once for each thread");
-        assert_eq!(state.find_stopped(host, &notifier), Action::Nothing);
-        assert_eq!(state.find_stopped(this_thread(), &notifier), Action::Nothing);
+        assert_eq!(state.note_stop_found(host, &notifier), Action::Notify, "once for each thread");
+        assert_eq!(state.note_stop_found(host, &notifier), Action::Nothing);
+        assert_eq!(state.note_stop_found(this_thread(), &notifier), Action::Nothing);
         assert_eq!(
             state.note_reported_deadline(None, host, STOPPED, NO_WAKEUP_THREAD),
             Action::Nothing

@@ -193,37 +193,37 @@ macro_rules! handlers {
 
 /// Passes the list of closures to a macro. `for servers` adds `validate` and `http`. All paths are whole, since endpoints in other modules have the setters, too.
 macro_rules! with_closures {
-    ($($macro:ident)::+!($here:ident; $($before:tt)*)) => {
+    ($($macro:ident)::+!($handlers:ident; $($before:tt)*)) => {
         $($macro)::+! {
             $($before)*
-            open on_open: fn(&mut crate::Context<'_, crate::session::$here>);
-            message on_message: fn(anyloop_proto::Message<'_>, &mut crate::Context<'_, crate::session::$here>);
-            chunk on_chunk: fn(anyloop_proto::Chunk<'_>, &mut crate::Context<'_, crate::session::$here>);
-            ping on_ping: fn(&[u8], &mut crate::Context<'_, crate::session::$here>) -> bool;
+            open on_open: fn(&mut crate::Context<'_, crate::session::$handlers>);
+            message on_message: fn(anyloop_proto::Message<'_>, &mut crate::Context<'_, crate::session::$handlers>);
+            chunk on_chunk: fn(anyloop_proto::Chunk<'_>, &mut crate::Context<'_, crate::session::$handlers>);
+            ping on_ping: fn(&[u8], &mut crate::Context<'_, crate::session::$handlers>) -> bool;
             pong on_pong: fn(
                 &[u8],
                 Option<std::time::Duration>,
-                &mut crate::Context<'_, crate::session::$here>
+                &mut crate::Context<'_, crate::session::$handlers>
             );
-            pong_timeout on_pong_timeout: fn(&mut crate::Context<'_, crate::session::$here>);
-            interrupt on_interrupt: fn(&mut crate::Context<'_, crate::session::$here>);
-            backpressure on_backpressure: fn(&mut crate::Context<'_, crate::session::$here>);
-            drained on_drained: fn(&mut crate::Context<'_, crate::session::$here>);
-            close on_close: fn(&anyloop_proto::Ending<'_>, &mut crate::Context<'_, crate::session::$here>);
-            fail on_fail: fn(&anyloop_proto::Failure, &mut crate::Context<'_, crate::session::$here>);
+            pong_timeout on_pong_timeout: fn(&mut crate::Context<'_, crate::session::$handlers>);
+            interrupt on_interrupt: fn(&mut crate::Context<'_, crate::session::$handlers>);
+            backpressure on_backpressure: fn(&mut crate::Context<'_, crate::session::$handlers>);
+            drained on_drained: fn(&mut crate::Context<'_, crate::session::$handlers>);
+            close on_close: fn(&anyloop_proto::Ending<'_>, &mut crate::Context<'_, crate::session::$handlers>);
+            fail on_fail: fn(&anyloop_proto::Failure, &mut crate::Context<'_, crate::session::$handlers>);
         }
     };
-    ($($macro:ident)::+! for servers ($here:ident; $($before:tt)*)) => {
+    ($($macro:ident)::+! for servers ($handlers:ident; $($before:tt)*)) => {
         crate::session::with_closures!($($macro)::+!(
-            $here;
+            $handlers;
             $($before)*
             validate on_validate: fn(
                 &anyloop_proto::handshake::Request,
-                &mut crate::Context<'_, crate::session::$here>
+                &mut crate::Context<'_, crate::session::$handlers>
             ) -> crate::endpoint::Answer;
             http on_http: fn(
                 &anyloop_proto::handshake::Request,
-                &mut crate::Context<'_, crate::session::$here>
+                &mut crate::Context<'_, crate::session::$handlers>
             ) -> crate::endpoint::Answer;
         ));
     };

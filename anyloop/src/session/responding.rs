@@ -88,7 +88,7 @@ impl<H: Handler> Session<H> {
             left = left.saturating_sub(len.max(MIN_PIECE_COST));
             complete_when_written(completion, sent.is_ok(), out);
         };
-        let body = self.state.take_handshake_output();
+        let body = self.state.take_unsent();
         if let Some(error) = error {
             // Available as `Context::error` in `fail`.
             self.state.rare_mut().error.get_or_insert_with(|| Box::new(error));

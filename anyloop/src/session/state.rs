@@ -260,7 +260,7 @@ impl SessionState {
     }
 
     /// Takes the request or the body.
-    pub(super) fn take_handshake_output(&mut self) -> Option<Box<HandshakeOutput>> {
+    pub(super) fn take_unsent(&mut self) -> Option<Box<HandshakeOutput>> {
         self.rare.as_deref_mut()?.handshake_output.take()
     }
 
@@ -446,7 +446,7 @@ impl SessionState {
     pub(super) fn end(&mut self) {
         self.phase = Phase::Ended;
         let deferred = self.rare.as_deref_mut().and_then(|rare| rare.deferred.take());
-        let output = self.take_handshake_output();
+        let output = self.take_unsent();
         let index = std::mem::replace(&mut self.index, UNREGISTERED);
         if index != UNREGISTERED {
             let registered = self.endpoint.registry.deregister(index);
