@@ -15,7 +15,7 @@ use crate::sync::thread;
 
 impl<K: LoopTypes> Engine<K> {
     /// Time until the next deadline; zero if work is ready; `None` if there is no deadline or the loop is stopped.
-    /// The loop expects the host to wait until then.
+    /// The loop remembers this, and wakes the host only for something earlier.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
         let wakeup_thread = self.wakeup_thread();
         let mut core = self.lock();
@@ -78,7 +78,8 @@ impl<K: LoopTypes> Engine<K> {
             return; // the last of them arms it
         }
         let deadline = self.timeout_of(&core).map(|timeout| now() + timeout);
-        drop(core); // a runner that enters now locks `current` to disarm the thread
+        drop(core);
+        // A runner that is about to wait calls `disarm_wakeup`, which waits for the lock that `current` holds.
         thread.arm(deadline);
     }
 
@@ -94,7 +95,7 @@ impl<K: LoopTypes> Engine<K> {
     pub(super) fn run_stopped(&self) {
         let mut core = self.lock();
         if core.wakeups.has_runners() || !self.control.is_stopped() {
-            return; // the runners do this, or `reset` has sent a wake-up
+            return; // the runners do this, or `reset` has sent a wake-up if there is something to do
         }
         if let Some(mut reactor) = self.try_lock_reactor() {
             let mut buffer = EventBuffer::new();
@@ -122,7 +123,7 @@ impl<K: LoopTypes> Engine<K> {
         if self.control.is_stopped() {
             self.control.clear_stopped();
             core.wakeups.reset(self.control.notifier());
-            // The host last got `None`, no deadline, from `next_timeout`.
+            // The host may last have got `None`, no deadline, from `next_timeout`.
             if core.is_anything_ready(&self.control) || core.next_deadline().is_some() {
                 self.control.notify();
             }

@@ -28,7 +28,7 @@ impl Token {
         (generation + 1) % Self::GENERATIONS
     }
 
-    /// The token as one number, which is never `usize::MAX`.
+    /// The token of a source as one number, which is never `usize::MAX`.
     #[cfg_attr(loom, expect(dead_code, reason = "unused by the loom reactor"))]
     pub(crate) const fn number(self) -> usize {
         (self.generation as usize) << Self::INDEX_BITS | self.index as usize
@@ -43,7 +43,7 @@ impl Token {
 }
 
 /// A set of events of a source.
-#[expect(unnameable_types, reason = "of the interface of `Source`")]
+#[expect(unnameable_types, reason = "public because the trait `Source` mentions it")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Events(u8);
 
@@ -51,8 +51,9 @@ impl Events {
     pub(crate) const NONE: Self = Self(0);
     pub(crate) const READABLE: Self = Self(1);
     pub(crate) const WRITABLE: Self = Self(2);
-    /// The peer has ended its direction, the stream has failed, or there is urgent data: a read tells which. After
-    /// it, a short read does not mean that there is no more.
+    /// The peer has ended its direction, the stream has failed, or there is urgent data: a read tells which. Once
+    /// this was reported, read until `WouldBlock`, end or error: a read that does not fill the buffer does not show
+    /// that the socket is empty.
     pub(crate) const CLOSED: Self = Self(4);
     /// The deadline may have come.
     pub(crate) const DEADLINE: Self = Self(8);

@@ -9,7 +9,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Exclusive access to a value. No application code runs while it is locked: so no thread locks it twice, and no panic
 /// leaves the value half changed.
-#[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
+#[expect(unnameable_types, reason = "part of the interface of the sealed `LoopKind`")]
 pub trait Lock<T> {
     type Guard<'l>: DerefMut<Target = T>
     where

@@ -1,4 +1,4 @@
-//! A runner: a thread inside a run call.
+//! A runner: a thread inside a run call. The head of [`core`](super::core) explains the terms.
 
 use std::any::Any;
 use std::io;
@@ -44,7 +44,8 @@ enum Queue {
 
 /// What a runner does when the run queue is empty, or when it is time to poll.
 enum PollPlan<'g, K: LoopKind> {
-    /// Do not poll: there is a leader, or something else was done first. `continues`: the run call goes on.
+    /// Do not poll: another thread is the leader, this call has polled and may not wait, or buffers were trimmed
+    /// instead. `continues`: the run call goes on.
     Skip { core: Guard<'g, K>, continues: bool },
     /// Poll, and wait for at most `timeout`, which may be zero. The call continues if there is more to do or to wait
     /// for. `reactor` is `None` while the wake-up thread uses it.
@@ -97,9 +98,10 @@ pub(super) struct Runner<'e, K: LoopKind> {
     turns: u32,
     /// Timers and deadlines that are due at `now` have yet to be queued.
     must_expire: bool,
-    /// This call has polled the reactor, or has left that to the leader.
+    /// A poll was made (other than `BusyPoll`), or left to the leader. After that, a call that may not wait ends when
+    /// the run queue is empty.
     has_polled: bool,
-    /// Something was ready after the last poll, which did not have to wait. So the next poll is non-blocking.
+    /// The last poll returned at once, with work to do. So the next one is made without waiting.
     is_busy: bool,
     _mark: RunningMark,
 }
@@ -271,7 +273,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         catch_panic(|| source.run(turn))
     }
 
-    /// Puts a source back after its turn, queues it if it has more to do, and sets its deadline.
+    /// Puts a source back after its turn, queues it if it has more to do, and lowers its deadline.
     #[cold]
     #[inline(never)]
     fn finish_turn<'g>(
@@ -367,7 +369,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         'e: 'g,
     {
         let mut buffer = EventBuffer::new();
-        buffers.costly_turns = 0;
+        buffers.costly_turns = 0; // a new round: more turns with costly input (handshakes) may run
         match self.plan_poll(core, wait, buffers) {
             PollPlan::BusyPoll(mut reactor) => {
                 let events =
@@ -403,7 +405,8 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         self.plan_other_poll(core, wait, buffers)
     }
 
-    /// [`plan_poll`](Self::plan_poll) without a busy loop: trims buffers, follows the leader, or becomes the leader.
+    /// [`plan_poll`](Self::plan_poll) for the cases other than a busy loop without a leader and without a time limit:
+    /// trims buffers, follows the leader, or becomes the leader.
     #[inline(never)]
     fn plan_other_poll<'g>(
         &mut self,
@@ -435,7 +438,8 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         core.wakeups.lead();
         drop(core);
         let reactor = engine.try_lock_reactor();
-        // Neither plan waits. After `Poll` the call counts as having polled, and ends when nothing is ready.
+        // Neither waits. They differ afterwards: `Poll` sets `has_polled`, so the call ends when nothing is ready;
+        // `BusyPoll` lets it go on.
         match may_wait {
             true => PollPlan::BusyPoll(reactor),
             false => PollPlan::Poll { reactor, timeout: Some(Duration::ZERO) },
@@ -538,10 +542,10 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         core
     }
 
-    /// Queues sources with events, and then what is due. This thread is not the leader any more.
+    /// Queues the sources that have events, gives up the lead, and then queues what is due.
     ///
-    /// After a signal, nothing expires before the next poll: the process may have been stopped for long, and what
-    /// arrived meanwhile was in time.
+    /// If a signal ended the poll, deadlines are left until the next one. The process may have been stopped (SIGSTOP)
+    /// past them, while data arrived in time and is still unread.
     fn end_poll<'g>(&mut self, events: Option<PolledEvents<'_>>) -> Guard<'g, K>
     where
         'e: 'g,

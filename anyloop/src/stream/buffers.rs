@@ -23,7 +23,8 @@ pub struct Buffers {
     pub(crate) pool: BufferPool,
     /// The budget of handler calls. By default unlimited.
     pub budget: Budget,
-    /// The number of turns with [costly](super::StreamProtocol::is_costly) input since the loop has last polled.
+    /// The number of turns with [costly](super::StreamProtocol::is_costly) input (handshakes of TLS) in this round. A
+    /// round begins when it is time to poll.
     pub(crate) costly_turns: u32,
     trimmed: Instant,
 }

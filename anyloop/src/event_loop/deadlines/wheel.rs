@@ -1,5 +1,8 @@
 //! A hierarchical timing wheel for many deadlines that are seldom reached.
 //!
+//! The wheel holds *slots*: entries of the caller's, by index (in the loop, one for each source). What other wheels
+//! call a slot is a *bucket* here.
+//!
 //! Time is counted in ticks. Level `l` has 64 buckets of `64^l` ticks each. The time until a deadline determines its
 //! level, and digit `l` of its tick, in base 64, is the number of its bucket there. The wheel yields a slot when its
 //! bucket begins: early, and never late. The slots of a bucket are a linked list through the caller's [`Links`], so a
@@ -73,8 +76,9 @@ pub(in crate::event_loop) trait LinkedSlots {
 /// Coarse deadlines of slots, at most one for each slot.
 ///
 /// The wheel does not store the deadlines themselves. [`expire`](Self::expire) yields a slot early: the caller
-/// compares the slot's deadline with the time and inserts the slot again if the deadline is still ahead, which
-/// happens at most once per level. Therefore a deadline that moves to a later time may stay in its bucket.
+/// compares the slot's deadline with the time and inserts the slot again if the deadline is still ahead. Up to
+/// the horizon, that happens at most once per level; beyond it, once more each 13 days. Therefore a deadline that moves
+/// to a later time may stay in its bucket.
 pub(super) struct Wheel {
     now: Instant,
     /// One bit for each bucket that is not empty.
@@ -167,8 +171,8 @@ impl Wheel {
         let tick = ticks(self.now);
         let begins = (0..LEVELS).filter(|level| self.occupied[*level] != 0).map(|level| {
             let shift = level as u32 * DIGIT_BITS;
-            // The current bucket was emptied when it began. If it is occupied, its slots are due one turn of this
-            // level later, so it comes last.
+            // The current bucket was emptied when it began. If it has slots again, they belong to its next turn, 64
+            // buckets later, so it comes last.
             let following = (tick >> shift) + 1;
             let rotated = self.occupied[level].rotate_right((following & DIGIT_MASK) as u32);
             (following + u64::from(rotated.trailing_zeros())) << shift
