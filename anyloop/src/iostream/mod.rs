@@ -121,8 +121,8 @@ struct Core<H: Handler, K: Outputs> {
     transport: OutputTransport<K>,
     buffers: Buffers,
     read_buffer: Vec<u8>,
-    /// Input from `read_from` or `upgrade` that the driver has not taken. What it has taken and keeps,
-    /// `Driver::has_unread` reports.
+    /// Input from `read_from` or `upgrade` that the driver has not taken yet. (`Driver::has_unread` is about other
+    /// input: what the driver has taken and still keeps.)
     unread: Vec<u8>,
 }
 
@@ -183,8 +183,8 @@ pub enum CallError {
     /// taken.
     #[error("another call of this connection is under way; nothing was taken")]
     Busy,
-    /// No output is set. A call that receives input has taken nothing, since the input may have to be answered. Another
-    /// call has had its effect, and what it has to write waits until an output is set.
+    /// No output is set. A call that receives input has taken nothing, since the input may have to be answered. Any
+    /// other call has had its effect; only its output waits until an output is set.
     #[error("no output is set: register a writer, set a write handler, or collect the output")]
     NoOutput,
     /// Reading from the program's reader failed. This was not reported to the connection.
@@ -282,10 +282,10 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         Ok(taken)
     }
 
-    /// Reads once from `reader`, and takes the bytes. Bytes that cannot be taken because of a pause are kept for the
-    /// next call. The end of the reader is reported as [`eof`](Self::eof). Nothing is read if the reader would block,
-    /// reading is paused, or an answer is awaited. After the closing handshake, input is discarded. Returns the number
-    /// of bytes that were read.
+    /// Reads once from `reader`, and takes the bytes. Bytes that cannot be taken because of a pause are kept; after the
+    /// pause, the next call of any method that reports an event takes them. The end of the reader is reported as
+    /// [`eof`](Self::eof). Nothing is read if the reader would block, reading is paused, or an answer is awaited. After
+    /// the closing handshake, input is discarded. Returns the number of bytes that were read.
     ///
     /// # Errors
     ///
@@ -552,7 +552,8 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     fn lock(&self) -> Result<MutexGuard<'_, Core<H, K>>, CallError> {
         match self.shared.core.try_lock() {
             Ok(core) => Ok(core),
-            // A handler has panicked; the session has already failed the connection.
+            // A panic of a handler has already failed the connection. One of the reader of `read_from` or of the clock
+            // leaves the connection usable.
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => Err(CallError::Busy),
         }
@@ -592,7 +593,8 @@ impl<H: Handler, K: Outputs> Core<H, K> {
         if self.driver.has_unread() && self.driver.wants_resume() {
             self.driver.resume(&mut self.transport, &mut self.buffers, now);
         }
-        // The body of a response stops after 1 MiB per call, for the sake of other connections. There are none here.
+        // `send_body` pauses after 1 MiB for the sake of other connections on the thread. Here there are no others: go
+        // on until it is done.
         while !self.driver.has_unread() && self.driver.wants_resume() {
             self.driver.resume(&mut self.transport, &mut self.buffers, now);
         }

@@ -58,12 +58,12 @@ macro_rules! setters {
                 self.set_output(Output::<$kind>::Vectored(Box::new(f)));
             }
 
-            /// Calls `f` to shut down the stream: with [`Shutdown::HalfClose`] and later [`Shutdown::Close`] or
-            /// [`Shutdown::Abort`], or with one of the latter alone. For `HalfClose`, shut down the sending direction
-            /// and go on reading; report [`eof`](Self::eof) when the peer closes. For the others, close the stream.
+            /// Calls `f` to shut down the stream: once with [`Shutdown::Close`] or [`Shutdown::Abort`], possibly
+            /// preceded by a call with [`Shutdown::HalfClose`]. For `HalfClose`, shut down the sending direction and go
+            /// on reading; report [`eof`](Self::eof) when the peer closes. For the others, close the stream.
             ///
-            /// Without this function there is no half-close: the connection ends when all output is written. Close the
-            /// stream when the connection [has ended](Self::has_ended).
+            /// Without a shutdown handler there is no half-close: the connection ends when all output is written. Close
+            /// the stream when the connection [has ended](Self::has_ended).
             pub fn set_shutdown_handler(&self, f: impl FnMut(Shutdown) $(+ $send)? + 'static) {
                 let replaced = self.settings().on_shutdown.replace(Box::new(f));
                 drop(replaced); // application code, so not under the lock
