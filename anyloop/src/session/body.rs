@@ -20,10 +20,10 @@ pub(super) const PIECE: usize = 32 * 1024;
 /// | [a writer](Self::channel), on any thread | as much as the writer sends ahead of the peer | as passed |
 ///
 /// A body of known length is sent with `Content-Length`. One of unknown length is chunked for a client of HTTP/1.1
-/// (RFC 9112 §7.1), and ends with the byte stream for one of HTTP/1.0. A response can have a `Content-Length` of its
-/// own: it must be the length of the body, and if that is unknown, it is the length. After HEAD, and for 204, 205 and
-/// 304, the body is dropped unread. After HEAD, and for 304, an empty body may have the `Content-Length` that the
-/// response to GET would have (RFC 9110 §8.6).
+/// (RFC 9112 §7.1), and ends with the byte stream for one of HTTP/1.0. If the response has a `Content-Length`
+/// field, it must equal the known length of the body; for a body of unknown length, the field supplies it. After HEAD,
+/// and for 204, 205 and 304, the body is dropped unread. After HEAD, and for 304, an empty body may have the
+/// `Content-Length` that the response to GET would have (RFC 9110 §8.6).
 ///
 /// The body is taken in pieces as the peer reads. A peer that reads nothing for the
 /// [`response_timeout`](crate::ServerConfig::response_timeout) fails. Over [iostream](crate::iostream), an output that
@@ -99,9 +99,9 @@ impl Body {
     ///
     /// The thread of the connection reads, up to 32 KiB at a time. A reader that blocks holds up the whole loop: files
     /// and memory are fine, sockets and pipes belong to a thread with a [writer](Self::channel). Interrupted reads are
-    /// repeated; any other error, including [`ErrorKind::WouldBlock`], fails the response, and is the
-    /// [`error`](crate::Context::error) in [`fail`](crate::Handler::fail). A panic of the reader fails the connection,
-    /// and passes on to the caller of the driver or of the loop.
+    /// repeated; any other error, including [`ErrorKind::WouldBlock`], fails the response;
+    /// [`Handler::fail`](crate::Handler::fail) can read it as [`Context::error`](crate::Context::error). A panic of the
+    /// reader fails the connection, and passes on to the caller of the driver or of the loop.
     #[must_use]
     pub fn from_reader(reader: impl Read + Send + 'static, length: impl Into<Option<u64>>) -> Self {
         let (reader, buffer) = (Box::new(reader), Vec::new());

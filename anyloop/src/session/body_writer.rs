@@ -61,9 +61,9 @@ use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 ///
 /// # Blocking
 ///
-/// As an [`io::Write`], it blocks until the buffered bytes are at or below the high-water mark, so `io::copy` and the
-/// like need no more memory than twice that. It fails with [`ErrorKind::BrokenPipe`] when the connection is over.
-/// `flush` does nothing.
+/// As an [`io::Write`], it blocks until the buffered bytes are at or below the high-water mark; then it takes at most
+/// that many bytes. So about twice the mark is buffered at most, also by `io::copy`. It fails with
+/// [`ErrorKind::BrokenPipe`] when the connection is over. `flush` does nothing.
 ///
 /// A thread that runs an event loop does not wait, since the connection may wait for it: there, a write fails with
 /// [`ErrorKind::WouldBlock`]. Where the program drives the connection itself, as over [iostream](crate::iostream), do
@@ -85,7 +85,7 @@ struct State {
     /// Bytes of the pieces.
     waiting: usize,
     limits: SendBufferLimits,
-    /// Bytes that the connection has taken and the transport has not.
+    /// Bytes of all output of the connection that the transport has not taken.
     unsent_bytes: usize,
     /// Wakes the connection, once there is one.
     waker: Option<Waker>,
@@ -115,7 +115,7 @@ pub(super) enum Taken {
     Abandoned,
 }
 
-/// The number of pieces that may wait at least, even if the limit in bytes is small. Their bytes are limited as well.
+/// However small the limit in bytes, this many pieces may wait, within that limit of bytes.
 const MIN_PIECES: usize = 1024;
 
 impl BodyWriter {
@@ -134,8 +134,8 @@ impl BodyWriter {
     }
 
     /// Sends the next piece, and calls `completion` with its outcome: with `Ok` when the transport has taken all of it,
-    /// with `Err` when it can no longer be sent, both on the thread of the connection; or within this call if the piece
-    /// is refused.
+    /// with `Err` when it can no longer be sent. Both are called on the thread of the connection; `Err` also where the
+    /// [`Body`](crate::Body) is dropped, or within this call if the piece is refused.
     ///
     /// # Errors
     ///
@@ -160,7 +160,8 @@ impl BodyWriter {
         }
     }
 
-    /// The number of bytes that were sent and that the transport has not taken.
+    /// The number of bytes that the transport has not taken: of the pieces, and, once the response has begun, of all
+    /// output of the connection.
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
         self.0.state().buffered()
@@ -185,8 +186,8 @@ impl BodyWriter {
         }
     }
 
-    /// Waits until a write can send something. Returns how many bytes: at least 1 if the connection is over, so that
-    /// `send` reports that.
+    /// Waits until a write can send something. Returns how many bytes it may send. That is at least 1 even if the
+    /// connection is over; `send` then fails.
     fn wait_for_room(&self) -> io::Result<usize> {
         let mut state = self.0.state();
         while !state.gone && state.writable() == 0 {
@@ -225,7 +226,9 @@ impl Write for BodyWriter {
             let n = bytes.len().min(self.wait_for_room()?);
             match self.send(Bytes::copy_from_slice(&bytes[..n])) {
                 Ok(_) => return Ok(n),
-                Err(SendError::SendBufferFull { .. }) => {} // `attach` has lowered the limits meanwhile: try again
+                // Try again: meanwhile `attach` has lowered the limits, or the connection has reported as unsent
+                // (`set_unsent`) what it had taken (`take`) before.
+                Err(SendError::SendBufferFull { .. }) => {}
                 Err(error) => return Err(io::Error::new(ErrorKind::BrokenPipe, error)),
             }
         }
@@ -269,7 +272,7 @@ impl State {
         most.saturating_sub(self.pieces.len())
     }
 
-    /// The number of bytes that a blocking write sends now; 0: it waits.
+    /// How many bytes a blocking write may send now; with 0 it must wait.
     fn writable(&self) -> usize {
         let SendBufferLimits { high_water_mark: high, max_send_buffer: cap, .. } = self.limits;
         match self.buffered() {

@@ -10,8 +10,8 @@ use super::state::HandshakeInfo;
 use crate::stream::{Budget, WriteBuffer};
 
 impl<H: Handler> Session<H> {
-    /// Prepares to notify the handler of the end, and spends the budget for that. Returns whether it may be notified
-    /// now: not while handler calls wait for the next budget.
+    /// Prepares to notify the handler of the end, and spends the budget for that. Returns whether the stream may
+    /// be closed now, as `StreamProtocol::prepare_close` says.
     pub(super) fn prepare_end(&mut self, budget: &mut Budget) -> bool {
         if self.state.is_resume_requested() || self.redirect().is_some() {
             return false; // the driver's owner follows the redirect, and the session continues
@@ -27,8 +27,8 @@ impl<H: Handler> Session<H> {
         !self.state.is_resume_requested()
     }
 
-    /// The stream is closed. Notifies the handler, unless a plain HTTP request was answered completely, and frees all
-    /// but the state that handles share.
+    /// The stream is closed. Notifies the handler, unless a plain HTTP request was answered completely. Frees the
+    /// protocol and the rare data, except for the state that handles share.
     pub(super) fn notify_end(&mut self, out: &mut WriteBuffer<'_>, now: Instant) {
         let peer = crate::log::describe(|| self.describe_peer(out));
         let protocol = std::mem::take(&mut self.protocol);
@@ -42,8 +42,8 @@ impl<H: Handler> Session<H> {
             }
             (None, _) => {}
         }
-        // Calls the completions of messages in the mailbox, the handles' command queue. A panic of one must not keep
-        // the handler from being notified.
+        // Calls the completions of messages that are deferred or in the mailbox (the handles' command queue), and drops
+        // the body. A panic of these must not keep the handler from being notified.
         let ended = catch_unwind(AssertUnwindSafe(|| self.state.end()));
         let notified = catch_unwind(AssertUnwindSafe(|| self.notify_handler(protocol, out, now)));
         self.state.free_all_but_shared();

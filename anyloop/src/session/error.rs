@@ -65,7 +65,7 @@ impl From<Refused> for SendError {
 
 /// The result of sending a message.
 ///
-/// The example of [`Overflow`](super::Overflow) gets three of them.
+/// The examples of [`Overflow`](super::Overflow) get three of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a message is sent, waits, or is dropped")]
 pub enum Sent {

@@ -58,7 +58,8 @@ macro_rules! closure {
     };
 }
 
-/// The setter of one closure, on the handlers themselves.
+/// The setter of one closure, as a method of `Handlers` or `LocalHandlers`. Endpoints have others, from
+/// `closure_setters`.
 macro_rules! setter {
     ([$($bound:tt)*] $shared:ident $field:ident $setter:ident ($($argument:ty),*) ($($result:ty)?)) => {
         #[doc = concat!("Sets the closure for [`Handler::", stringify!($field), "`].")]
@@ -191,7 +192,10 @@ macro_rules! handlers {
     };
 }
 
-/// Passes the list of closures to a macro. `for servers` adds `validate` and `http`. All paths are whole, since endpoints in other modules have the setters, too.
+/// Passes the list of closures to a macro. `for servers` adds `validate` and `http`.
+///
+/// `$handlers` is the type of handlers that the closures' contexts have. Paths begin with the crate, since the list is
+/// also expanded in `endpoint`.
 macro_rules! with_closures {
     ($($macro:ident)::+!($handlers:ident; $($before:tt)*)) => {
         $($macro)::+! {

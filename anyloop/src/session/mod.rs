@@ -137,7 +137,8 @@ impl<H: Handler> Session<H> {
         self.apply_limits();
     }
 
-    /// Like [`register`](Self::register), for a connection that `waker` wakes. Its shared state is made at once.
+    /// Like [`register`](Self::register), for a connection that `waker` wakes. The state that it shares with
+    /// its handles is made now, not on demand.
     pub(crate) fn register_with_waker(&mut self, waker: &Waker) {
         let (index, shared) = self.state.endpoint.registry.register_with_waker(waker);
         self.state.index = index;
@@ -158,7 +159,7 @@ impl<H: Handler> Session<H> {
         self.state.rare_mut().peer = Some(Box::new(peer));
     }
 
-    /// Abandons the handshake before it has begun. The driver ends the stream when it is started.
+    /// Abandons the handshake before it has begun. The driver, once started, ends the stream at once.
     pub(crate) fn abandon(&mut self, now: Instant) {
         let mut nothing = Vec::new(); // there is nothing to answer yet
         match &mut self.protocol {
@@ -311,7 +312,8 @@ impl<H: Handler> StreamProtocol for Session<H> {
         let Protocol::Open(connection) = &self.protocol else { return };
         let ending = connection.ending();
         let answer = ending.and_then(|ending| ending.received.and(ending.sent));
-        // A peer that is gone after its Close has no use for our answer to it, but had one for the messages before.
+        // If the peer resets after its Close, losing only our Close in answer is no failure; losing messages
+        // before it is.
         let is_unwanted = error == Some(TransportError::Reset)
             && answer.is_some_and(|close| bytes <= frame_len(close, connection.role()));
         if !is_unwanted {
@@ -413,7 +415,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         wants.again = flags.has(Flags::RESUME);
         wants.slow_path = match &self.protocol {
             Protocol::Open(connection) => !connection.receiver.is_on_fast_path(),
-            _ => true, // the handshake is not on the fast path either
+            _ => true, // nothing but an open connection between two messages is on the fast path
         };
         wants
     }

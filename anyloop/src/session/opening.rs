@@ -50,13 +50,14 @@ impl<H: Handler> Session<H> {
         let Self { protocol, handler, state } = self;
         match protocol {
             Protocol::Server(handshake) => {
-                // More input is needed; or the request was invalid and answered: `fail` follows at the end of the
-                // stream.
+                // Either more input is needed, or the request was invalid and has been answered; in that case `fail` is
+                // called when the stream ends.
                 let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
                 budget.spend();
                 let (Incoming::Upgrade(request) | Incoming::Http(request)) = incoming;
                 let phase = Phase::awaiting_answer(*request.method() == Method::HEAD);
-                // Handles may answer from now on, also from another thread during the call.
+                // Handles may answer from now on, also from another thread during the call. Messages of handles that
+                // wait for the opening (`Flags::DEFERRED`) count as buffered.
                 state.publish(out.queued() + state.deferred_bytes(), phase);
                 let here = out.reborrow();
                 let (sender, receiver, new_handler) = (None, None, None);
@@ -168,6 +169,7 @@ impl<H: Handler> Session<H> {
         }
         self.state.flags.set(Flags::NOTIFY_OPEN, false);
         self.call(out, now, Handler::open);
+        // Messages of handles that wait for the opening.
         if self.state.flags.has(Flags::DEFERRED) {
             self.call(out, now, |_, context| context.send_deferred());
         }

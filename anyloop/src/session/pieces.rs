@@ -35,9 +35,9 @@ pub(super) struct MessageProgress {
 }
 
 pub(super) enum MessageState {
-    /// Not begun. The fragments that have reached the connection; empty before the first.
+    /// No fragment was sent yet. Holds those that have reached the connection; empty until the first one has.
     Queued(VecDeque<Piece>),
-    /// The first fragment was sent: the others are sent at once.
+    /// The first fragment was sent. Each later one is sent as soon as it reaches the connection, and is not queued.
     InProgress,
     /// The message is complete, or never will be.
     Over,
@@ -56,7 +56,8 @@ impl MessageProgress {
         matches!(*self.state(), MessageState::Over)
     }
 
-    /// Queues a piece of a message that is not begun; it is lost otherwise. Returns whether it is the first.
+    /// Queues a piece, provided that the message is not begun (the caller checks; otherwise the piece is dropped).
+    /// Returns whether it is the first that is queued.
     pub(super) fn enqueue(&self, piece: Piece) -> bool {
         match &mut *self.state() {
             MessageState::Queued(pieces) => {

@@ -15,8 +15,9 @@ use crate::stream::{Budget, Progress, StreamProtocol, WriteBuffer};
 impl<H: Handler> Session<H> {
     /// Takes input until it is used up, the budget is spent, or reading is paused.
     ///
-    /// The session's fast path: for unfragmented messages that are wholly in the input, on an open connection that has
-    /// nothing else to do. `Handler::message` has a single call site, so that the compiler can inline it.
+    /// The session's fast path: for messages that are unfragmented, uncompressed, shorter than 64 KiB and wholly in the
+    /// input, on an open connection that does not stream and has nothing else to do. `Handler::message` has a
+    /// single call site, so that the compiler can inline it.
     #[inline]
     pub(super) fn receive_input(
         &mut self,
@@ -49,8 +50,8 @@ impl<H: Handler> Session<H> {
         receive_messages(receiver, input, handler, &mut context, budget, progress)
     }
 
-    /// Continues the opening handshake, and notifies the handler when the connection is open. Returns whether messages
-    /// may be received.
+    /// Continues the opening handshake, and notifies the handler when the connection is open. Returns false
+    /// if `open` is held back by the budget.
     #[cold]
     #[inline(never)]
     fn prepare_receive(
@@ -138,7 +139,8 @@ impl<H: Handler> Session<H> {
     }
 }
 
-/// Receives messages, by the fast path where it applies. Returns `progress`, or `WantsChanged` if anything has changed.
+/// Receives messages, by the fast path where it applies. Returns `progress`, or `WantsChanged` if anything may
+/// have changed.
 #[inline(always)] // into `receive_input`
 fn receive_messages<H: Handler>(
     receiver: &mut Receiver,
@@ -204,7 +206,8 @@ enum Received<'e> {
     Nothing,
 }
 
-/// Receives events that are not on the fast path: control frames, and fragmented or partly received messages.
+/// Receives events that are not on the fast path: control frames, chunks, and messages that are fragmented, compressed,
+/// partly received, or of 64 KiB and more.
 #[cold]
 #[inline(never)]
 fn receive_other<'e, 'b: 'e, H: Handler>(

@@ -33,12 +33,13 @@ pub(crate) trait WakeConnections: Send + Sync {
     fn waker(&self, key: Key) -> Waker;
 }
 
-/// The connections of an endpoint, with eight bytes for each. The state that a connection shares with its handles is
-/// created with the first handle, or when output waits. If the registry has made that handle, the state is freed with
-/// the last one; otherwise it remains until the connection is over.
+/// The connections of an endpoint, with eight bytes for each. The *shared state* (of a connection and its handles) is
+/// made on demand: for the first handle, or when output waits. If the registry made it for a handle, it is freed with
+/// the last handle; if the connection made it, it lives as long as the connection. A connection
+/// with a waker of its own has it from the beginning.
 ///
-/// A broadcast is queued once. Each connection is woken, and takes the broadcasts that are due to it on its own strand.
-/// A broadcast is freed when all connections that were open when it was sent have taken it.
+/// A broadcast is queued once for all open connections without shared state. Each is woken, and takes the broadcasts
+/// that are due to it on its own strand; the last frees them. The other connections get it through their mailbox.
 pub(crate) struct Registry {
     limits: SendBufferLimits,
     /// Wakes the connections of a loop. Absent if each connection has a waker of its own.
@@ -58,7 +59,7 @@ struct Members {
 #[derive(Clone, Copy)]
 struct Member {
     generation: u16,
-    /// The number of the first broadcast that it has not taken, while `takes_broadcasts`.
+    /// The number of the next broadcast to take. Meaningful only while `takes_broadcasts`.
     next: u32,
     phase: Phase,
     /// It takes broadcasts from the queue: it is open, and has no shared state.
@@ -167,7 +168,8 @@ impl Registry {
     pub(super) fn free_shared(&self, index: u32) -> bool {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
-        // New handles come from here or from the connection, so it remains unused while the lock is held.
+        // A new handle is made under this lock or on the connection's strand, which is here; so an unused state stays
+        // unused.
         let is_unused = members.shared.get(&index).is_some_and(|shared| shared.is_unused());
         if is_unused {
             members.remove_shared(index); // the connection has it, too
@@ -379,7 +381,7 @@ impl Members {
     }
 
     /// Sets whether a connection takes broadcasts from the queue. If it no longer does, the broadcasts that were due
-    /// to it are dropped.
+    /// to it count as taken.
     fn set_takes_broadcasts(&mut self, index: u32, takes: bool, freed: &mut Vec<Broadcast>) {
         let Self { all, broadcasts, .. } = self;
         let Some(Some(member)) = all.get_mut(index as usize) else { return };

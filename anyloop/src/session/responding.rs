@@ -1,4 +1,4 @@
-//! Responses to HTTP requests, whose bodies are sent as the peer reads them.
+//! HTTP responses. Their bodies are sent as fast as the peer reads.
 
 use anyloop_proto::handshake::AnswerError;
 use anyloop_proto::handshake::http::Response;
@@ -103,7 +103,7 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Output was written: requests a resume, which sends more of the body.
+    /// Called when output was written: requests a resume if there is room, and the resume sends more of the body.
     pub(super) fn resume_body(&mut self, out: &WriteBuffer<'_>) {
         if out.queued() < HIGH_WATER && self.state.body().is_some() {
             self.state.request_resume();

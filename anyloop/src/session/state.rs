@@ -259,7 +259,7 @@ impl SessionState {
         }
     }
 
-    /// Takes the request or the body.
+    /// Takes what the opening handshake still has to send: the request or the body.
     pub(super) fn take_unsent(&mut self) -> Option<Box<HandshakeOutput>> {
         self.rare.as_deref_mut()?.handshake_output.take()
     }

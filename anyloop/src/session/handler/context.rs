@@ -92,7 +92,7 @@ pub struct Context<'c, H: Handler> {
     pub(in crate::session) marker: PhantomData<&'c mut (dyn UseContextHandleInOtherThreads + 'c)>,
     /// Absent before the connection is open and after it is over.
     pub(in crate::session) sender: Option<&'c mut Sender>,
-    /// Absent also while an event borrows from it.
+    /// Absent in the same cases, and while an event borrows from it.
     pub(in crate::session) receiver: Option<&'c Receiver>,
     pub(in crate::session) out: WriteBuffer<'c>,
     /// The session without its protocol and handler. Not the state of the connection, which [`state`](Self::state)
@@ -540,8 +540,8 @@ impl<H: Handler> Context<'_, H> {
         Ok(Sent::Buffered)
     }
 
-    /// Sends a message that a handle has accepted, and registers its completion, or calls it with `Unsent`. The limit
-    /// of the send buffer was applied when the message was accepted.
+    /// Sends a message that was accepted before, when the limit of the send buffer was applied: of a handle, of a
+    /// broadcast, or a deferred one of the handler's own. Registers its completion, or calls it with `Unsent`.
     fn send_outgoing(&mut self, message: OutgoingMessage) {
         let OutgoingMessage { payload, completion } = message;
         let result = match (&mut self.sender, &payload) {
@@ -593,7 +593,7 @@ impl<H: Handler> Context<'_, H> {
         }
         // If messages wait for a local `MessageWriter`, the peer is not at fault.
         let closes = limits.overflow == Overflow::Close && !self.state.has_message_writer();
-        let full = self.full(len, closes); // before the Close waits, too
+        let full = self.full(len, closes); // computed now: after `close`, `waiting` would include the Close frame
         if closes {
             self.state.note_overflow(self.out.queued(), Phase::Open);
             let _: Result<(), SendError> = self.close(CloseCode::POLICY_VIOLATION, TOO_SLOW);
@@ -601,8 +601,9 @@ impl<H: Handler> Context<'_, H> {
         Err(full)
     }
 
-    /// The bytes that count against the limit of the send buffer. Messages that wait for the handler's own message in
-    /// pieces do not: they must not keep it from its end.
+    /// The bytes that count against the limit of the send buffer. Deferred messages count only if they wait for a
+    /// `MessageWriter`. If they wait for the handler's own message, they would use up the room that its last pieces
+    /// need.
     fn waiting(&self) -> usize {
         let deferred =
             if self.state.has_message_writer() { self.state.deferred_bytes() } else { 0 };
