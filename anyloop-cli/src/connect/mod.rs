@@ -97,6 +97,7 @@ impl Session<'_> {
             () if options.is_typed() => Source::Prompt(Prompt {
                 link: self.link.clone(),
                 printer: self.printer.clone(),
+                output: self.output.clone(),
                 max_line: options.max_line(),
                 #[cfg(unix)]
                 keeps_history: !options.no_history,

@@ -1,7 +1,7 @@
 //! The options of `anyloop connect`, and what follows from them.
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyloop::ClientConfig;
@@ -168,16 +168,19 @@ impl Options {
             let Outgoing::File(path) = message else { continue };
             let file = file::open(path);
             let file = file.map_err(|why| CliError::usage(format!("--binary: {why}")))?;
-            let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-            let written = self.output.as_ref().and_then(|output| output.canonicalize().ok());
-            if is_regular && written.is_some() && written == path.canonicalize().ok() {
+            if self.output.as_ref().is_some_and(|output| file::is_at(&file, output)) {
                 let path = path.display();
                 return Err(CliError::usage(format!(
                     "--output would overwrite {path}, which --binary sends"
                 )));
             }
         }
-        Ok(())
+        match &self.output {
+            Some(output) if !self.subscribe && stdin_is_at(output) => Err(CliError::usage(
+                format!("--output would overwrite {}, which is standard input", output.display()),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The configuration of the client.
@@ -242,6 +245,20 @@ impl Options {
 
 fn field_value(bytes: &[u8]) -> Result<HeaderValue, CliError> {
     HeaderValue::from_bytes(bytes).map_err(|error| CliError::usage(error.to_string()))
+}
+
+/// Whether standard input is the regular file at this path.
+#[cfg(unix)]
+fn stdin_is_at(path: &Path) -> bool {
+    use std::os::fd::AsFd;
+
+    let stdin = io::stdin().as_fd().try_clone_to_owned();
+    stdin.is_ok_and(|stdin| file::is_at(&stdin.into(), path))
+}
+
+#[cfg(not(unix))]
+const fn stdin_is_at(_: &Path) -> bool {
+    false
 }
 
 /// Whether the input is /dev/null.

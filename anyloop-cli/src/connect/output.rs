@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyloop::proto::Chunk;
 
+use super::file;
 use super::options::Options;
 use super::progress::Progress;
 use super::screen::Screen;
@@ -64,6 +65,11 @@ impl Output {
     /// What it is called in texts.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it writes to the regular file at this path.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        matches!(&self.state().destination, Destination::File(file) if file::is_at(file, path))
     }
 
     /// A connection has opened. Empties the file, if nothing was written to it.

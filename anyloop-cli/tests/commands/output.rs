@@ -1,6 +1,6 @@
 //! `anyloop connect --output`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -162,6 +162,33 @@ fn a_part_is_removed_before_another_connection_goes_on() {
     let ended = program.end();
     ended.expect(1, "standard output has only its first 2 bytes");
     assert_eq!(ended.stdout, b"onetw");
+}
+
+#[test]
+fn it_does_not_overwrite_what_it_sends() {
+    let (folder, file) = old_file("input-output");
+    let before = content(&file);
+    let link = folder.join("link");
+    fs::hard_link(&file, &link).expect("the folder takes links");
+    let url = "ws://127.0.0.1:9/";
+    for output in [&file, &link] {
+        let mut command = anyloop(["connect", url, "-o"]);
+        command.arg(output).stdin(File::open(&file).expect("the file exists"));
+        let words = format!("would overwrite {}, which is standard input", output.display());
+        Running::start(&mut command).end().expect(2, &words);
+        let mut command = anyloop(["connect", url, "-o"]);
+        command.arg(output).arg("--binary").arg(&file).stdin(Stdio::null());
+        Running::start(&mut command).end().expect(2, "which --binary sends");
+    }
+    assert_eq!(content(&file), before);
+
+    // A subscriber does not read its input.
+    let server = Host::new();
+    let mut command = anyloop(["connect", &server.url(), "--subscribe", "-o"]);
+    command.arg(&file).stdin(File::open(&file).expect("the file exists"));
+    let program = Running::start(&mut command);
+    server.open().0.close(1000);
+    assert_eq!(program.end().code(), Some(0));
 }
 
 #[test]

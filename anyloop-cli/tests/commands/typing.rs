@@ -262,6 +262,8 @@ fn messages_that_are_written_to_a_file_are_announced_above_the_line() {
     screen.type_in(b"tial\r");
     peer.expect(TEXT, b"partial");
     screen.expect(&["> text 7 B: partial", "> "]);
+    screen.type_in(format!("/binary {path}\r").as_bytes());
+    screen.expect_written(&format!("* not sent: --output writes to {path}"));
     peer.close(1000);
     assert_eq!(program.end().code(), Some(0));
     assert_eq!(fs::read(&file).expect("the file exists"), b"\0\xff");
