@@ -153,7 +153,7 @@ impl Session<'_> {
             self.connect(client)?;
             self.event_loop.run();
             self.event_loop.reset()?;
-            let Ok(Outcome { result, was_open, is_temporary }) = outcomes.try_recv() else {
+            let Ok(Outcome { result, open_for, is_temporary }) = outcomes.try_recv() else {
                 return Err(CliError::failed(
                     "the input ended before the connection was open again",
                 ));
@@ -164,7 +164,7 @@ impl Session<'_> {
             if let Some(output) = &self.output {
                 output.remove_part()?;
             }
-            let delay = backoff.next(was_open);
+            let delay = backoff.next(open_for);
             let why = result.as_ref().err().map_or("the connection ended", CliError::why);
             self.printer.warn(&format!("trying again in {} s: {why}", delay.as_secs_f64()));
             self.event_loop.set_timer(delay, || ());
@@ -208,9 +208,9 @@ impl Session<'_> {
                 "the connection closed after {received} of {}",
                 count(all, "message")
             ))),
-            Some(_) => Ok(()),
+            Some(_) => self.link.check_all_arrived(),
             None if self.options.reads_terminal() => Ok(()),
-            None => self.link.check_all_sent(),
+            None => self.link.check_all_sent().and_then(|()| self.link.check_all_arrived()),
         }
     }
 }
