@@ -154,9 +154,7 @@ impl Session<'_> {
             self.event_loop.run();
             self.event_loop.reset()?;
             let Ok(Outcome { result, open_for, is_temporary }) = outcomes.try_recv() else {
-                return Err(CliError::failed(
-                    "the input ended before the connection was open again",
-                ));
+                return Err(closed_between());
             };
             if !self.options.reconnect || !is_temporary || self.link.is_closing() {
                 return result;
@@ -168,10 +166,13 @@ impl Session<'_> {
             let why = result.as_ref().err().map_or("the connection ended", CliError::why);
             self.printer.warn(&format!("trying again in {} s: {why}", delay.as_secs_f64()));
             self.event_loop.set_timer(delay, || ());
+            if open_for.is_none() && self.link.is_closing() {
+                return Err(closed_between());
+            }
             self.event_loop.run_for(delay); // a signal, or the end of what is typed, stops it
             self.event_loop.reset()?;
             if self.link.is_closing() {
-                return result;
+                return Err(closed_between());
             }
         }
     }
@@ -213,4 +214,9 @@ impl Session<'_> {
             None => self.link.check_all_sent().and_then(|()| self.link.check_all_arrived()),
         }
     }
+}
+
+/// What is said when a person or a signal ends the command between two connections.
+fn closed_between() -> CliError {
+    CliError::failed("closed while there was no connection")
 }

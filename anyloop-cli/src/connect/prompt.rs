@@ -43,6 +43,18 @@ enum Line<'l> {
 }
 
 impl Prompt {
+    /// Drops what was typed before a connection opened: it is not known whether it was meant for this one.
+    #[cfg(unix)]
+    pub(super) fn drop_pending(&self) {
+        use rustix::termios::{QueueSelector, tcflush};
+
+        let stdin = std::io::stdin();
+        let pending = rustix::io::ioctl_fionread(&stdin).unwrap_or(0); // bytes of whole lines
+        if tcflush(&stdin, QueueSelector::IFlush).is_ok() && pending > 0 {
+            self.printer.note("what was typed before the connection opened was not sent");
+        }
+    }
+
     /// Reads and executes lines until the end of the input, or until one has closed the connection.
     pub(super) fn run(&self) -> Result<(), String> {
         #[cfg(unix)]

@@ -672,5 +672,7 @@ fn a_signal_ends_the_wait_for_another_attempt() {
     program.expect_error("trying again in 0.5 s: ");
     program.expect_error("trying again in 1 s: cannot connect to ");
     program.signal(Signal::TERM);
-    assert_eq!(program.end().code(), Some(3));
+    let ended = program.end();
+    assert_eq!(ended.code(), Some(1));
+    assert!(ended.stderr.ends_with("\nanyloop: closed while there was no connection\n"));
 }
