@@ -14,7 +14,7 @@ use crate::client_tls;
 use crate::compression::Compression;
 use crate::error::CliError;
 use crate::route_flags;
-use crate::values::{Cookie, Credentials, Header, Origin, Timeout, Url, Wait};
+use crate::values::{self, Cookie, Credentials, Header, Origin, Timeout, Url, Wait};
 
 /// The default of `--max-message`, in bytes.
 const MAX_MESSAGE: u64 = 16 << 20;
@@ -85,7 +85,7 @@ pub(crate) struct Options {
     origin: Option<Origin>,
     /// The largest message that is accepted, and the longest line that is sent. By default 16777216, but with --output
     /// messages of any size are accepted.
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     max_message: Option<u64>,
     /// After the end of the input, close after this long without input from the server. 0 closes at
     /// once, "forever" waits until the server closes.
