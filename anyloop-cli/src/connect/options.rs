@@ -122,9 +122,11 @@ impl Options {
         !self.subscribe && io::stdin().is_terminal()
     }
 
-    /// Whether `--output` names standard output.
+    /// Whether `--output` names standard output. Opened by its path, a file would be emptied.
     pub(super) fn writes_to_stdout(&self) -> bool {
-        self.output.as_ref().is_some_and(|path| path.as_os_str() == "-")
+        self.output
+            .as_ref()
+            .is_some_and(|path| path.as_os_str() == "-" || path == Path::new("/dev/stdout"))
     }
 
     /// After how many messages the connection is closed.
