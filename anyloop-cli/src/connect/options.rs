@@ -44,21 +44,23 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "output")]
     pub(super) json: bool,
     /// Write the messages that arrive to this file, unchanged and one after the other, instead of printing them. "-"
-    /// is standard output.
+    /// is standard output. Not with --json or --echo.
     ///
     /// They are written while they arrive, in constant memory, so a message may have any size. Nothing is added between
-    /// them. An existing file is overwritten: it is opened at the start, and emptied when the connection opens. If the
-    /// connection ends inside of a message, the file keeps the part that has arrived, and the exit status is 1;
-    /// --reconnect removes the part and goes on. Standard error shows a progress bar if it is a terminal, but not at a
-    /// prompt where messages are typed.
+    /// them. An existing file is overwritten: it is opened at the start, and emptied when the connection opens. If no
+    /// connection opens, an existing file keeps its content. If the connection ends inside of a message, the file keeps
+    /// the part that has arrived, and the exit status is 1; --reconnect removes the part from a regular file and goes
+    /// on; from standard output or a pipe it cannot, and ends. With "-" at a terminal, control characters of messages
+    /// are not escaped. Standard error shows a progress bar if it is a terminal, except where messages are typed.
     #[arg(long, short, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
     /// Connect again when the connection is lost or cannot be made, after 0.5 s, 1 s, 2 s, up to 30 s.
     ///
     /// The times begin anew after a connection that lasted for 10 s. A server asks for another one by the codes 1001 and
     /// 1011 to 1014, or by 408, 425, 429 and 5xx in the opening handshake. What was sent on a connection that failed may
-    /// be lost: the exit status is then 1, except where messages are typed. --text and --binary are sent once, not again
-    /// on the next connection. Lines of a program wait for the next connection. A line that a person types without a connection is not sent, and the screen says so.
+    /// be lost: the exit status is then 1, except after a signal or where messages are typed. --text and --binary are
+    /// sent once, not again on the next connection. Lines of a program wait for the next connection. A line that a
+    /// person types without a connection is not sent, and the screen says so.
     #[arg(long)]
     pub(super) reconnect: bool,
     /// Neither read nor write the history of what is typed, $XDG_STATE_HOME/anyloop/history.
@@ -83,8 +85,8 @@ pub(crate) struct Options {
     /// Send this Origin, as a web page would.
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<Origin>,
-    /// The largest message that is accepted, and the longest line that is sent. By default 16777216, but with --output
-    /// messages of any size are accepted.
+    /// The largest message that is accepted, and the longest line that is sent: 16777216 by default; with --output,
+    /// lines are limited by that, and messages are not.
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     max_message: Option<u64>,
     /// After the end of the input, close after this long without input from the server. 0 closes at
