@@ -46,6 +46,11 @@ impl CliError {
         Self { status: 4, why: why.into() }
     }
 
+    /// The same error, whose message goes on with this text.
+    pub(crate) fn and(self, more: &str) -> Self {
+        Self { why: self.why + more, ..self }
+    }
+
     /// The message.
     pub(crate) fn why(&self) -> &str {
         &self.why

@@ -81,7 +81,7 @@ Exit status:
   0  both sides closed the connection, the server with code 1000 or without a code, and all of the
      input was sent; or a signal ended the command, and the server closed too
   1  the connection opened and ended otherwise, input or output failed, fewer messages arrived than
-     --once or --exit-after say, or --output has only a part of a message
+     --once or --exit-after say, or the file of --output ends with a part of a message
   2  wrong arguments, or a file that they name cannot be opened
   3  no connection to the server, or its certificate is not accepted
   4  the opening handshake failed: the server refused it, for example

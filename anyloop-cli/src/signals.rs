@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyloop::EventLoop;
 use anyloop::event_loop::{Watch, WatchMode};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, low_level};
 
 /// Calls `f` in the loop at the first SIGINT or SIGTERM, unless the watch is cancelled first. The second
@@ -38,6 +38,11 @@ pub(crate) fn on_signal(
             _ => ControlFlow::Continue(()),
         }
     })
+}
+
+/// Makes a write beyond the limit of the size of files an error. By default the signal ends the process.
+pub(crate) fn ignore_size_limit() {
+    let _ = flag::register(SIGXFSZ, Arc::default()); // the default is then left as it is
 }
 
 /// Ends the process as SIGINT does by default.

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from paced_server import BINARY, CONTINUATION, TEXT, PacedServer
+from paced_server import BINARY, CONTINUATION, PING, TEXT, PacedServer
 
 COLUMNS, ROWS = 80, 24
 DEADLINE = 20  # seconds for anything that is waited for, on a slow machine
@@ -269,7 +269,42 @@ def send_and_receive_a_file(start, anyloop, folder, file):
     server.close()
     rows = terminal.wait("the end", lambda rows: rows[-2:] == ["status 1", "$"])
     check("nothing is left of the bar", not any("receiving" in row for row in rows))
-    check("it says what is missing", f"has only its first {MIB + 1} bytes" in "".join(rows))
+    words = f"part ends with the first {MIB + 1} bytes of a message"
+    check("it says what is there", words.replace(" ", "") in "".join(rows).replace(" ", ""))
+
+
+def receive_a_file_from_two_connections(start, anyloop, folder):
+    """The progress bar does not count what --reconnect removes."""
+    file = Path(folder) / "again"
+    server = PacedServer()
+    terminal = start(f"{anyloop} connect {server.url} --subscribe --reconnect -o {file}")
+    server.accept()
+    server.send(BINARY, b"x" * MIB)
+    server.send(BINARY, b"y" * MIB, last=False)
+    terminal.wait("a bar", lambda rows: rows[-1].startswith("receiving 2.00 MiB, "))
+    server.stream.close()
+    terminal.wait("the part is gone", lambda rows: rows[-1].startswith("receiving 1.00 MiB, "))
+    server.accept()
+    server.close()
+    terminal.wait("closed", lambda rows: rows[-1] == "$")
+    check("the file has what is whole", file.read_bytes() == b"x" * MIB)
+
+
+def receive_a_file_while_lines_are_typed(start, anyloop, folder):
+    """No progress bar where the terminal is typed at without a prompt."""
+    file = Path(folder) / "lines"
+    server = PacedServer()
+    terminal = start(f"clear; {anyloop} connect {server.url} -o {file} >/dev/null; echo status $?")
+    server.accept()
+    server.send(BINARY, b"x" * MIB, last=False)
+    server.send(PING, b"written?")
+    server.receive(2 + 4 + len(b"written?"))
+    terminal.type("a half-typed li")
+    rows = terminal.wait("a line is being typed", lambda rows: rows[-1] == "a half-typed li")
+    check("there is no bar", not any("receiving" in row for row in rows))
+    server.send(CONTINUATION, b"")
+    server.close()
+    terminal.wait("closed", lambda rows: "status 0" in rows[-2] and rows[-1] == "$")
 
 
 def write_what_arrives_while_typing(start, anyloop, folder):
@@ -338,6 +373,8 @@ def main():
         file = send_a_file(start, anyloop, folder)
         receive_a_file(start, anyloop, folder)
         send_and_receive_a_file(start, anyloop, folder, file)
+        receive_a_file_from_two_connections(start, anyloop, folder)
+        receive_a_file_while_lines_are_typed(start, anyloop, folder)
         write_what_arrives_while_typing(start, anyloop, folder)
 
         end_serve(start(f"{anyloop} serve --listen 127.0.0.1:0"))

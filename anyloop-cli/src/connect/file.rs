@@ -72,6 +72,21 @@ pub(super) fn open(path: &Path) -> Result<File, String> {
     }
 }
 
+/// Whether this is the regular file at the path, by whatever name it was opened.
+#[cfg(unix)]
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let (Ok(file), Ok(other)) = (file.metadata(), path.metadata()) else { return false };
+    file.is_file() && (file.dev(), file.ino()) == (other.dev(), other.ino())
+}
+
+/// The system does not tell.
+#[cfg(not(unix))]
+pub(super) const fn is_at(_: &File, _: &Path) -> bool {
+    false
+}
+
 fn unreadable(path: &Path, error: &io::Error) -> String {
     format!("cannot read {}: {error}", path.display())
 }

@@ -30,8 +30,8 @@ pub(super) enum Closed {
 /// How a connection ended.
 pub(super) struct Outcome {
     pub(super) result: Result<Closed, CliError>,
-    /// It was open.
-    pub(super) was_open: bool,
+    /// How long it was open. `None` if it did not open.
+    pub(super) open_for: Option<Duration>,
     /// Another attempt may succeed.
     pub(super) is_temporary: bool,
 }
@@ -143,13 +143,18 @@ impl Handler for ConnectHandler {
             Some(error) => CliError::failed(format!("{why}: {}", chain(error))),
             None => CliError::failed(why),
         });
-        self.end(Outcome { result, was_open: true, is_temporary: retry::is_lost(ending) });
+        if ending.failure.is_some() {
+            self.link.failed_after(ending.statistics.messages_sent);
+        }
+        let open_for = self.opened.as_ref().map_or(Duration::ZERO, |(at, _)| context.now() - *at);
+        let is_temporary = retry::is_lost(ending);
+        self.end(Outcome { result, open_for: Some(open_for), is_temporary });
     }
 
     fn fail(&mut self, failure: &Failure, context: &mut Context<'_, Self>) {
         let is_temporary = retry::may_open(failure, context.error());
         let result = Err(peer::not_opened(failure, self.may_follow, context));
-        self.end(Outcome { result, was_open: false, is_temporary });
+        self.end(Outcome { result, open_for: None, is_temporary });
     }
 }
 

@@ -42,6 +42,10 @@ impl Input {
         if !self.link.await_opening() {
             return;
         }
+        #[cfg(unix)]
+        if let (Source::Prompt(prompt), true) = (&self.source, self.reconnects) {
+            prompt.drop_pending();
+        }
         let sent = self.send_messages().and_then(|()| match &self.source {
             Source::None => Ok(()),
             Source::Lines { max_line } => self.send_lines(*max_line),

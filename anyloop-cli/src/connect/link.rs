@@ -32,6 +32,8 @@ struct State<H: Handler> {
     waiting: usize,
     /// Messages, and pieces of messages, that were read and that no transport will ever take.
     lost: u64,
+    /// A connection has failed after messages were sent on it: nothing tells which of them have arrived.
+    is_uncertain: bool,
     /// Messages that have arrived.
     received: u64,
     /// The input has ended.
@@ -52,6 +54,7 @@ impl<H: Handler> Default for Link<H> {
             is_finished: false,
             waiting: 0,
             lost: 0,
+            is_uncertain: false,
             received: 0,
             input_ended: false,
             is_closing: false,
@@ -75,6 +78,21 @@ impl<H: Handler> Link<H> {
     pub(super) fn ended(&self) {
         self.state().connection = None;
         self.changed.notify_all();
+    }
+
+    /// The connection has failed after this many messages were sent on it.
+    pub(super) fn failed_after(&self, sent: u64) {
+        self.state().is_uncertain |= sent > 0;
+    }
+
+    /// Fails if a connection has failed after messages were sent on it.
+    pub(super) fn check_all_arrived(&self) -> Result<(), CliError> {
+        match self.state().is_uncertain {
+            false => Ok(()),
+            true => Err(CliError::failed(
+                "an earlier connection failed: what was sent on it may be lost",
+            )),
+        }
     }
 
     /// There will be no further connection.

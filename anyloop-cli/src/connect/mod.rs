@@ -45,6 +45,8 @@ type HandlerFactory = Box<dyn Fn() -> ConnectHandler + Send + Sync>;
 /// Runs the client until the connection has ended, or the last one with `--reconnect`.
 pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     options.check_files()?;
+    #[cfg(unix)]
+    crate::signals::ignore_size_limit();
     let config = options.config()?;
     let printer = Printer::new(options.is_typed(), options.json);
     let printer =
@@ -97,6 +99,7 @@ impl Session<'_> {
             () if options.is_typed() => Source::Prompt(Prompt {
                 link: self.link.clone(),
                 printer: self.printer.clone(),
+                output: self.output.clone(),
                 max_line: options.max_line(),
                 #[cfg(unix)]
                 keeps_history: !options.no_history,
@@ -137,8 +140,16 @@ impl Session<'_> {
         let ended = self.connect_to_the_end(client, outcomes);
         self.link.finish();
         self.printer.screen.finish();
-        self.link.check_failure()?; // the cause, if it has ended the connection
-        self.check(ended?)
+        // The failure is the cause, if it has ended the connection.
+        let result = self.link.check_failure().and(ended);
+        let result = match &self.output {
+            Some(output) => {
+                output.remove_unused();
+                output.with_part(result)
+            }
+            None => result,
+        };
+        self.check(result?)
     }
 
     /// Connects, again and again with `--reconnect`, and returns how the last connection ended.
@@ -152,25 +163,26 @@ impl Session<'_> {
             self.connect(client)?;
             self.event_loop.run();
             self.event_loop.reset()?;
-            let Ok(Outcome { result, was_open, is_temporary }) = outcomes.try_recv() else {
-                return Err(CliError::failed(
-                    "the input ended before the connection was open again",
-                ));
+            let Ok(Outcome { result, open_for, is_temporary }) = outcomes.try_recv() else {
+                return Err(closed_between());
             };
+            if open_for.is_none() && self.link.is_closing() {
+                return Err(closed_between());
+            }
             if !self.options.reconnect || !is_temporary || self.link.is_closing() {
                 return result;
             }
-            if let Some(output) = &self.output {
-                output.remove_part()?;
+            if self.output.as_ref().is_some_and(|output| !output.remove_part()) {
+                return result;
             }
-            let delay = backoff.next(was_open);
+            let delay = backoff.next(open_for);
             let why = result.as_ref().err().map_or("the connection ended", CliError::why);
             self.printer.warn(&format!("trying again in {} s: {why}", delay.as_secs_f64()));
             self.event_loop.set_timer(delay, || ());
             self.event_loop.run_for(delay); // a signal, or the end of what is typed, stops it
             self.event_loop.reset()?;
             if self.link.is_closing() {
-                return result;
+                return Err(closed_between());
             }
         }
     }
@@ -191,9 +203,6 @@ impl Session<'_> {
 
     /// Whether the command did what it was to do, when the last connection was closed without a failure.
     fn check(&self, closed: Closed) -> Result<(), CliError> {
-        if let Some(output) = &self.output {
-            output.check_complete()?;
-        }
         let received = self.link.received();
         match self.options.exit_after() {
             // Input of a person that is not sent is no loss.
@@ -207,9 +216,14 @@ impl Session<'_> {
                 "the connection closed after {received} of {}",
                 count(all, "message")
             ))),
-            Some(_) => Ok(()),
+            Some(_) => self.link.check_all_arrived(),
             None if self.options.reads_terminal() => Ok(()),
-            None => self.link.check_all_sent(),
+            None => self.link.check_all_sent().and_then(|()| self.link.check_all_arrived()),
         }
     }
+}
+
+/// What is said when a person or a signal ends the command between two connections.
+fn closed_between() -> CliError {
+    CliError::failed("closed while there was no connection")
 }

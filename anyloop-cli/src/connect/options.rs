@@ -1,7 +1,7 @@
 //! The options of `anyloop connect`, and what follows from them.
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyloop::ClientConfig;
@@ -14,7 +14,7 @@ use crate::client_tls;
 use crate::compression::Compression;
 use crate::error::CliError;
 use crate::route_flags;
-use crate::values::{Cookie, Credentials, Header, Origin, Timeout, Url, Wait};
+use crate::values::{self, Cookie, Credentials, Header, Origin, Timeout, Url, Wait};
 
 /// The default of `--max-message`, in bytes.
 const MAX_MESSAGE: u64 = 16 << 20;
@@ -44,20 +44,23 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "output")]
     pub(super) json: bool,
     /// Write the messages that arrive to this file, unchanged and one after the other, instead of printing them. "-"
-    /// is standard output.
+    /// is standard output. Not with --json or --echo.
     ///
     /// They are written while they arrive, in constant memory, so a message may have any size. Nothing is added between
-    /// them. An existing file is overwritten: it is opened at the start, and emptied when the connection opens. If the
-    /// connection ends inside of a message, the file keeps the part that has arrived, and the exit status is 1;
-    /// --reconnect removes the part and goes on. Standard error shows a progress bar if it is a terminal, but not at a
-    /// prompt where messages are typed.
+    /// them. An existing file is overwritten: it is opened at the start, and emptied when the connection opens. If no
+    /// connection opens, an existing file keeps its content. If the connection ends inside of a message, the file keeps
+    /// the part that has arrived, and the exit status is 1; --reconnect removes the part from a regular file and goes
+    /// on; from standard output or a pipe it cannot, and ends. With "-" at a terminal, control characters of messages
+    /// are not escaped. Standard error shows a progress bar if it is a terminal, except where messages are typed.
     #[arg(long, short, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
     /// Connect again when the connection is lost or cannot be made, after 0.5 s, 1 s, 2 s, up to 30 s.
     ///
-    /// A server asks for that by the codes 1001 and 1011 to 1014, or by 408, 425, 429 and 5xx in the opening
-    /// handshake. Messages that were under way are lost; the exit status is then 1. Lines of a program wait for the next
-    /// connection. A line that a person types without a connection is not sent, and the screen says so.
+    /// The times begin anew after a connection that lasted for 10 s. A server asks for another one by the codes 1001 and
+    /// 1011 to 1014, or by 408, 425, 429 and 5xx in the opening handshake. What was sent on a connection that failed may
+    /// be lost: the exit status is then 1, except after a signal or where messages are typed. --text and --binary are
+    /// sent once, not again on the next connection. Lines of a program wait for the next connection. A line that a
+    /// person types without a connection is not sent, and the screen says so.
     #[arg(long)]
     pub(super) reconnect: bool,
     /// Neither read nor write the history of what is typed, $XDG_STATE_HOME/anyloop/history.
@@ -82,9 +85,9 @@ pub(crate) struct Options {
     /// Send this Origin, as a web page would.
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<Origin>,
-    /// The largest message that is accepted, and the longest line that is sent. By default 16777216, but with --output
-    /// messages of any size are accepted.
-    #[arg(long, value_name = "BYTES")]
+    /// The largest message that is accepted, and the longest line that is sent: 16777216 by default; with --output,
+    /// lines are limited by that, and messages are not.
+    #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     max_message: Option<u64>,
     /// After the end of the input, close after this long without input from the server. 0 closes at
     /// once, "forever" waits until the server closes.
@@ -121,9 +124,11 @@ impl Options {
         !self.subscribe && io::stdin().is_terminal()
     }
 
-    /// Whether `--output` names standard output.
+    /// Whether `--output` names standard output. Opened by its path, a file would be emptied.
     pub(super) fn writes_to_stdout(&self) -> bool {
-        self.output.as_ref().is_some_and(|path| path.as_os_str() == "-")
+        self.output
+            .as_ref()
+            .is_some_and(|path| path.as_os_str() == "-" || path == Path::new("/dev/stdout"))
     }
 
     /// After how many messages the connection is closed.
@@ -168,16 +173,19 @@ impl Options {
             let Outgoing::File(path) = message else { continue };
             let file = file::open(path);
             let file = file.map_err(|why| CliError::usage(format!("--binary: {why}")))?;
-            let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-            let written = self.output.as_ref().and_then(|output| output.canonicalize().ok());
-            if is_regular && written.is_some() && written == path.canonicalize().ok() {
+            if self.output.as_ref().is_some_and(|output| file::is_at(&file, output)) {
                 let path = path.display();
                 return Err(CliError::usage(format!(
                     "--output would overwrite {path}, which --binary sends"
                 )));
             }
         }
-        Ok(())
+        match &self.output {
+            Some(output) if !self.subscribe && stdin_is_at(output) => Err(CliError::usage(
+                format!("--output would overwrite {}, which is standard input", output.display()),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The configuration of the client.
@@ -242,6 +250,20 @@ impl Options {
 
 fn field_value(bytes: &[u8]) -> Result<HeaderValue, CliError> {
     HeaderValue::from_bytes(bytes).map_err(|error| CliError::usage(error.to_string()))
+}
+
+/// Whether standard input is the regular file at this path.
+#[cfg(unix)]
+fn stdin_is_at(path: &Path) -> bool {
+    use std::os::fd::AsFd;
+
+    let stdin = io::stdin().as_fd().try_clone_to_owned();
+    stdin.is_ok_and(|stdin| file::is_at(&stdin.into(), path))
+}
+
+#[cfg(not(unix))]
+const fn stdin_is_at(_: &Path) -> bool {
+    false
 }
 
 /// Whether the input is /dev/null.

@@ -1,13 +1,15 @@
 //! `--output`: writes messages to a file as they arrive, without holding a whole one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyloop::proto::Chunk;
 
+use super::file;
 use super::options::Options;
+use super::print::count;
 use super::progress::Progress;
 use super::screen::Screen;
 use crate::error::CliError;
@@ -16,15 +18,21 @@ use crate::error::CliError;
 pub(super) struct Output {
     /// What it is called in texts.
     name: String,
+    /// The file, if it did not exist.
+    created: Option<PathBuf>,
     state: Mutex<State>,
 }
 
 struct State {
     destination: Destination,
+    /// A connection has opened.
+    is_begun: bool,
     /// Bytes that were written.
     written: u64,
     /// Bytes of messages that were written whole.
     complete: u64,
+    /// The part after those could not be removed.
+    is_stuck: bool,
     /// `None` without a terminal, or where it would draw over what a person sees or types.
     progress: Option<Progress>,
 }
@@ -45,20 +53,30 @@ impl Output {
     ) -> Result<Option<Arc<Self>>, CliError> {
         let Some(path) = &options.output else { return Ok(None) };
         let to_stdout = options.writes_to_stdout();
-        let (name, destination) = match to_stdout {
-            true => ("standard output".into(), Destination::Screen(screen.clone())),
+        let (name, destination, is_new) = match to_stdout {
+            true => ("standard output".into(), Destination::Screen(screen.clone()), false),
             false => {
                 let name = path.display().to_string();
-                let file = open_file(path).map_err(|error| unwritable(&name, &error));
-                let file = file.map_err(|why| CliError::usage(format!("--output: {why}")))?;
-                (name, Destination::File(file))
+                let opened = open_file(path).map_err(|error| unwritable(&name, &error));
+                let (file, is_new) =
+                    opened.map_err(|why| CliError::usage(format!("--output: {why}")))?;
+                (name, Destination::File(file), is_new)
             }
         };
-        let is_seen = options.is_typed() || (to_stdout && io::stdout().is_terminal());
+        // With --once a person types a question at most, before the answer.
+        let is_typed_at = options.reads_terminal() && options.exit_after().is_none();
+        let is_seen = is_typed_at || (to_stdout && io::stdout().is_terminal());
         let has_bar = io::stderr().is_terminal() && !is_seen;
-        let progress = has_bar.then(|| Progress::receiving(screen));
-        let state = Mutex::new(State { destination, written: 0, complete: 0, progress });
-        Ok(Some(Arc::new(Self { name, state })))
+        let state = State {
+            destination,
+            is_begun: false,
+            written: 0,
+            complete: 0,
+            is_stuck: false,
+            progress: has_bar.then(|| Progress::receiving(screen)),
+        };
+        let created = is_new.then(|| path.clone());
+        Ok(Some(Arc::new(Self { name, created, state: Mutex::new(state) })))
     }
 
     /// What it is called in texts.
@@ -66,9 +84,15 @@ impl Output {
         &self.name
     }
 
+    /// Whether it writes to the regular file at this path.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        matches!(&self.state().destination, Destination::File(file) if file::is_at(file, path))
+    }
+
     /// A connection has opened. Empties the file, if nothing was written to it.
     pub(super) fn begin(&self) -> Result<(), String> {
-        let state = self.state();
+        let mut state = self.state();
+        state.is_begun = true;
         match &state.destination {
             Destination::File(file) if state.written == 0 => empty(file),
             _ => Ok(()),
@@ -78,17 +102,20 @@ impl Output {
 
     /// Writes a part of a message. Returns the size of the message if this was the last one.
     pub(super) fn write(&self, chunk: &Chunk<'_>) -> Result<Option<u64>, String> {
-        let mut state = self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let mut count = Counting(&mut state.written);
         let written = match &mut state.destination {
-            Destination::File(file) => file.write_all(chunk.payload),
-            Destination::Screen(screen) => screen.write(chunk.payload),
+            Destination::File(file) => count.write_all(chunk.payload, |bytes| file.write(bytes)),
+            Destination::Screen(screen) => {
+                count.write_all(chunk.payload, |bytes| screen.write_some(bytes))
+            }
             Destination::Failed => return Ok(None),
         };
         if let Err(error) = written {
             state.destination = Destination::Failed;
             return Err(unwritable(&self.name, &error));
         }
-        state.written += chunk.payload.len() as u64;
         if let Some(progress) = &state.progress {
             progress.show(state.written);
         }
@@ -101,27 +128,55 @@ impl Output {
     }
 
     /// Removes the part of a message that a lost connection has left, before the messages of the next one follow.
-    pub(super) fn remove_part(&self) -> Result<(), CliError> {
+    /// Returns false if it cannot be removed.
+    pub(super) fn remove_part(&self) -> bool {
         let mut state = self.state();
-        let (part, complete) = (state.part(), state.complete);
-        if part == 0 {
-            return Ok(());
+        if state.part() == 0 {
+            return true;
         }
+        let complete = state.complete;
         let removed = match &mut state.destination {
             Destination::File(file) => {
                 file.set_len(complete).and_then(|()| file.seek(SeekFrom::Start(complete)))
             }
             Destination::Screen(_) | Destination::Failed => Err(io::ErrorKind::Unsupported.into()),
         };
+        state.is_stuck = removed.is_err();
+        if state.is_stuck {
+            return false;
+        }
         state.written = complete;
-        removed.map(|_| ()).map_err(|_| incomplete(&self.name, part))
+        if let Some(progress) = &state.progress {
+            progress.show(complete);
+        }
+        true
     }
 
-    /// Fails if the connection has ended inside of a message.
-    pub(super) fn check_complete(&self) -> Result<(), CliError> {
-        match self.state().part() {
-            0 => Ok(()),
-            part => Err(incomplete(&self.name, part)),
+    /// Says in the result of the command that a connection has ended inside of a message, if it has.
+    pub(super) fn with_part<T>(&self, result: Result<T, CliError>) -> Result<T, CliError> {
+        let state = self.state();
+        let part = state.part();
+        if part == 0 {
+            return result;
+        }
+        let inside = || CliError::failed("the connection ended inside of a message");
+        let error = result.err().unwrap_or_else(inside);
+        let bytes = count(part, "byte");
+        let error = error.and(&format!("; {} ends with the first {bytes} of a message", self.name));
+        Err(match state.is_stuck {
+            true => error.and("; it cannot be removed, so the command does not reconnect"),
+            false => error,
+        })
+    }
+
+    /// Removes the file if it did not exist before and no connection has opened.
+    pub(super) fn remove_unused(&self) {
+        let state = self.state();
+        let (Some(path), Destination::File(file)) = (&self.created, &state.destination) else {
+            return;
+        };
+        if !state.is_begun && file::is_at(file, path) {
+            let _ = fs::remove_file(path); // it is empty, and the command has failed already
         }
     }
 
@@ -138,8 +193,40 @@ impl State {
     }
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(false).open(path)
+/// Counts the bytes that are written, also before an error.
+struct Counting<'w>(&'w mut u64);
+
+impl Counting<'_> {
+    fn write_all(
+        &mut self,
+        mut bytes: &[u8],
+        mut write: impl FnMut(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    *self.0 += written as u64;
+                    bytes = &bytes[written..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens a file, and tells whether it did not exist before.
+fn open_file(path: &Path) -> io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    match options.clone().create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            options.create(true).truncate(false).open(path).map(|file| (file, false))
+        }
+        opened => opened.map(|file| (file, true)),
+    }
 }
 
 /// Devices and pipes have nothing to remove.
@@ -152,10 +239,4 @@ fn empty(file: &File) -> io::Result<()> {
 
 fn unwritable(name: &str, error: &io::Error) -> String {
     format!("cannot write to {name}: {error}")
-}
-
-fn incomplete(name: &str, part: u64) -> CliError {
-    CliError::failed(format!(
-        "the connection ended inside of a message: {name} has only its first {part} bytes"
-    ))
 }

@@ -14,6 +14,7 @@ use super::handler::ConnectHandler;
 use super::history;
 use super::lines;
 use super::link::Link;
+use super::output::Output;
 use super::print::Printer;
 use crate::error::chain;
 
@@ -24,6 +25,8 @@ const NOT_UTF8: &str = "not UTF-8: not sent";
 pub(super) struct Prompt {
     pub(super) link: Arc<Link<ConnectHandler>>,
     pub(super) printer: Printer,
+    /// Where messages are written. It is not sent.
+    pub(super) output: Option<Arc<Output>>,
     /// The longest text that is sent, in bytes.
     pub(super) max_line: u64,
     #[cfg(unix)]
@@ -40,6 +43,18 @@ enum Line<'l> {
 }
 
 impl Prompt {
+    /// Drops what was typed before a connection opened: it is not known whether it was meant for this one.
+    #[cfg(unix)]
+    pub(super) fn drop_pending(&self) {
+        use rustix::termios::{QueueSelector, tcflush};
+
+        let stdin = std::io::stdin();
+        let pending = rustix::io::ioctl_fionread(&stdin).unwrap_or(0); // bytes of whole lines
+        if tcflush(&stdin, QueueSelector::IFlush).is_ok() && pending > 0 {
+            self.printer.note("what was typed before the connection opened was not sent");
+        }
+    }
+
     /// Reads and executes lines until the end of the input, or until one has closed the connection.
     pub(super) fn run(&self) -> Result<(), String> {
         #[cfg(unix)]
@@ -142,6 +157,9 @@ impl Prompt {
                 connection.post(move |handler, context| handler.ping(payload, context))
             }
             Command::Binary(path) => {
+                if self.output.as_ref().is_some_and(|output| output.is_at(&path)) {
+                    return Err(format!("not sent: --output writes to {}", path.display()));
+                }
                 file::send(&path, connection, &self.link, &self.printer)?;
                 return Ok(ControlFlow::Continue(()));
             }

@@ -9,6 +9,8 @@ use anyloop::proto::{Cause, CloseCode, Ending, Failure, HandshakeError};
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 /// The longest time.
 const MAX_DELAY: Duration = Duration::from_secs(30);
+/// After a connection that was open for this long, the times begin anew.
+const STABLE: Duration = Duration::from_secs(10);
 
 /// The times between attempts. It has the next one.
 pub(super) struct Backoff(Duration);
@@ -18,9 +20,10 @@ impl Backoff {
         Self(FIRST_DELAY)
     }
 
-    /// How long to wait before the next attempt. After a connection that was open, the times begin anew.
-    pub(super) fn next(&mut self, was_open: bool) -> Duration {
-        let delay = if was_open { FIRST_DELAY } else { self.0 };
+    /// How long to wait before the next attempt, after a connection that was open for this long.
+    pub(super) fn next(&mut self, open_for: Option<Duration>) -> Duration {
+        let was_stable = open_for.is_some_and(|time| time >= STABLE);
+        let delay = if was_stable { FIRST_DELAY } else { self.0 };
         self.0 = (delay * 2).min(MAX_DELAY);
         delay
     }
@@ -77,9 +80,10 @@ mod tests {
     #[test]
     fn times_double_up_to_a_limit_and_begin_anew() {
         let mut backoff = Backoff::new();
-        let times: Vec<_> = (0..8).map(|_| backoff.next(false).as_secs_f64()).collect();
+        let times: Vec<_> = (0..8).map(|_| backoff.next(None).as_secs_f64()).collect();
         assert_eq!(times, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
-        assert_eq!(backoff.next(true), FIRST_DELAY);
-        assert_eq!(backoff.next(false), FIRST_DELAY * 2);
+        assert_eq!(backoff.next(Some(STABLE)), FIRST_DELAY);
+        assert_eq!(backoff.next(None), FIRST_DELAY * 2);
+        assert_eq!(backoff.next(Some(STABLE / 2)), FIRST_DELAY * 4);
     }
 }

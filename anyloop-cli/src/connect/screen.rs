@@ -87,6 +87,11 @@ impl Screen {
         state.output.flush()
     }
 
+    /// As [`write`](Self::write), for as many of the bytes as the system takes at once. Returns how many.
+    pub(super) fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.state().output.write(bytes)
+    }
+
     /// Prints the prompt of a line that the terminal's driver edits.
     pub(super) fn prompt(&self) {
         let mut state = self.state();

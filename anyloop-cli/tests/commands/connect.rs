@@ -625,12 +625,39 @@ fn it_connects_again_when_asked() {
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
     let errors: Vec<_> = ended.stderr.lines().collect();
     assert_eq!(errors.len(), 3, "{errors:?}");
-    let again = "anyloop: trying again in 0.5 s: ";
-    assert_eq!(errors[0], format!("{again}the peer closed the connection with 1012: restarting"));
-    assert!(errors[1].starts_with(again), "{errors:?}");
+    let again = "anyloop: trying again in ";
+    assert_eq!(
+        errors[0],
+        format!("{again}0.5 s: the peer closed the connection with 1012: restarting")
+    );
+    assert!(errors[1].starts_with(&format!("{again}1 s: ")), "{errors:?}");
     assert!(errors[1].contains("stream ended without a closing handshake"), "{errors:?}");
     assert!(errors[2].contains("closed the connection with 1008"), "{errors:?}");
     drop(stdin);
+}
+
+#[test]
+fn what_a_lost_connection_has_taken_is_reported_at_the_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
+    let url = format!("ws://{}/", listener.local_addr().expect("the socket has an address"));
+    for (arguments, code) in [(&["--text", "one"][..], 1), (&[], 0)] {
+        let mut command = anyloop(["connect", &url, "--reconnect", "--subscribe"]);
+        let program = Running::start(command.args(arguments).stdin(Stdio::null()));
+        let open = || {
+            let listener = listener.try_clone().expect("the process has a descriptor left");
+            Host::over(listener).open().0
+        };
+        let mut peer = open();
+        if code == 1 {
+            peer.expect(TEXT, b"one");
+        }
+        drop(peer); // without a Close
+        open().close(1000);
+        let ended = program.end();
+        assert_eq!(ended.code(), Some(code), "{}", ended.stderr);
+        let words = "an earlier connection failed: what was sent on it may be lost";
+        assert_eq!(ended.stderr.contains(words), code == 1, "{}", ended.stderr);
+    }
 }
 
 #[test]
@@ -645,5 +672,7 @@ fn a_signal_ends_the_wait_for_another_attempt() {
     program.expect_error("trying again in 0.5 s: ");
     program.expect_error("trying again in 1 s: cannot connect to ");
     program.signal(Signal::TERM);
-    assert_eq!(program.end().code(), Some(3));
+    let ended = program.end();
+    assert_eq!(ended.code(), Some(1));
+    assert!(ended.stderr.ends_with("\nanyloop: closed while there was no connection\n"));
 }

@@ -115,6 +115,10 @@ fn wrong_arguments() {
             &["serve", "--max-message", "16M"],
             &["'16M' for '--max-message <BYTES>'", "not a number of bytes"],
         ),
+        (
+            &["connect", url, "--max-message", "1k"],
+            &["'1k' for '--max-message <BYTES>'", "not a number of bytes"],
+        ),
         (&["serve", "--threads", "-2"], &["'-2' for '--threads <N>'", "1..=1024"]),
         (&["bench", url, "--size", "-5"], &["'-5' for '--size <BYTES>'"]),
         (&["pipe", "--client", "wss://a.example/"], &["wss:// needs TLS", "use ws://"]),

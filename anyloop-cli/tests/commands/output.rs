@@ -1,6 +1,6 @@
 //! `anyloop connect --output`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::process::Stdio;
 use anyloop_testkit::wait::eventually;
 
 use crate::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT};
-use crate::program::{Ended, Folder, Running, anyloop};
+use crate::program::{Ended, Folder, Running, anyloop, shell};
 
 /// A piece of a large message.
 const PIECE: usize = 1 << 20;
@@ -111,8 +111,8 @@ fn a_part_of_a_message_is_kept_and_is_an_error() {
         peer.send_part(TEXT, b"half", false);
         peer.close(1000);
     });
-    let words = "file has only its first 4 bytes";
-    ended.expect(1, words);
+    ended.expect(1, "inside of a message; ");
+    ended.expect(1, "file ends with the first 4 bytes of a message");
     assert_eq!(content(&file), "half");
 
     let seen = file.clone();
@@ -123,11 +123,22 @@ fn a_part_of_a_message_is_kept_and_is_an_error() {
         peer.expect_close(1001);
         peer.send(CLOSE, b"\x03\xe9");
     });
-    ended.expect(1, "file has only its first 7 bytes");
+    ended.expect(1, "file ends with the first 7 bytes of a message");
 
     let ended = receive(&file, &[], |mut peer, _| peer.send_part(TEXT, b"lost", false));
     ended.expect(1, "stream ended without a closing handshake");
+    ended.expect(1, "file ends with the first 4 bytes of a message");
     assert_eq!(content(&file), "lost");
+
+    let ended = receive(&file, &[], |mut peer, _| {
+        peer.send(TEXT, b"whole");
+        peer.send_part(TEXT, b"wrong", false);
+        peer.write(b"\x83\0");
+        peer.expect_close(1002);
+    });
+    ended.expect(1, "reserved opcode 0x3");
+    ended.expect(1, "file ends with the first 5 bytes of a message");
+    assert_eq!(content(&file), "wholewrong");
 }
 
 /// Runs the command with `--reconnect` against a server that is lost inside of its second message.
@@ -160,8 +171,38 @@ fn a_part_is_removed_before_another_connection_goes_on() {
         peer.expect(PONG, b"written?");
     });
     let ended = program.end();
-    ended.expect(1, "standard output has only its first 2 bytes");
+    ended.expect(1, "stream ended without a closing handshake");
+    let words = "; standard output ends with the first 2 bytes of a message; it cannot be removed, so the \
+                 command does not reconnect";
+    ended.expect(1, words);
     assert_eq!(ended.stdout, b"onetw");
+}
+
+#[test]
+fn it_does_not_overwrite_what_it_sends() {
+    let (folder, file) = old_file("input-output");
+    let before = content(&file);
+    let link = folder.join("link");
+    fs::hard_link(&file, &link).expect("the folder takes links");
+    let url = "ws://127.0.0.1:9/";
+    for output in [&file, &link] {
+        let mut command = anyloop(["connect", url, "-o"]);
+        command.arg(output).stdin(File::open(&file).expect("the file exists"));
+        let words = format!("would overwrite {}, which is standard input", output.display());
+        Running::start(&mut command).end().expect(2, &words);
+        let mut command = anyloop(["connect", url, "-o"]);
+        command.arg(output).arg("--binary").arg(&file).stdin(Stdio::null());
+        Running::start(&mut command).end().expect(2, "which --binary sends");
+    }
+    assert_eq!(content(&file), before);
+
+    // A subscriber does not read its input.
+    let server = Host::new();
+    let mut command = anyloop(["connect", &server.url(), "--subscribe", "-o"]);
+    command.arg(&file).stdin(File::open(&file).expect("the file exists"));
+    let program = Running::start(&mut command);
+    server.open().0.close(1000);
+    assert_eq!(program.end().code(), Some(0));
 }
 
 #[test]
@@ -191,8 +232,15 @@ fn without_a_connection_the_file_stays_as_it_was() {
     let ended = Running::start(command.arg(&file).stdin(Stdio::null())).end();
     ended.expect(3, "Connection refused");
     assert_eq!(content(&file), before);
-    let ended = receive(&file, &[], |peer, _| peer.close(1000));
-    assert_eq!((ended.code(), content(&file)), (Some(0), String::new()));
+    let new = file.with_extension("new");
+    let mut command = anyloop(["connect", &url, "-o"]);
+    let ended = Running::start(command.arg(&new).stdin(Stdio::null())).end();
+    ended.expect(3, "Connection refused");
+    assert!(!new.exists(), "the command has created it for nothing");
+    for file in [&file, &new] {
+        let ended = receive(file, &[], |peer, _| peer.close(1000));
+        assert_eq!((ended.code(), content(file)), (Some(0), String::new()));
+    }
 }
 
 #[test]
@@ -213,6 +261,40 @@ fn it_closes_after_the_messages_that_are_asked_for_or_at_the_limit() {
     });
     ended.expect(1, "message too big: more than 4 bytes");
     assert_eq!(content(&file), "four");
+}
+
+#[test]
+fn a_file_that_becomes_too_large_has_the_first_bytes_of_its_message() {
+    let folder = Folder::new("size-limit");
+    let file = folder.join("file");
+    let server = Host::new();
+    // 16 blocks, which have 512 or 1024 bytes.
+    let mut command = shell(r#"ulimit -f 16 && exec "$0" connect "$1" -o "$2""#);
+    let program = Running::start(command.arg(server.url()).arg(&file).stdin(Stdio::null()));
+    let (mut peer, _) = server.open();
+    peer.send_part(TEXT, &[b'x'; 20_000], false);
+    peer.expect_close(1001);
+    peer.send(CLOSE, b"\x03\xe9");
+    let ended = program.end();
+    ended.expect(1, "File too large");
+    let written = length(&file);
+    assert!((1..20_000).contains(&written), "{written}");
+    ended.expect(1, &format!("file ends with the first {written} bytes of a message"));
+}
+
+#[test]
+fn standard_output_by_its_path_is_not_emptied() {
+    let (_folder, file) = old_file("stdout");
+    let before = content(&file);
+    let server = Host::new();
+    let mut command = anyloop(["connect", &server.url(), "-o", "/dev/stdout"]);
+    let stdout = File::options().append(true).open(&file).expect("the file exists");
+    let program = Running::start_with(command.stdin(Stdio::null()), stdout);
+    let (mut peer, _) = server.open();
+    peer.send(TEXT, b"; more");
+    peer.close(1000);
+    assert_eq!(program.end().code(), Some(0));
+    assert_eq!(content(&file), before + "; more");
 }
 
 #[cfg(target_os = "linux")]

@@ -225,7 +225,40 @@ fn close_without_a_connection_ends_the_command() {
     let mut next = Host::over(listener).accept();
     next.head(); // and no answer
     screen.type_in(b"/close\r");
-    program.end().expect(1, "the input ended before the connection was open again");
+    program.end().expect(1, "closed while there was no connection");
+}
+
+#[test]
+fn leaving_before_another_attempt_ends_the_command() {
+    for keys in [&b"/close\r"[..], CTRL_C, CTRL_D] {
+        let options = ["--no-history", "--reconnect"];
+        let (mut screen, program, listener) = reconnecting(|url| connect(url, &options));
+        drop(listener); // so that no attempt succeeds
+        screen.type_in(keys);
+        program.end().expect(1, "closed while there was no connection");
+    }
+}
+
+#[test]
+fn a_line_that_is_typed_before_the_first_connection_is_not_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
+    let url = format!("ws://{}/", listener.local_addr().expect("the socket has an address"));
+    let options = ["--no-history", "--reconnect", "--handshake-timeout", "0"];
+    let (mut screen, program) = Screen::start(connect(&url, &options));
+    let host = Host::over(listener.try_clone().expect("there is a descriptor"));
+    let mut first = host.accept();
+    first.head();
+    screen.type_in(b"early");
+    screen.expect(&["early"]); // the terminal echoes it
+    screen.type_in(b"\r");
+    screen.expect_written("\n");
+    drop(first);
+    let (mut peer, _) = Host::over(listener).open();
+    screen.expect_written("* what was typed before the connection opened was not sent");
+    screen.type_in(b"late\r");
+    peer.expect(TEXT, b"late");
+    peer.close(1000);
+    assert_eq!(program.end().code(), Some(0));
 }
 
 #[test]
@@ -262,6 +295,8 @@ fn messages_that_are_written_to_a_file_are_announced_above_the_line() {
     screen.type_in(b"tial\r");
     peer.expect(TEXT, b"partial");
     screen.expect(&["> text 7 B: partial", "> "]);
+    screen.type_in(format!("/binary {path}\r").as_bytes());
+    screen.expect_written(&format!("* not sent: --output writes to {path}"));
     peer.close(1000);
     assert_eq!(program.end().code(), Some(0));
     assert_eq!(fs::read(&file).expect("the file exists"), b"\0\xff");
