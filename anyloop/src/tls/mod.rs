@@ -63,6 +63,7 @@ mod info;
 mod optional;
 mod pem;
 mod provider;
+#[cfg(feature = "net")]
 mod proxy;
 mod records;
 mod self_signed;
@@ -74,6 +75,7 @@ pub use client::{ClientTls, ClientTlsBuilder};
 pub use error::{TlsConfigError, TlsError};
 pub use info::TlsInfo;
 pub(crate) use optional::OptionalTls;
+#[cfg(feature = "net")]
 pub(crate) use proxy::ProxyTls;
 pub(crate) use records::Records;
 pub use rustls;

@@ -299,6 +299,7 @@ impl Records {
     }
 
     /// The same records, marked: their peer is a proxy, and not the WebSocket server.
+    #[cfg(feature = "net")]
     pub(super) fn with_proxy_as_peer(self) -> Self {
         Self { peer_is_proxy: true, ..self }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyloop_proto::{Input, Instant, Role, SendQueue, Shutdown, TransportError};
 
 use super::error::TlsError;
+#[cfg(feature = "net")]
 use super::proxy::ProxyTls;
 use super::records::{Received, Records};
 use crate::cold::cold_path;
@@ -70,6 +71,7 @@ impl<S> TlsStream<S> {
 
     /// A protocol over TLS, through a tunnel of a proxy that speaks TLS itself. `received` was received from the
     /// tunnel.
+    #[cfg(feature = "net")]
     pub(crate) fn through_proxy(
         inner: S,
         records: Records,
@@ -81,6 +83,7 @@ impl<S> TlsStream<S> {
 
     /// A protocol without TLS, through a tunnel of a proxy that speaks TLS itself. `received` was received from the
     /// tunnel.
+    #[cfg(feature = "net")]
     pub(crate) fn plain_through_proxy(inner: S, proxy: ProxyTls, received: &[u8]) -> Self {
         let mut plaintext = Unread::default();
         plaintext.push(received);
@@ -100,6 +103,7 @@ impl<S> TlsStream<S> {
     }
 
     /// The protocol, without TLS.
+    #[cfg(feature = "net")]
     pub(crate) fn into_inner(self) -> S {
         self.inner
     }

@@ -17,6 +17,7 @@ pub(super) struct OuterTls {
 
 impl Records {
     /// The same records as the content of those of a proxy. `content` was received through the proxy before.
+    #[cfg(feature = "net")]
     pub(in crate::tls) fn with_outer(mut self, proxy: Self, content: Vec<u8>) -> Self {
         let outer = OuterTls { records: proxy, content, inner_output: Vec::new() };
         self.outer = Some(Box::new(outer));
