@@ -15,7 +15,7 @@ pub(super) const ROUNDS: u32 = 4;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The URL of an echo: ws:// or wss://HOST[:PORT][/PATH]. Two URLs are compared.
+    /// The URL of an echo: ws:// or wss://[USER:PASSWORD@]HOST[:PORT][/PATH]. Two URLs are compared.
     #[arg(required = true, num_args = 1..=2, value_name = "URL")]
     pub(super) urls: Vec<Url>,
     /// Number of connections, 1 to 100000.

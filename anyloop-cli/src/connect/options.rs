@@ -24,7 +24,7 @@ const WAIT: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The URL to connect to: ws://HOST[:PORT][/PATH], or wss:// for TLS.
+    /// The URL to connect to: ws://[USER:PASSWORD@]HOST[:PORT][/PATH], or wss:// for TLS.
     pub(super) url: Url,
     /// Send every message back, and read no input. For conformance suites.
     #[arg(long, conflicts_with_all = ["subscribe", "text", "binary", "once", "exit_after", "json", "output"])]
@@ -192,7 +192,7 @@ impl Options {
         for name in &self.subprotocol {
             config = config.subprotocol(name);
         }
-        self.check_header()?;
+        self.check_fields()?;
         for Header(name, value) in &self.header {
             if *name != header::COOKIE {
                 config = config.header(name.clone(), value.clone());
@@ -216,18 +216,27 @@ impl Options {
         Ok(self.compression.of_client(config))
     }
 
-    /// Refuses a field of `--header` that another option sets: a request has one of them at most.
-    fn check_header(&self) -> Result<(), CliError> {
-        let set = [
-            ("--user", self.user.is_some(), header::AUTHORIZATION),
-            ("--origin", self.origin.is_some(), header::ORIGIN),
-        ];
-        for (option, is_given, field) in set {
-            if is_given && self.header.iter().any(|Header(name, _)| *name == field) {
-                return Err(CliError::usage(format!("{option} and --header both set {field}")));
+    /// Refuses a field of `--header` that has an option of its own, and a second `Authorization`: a request has one.
+    fn check_fields(&self) -> Result<(), CliError> {
+        let has = |field| self.header.iter().filter(move |Header(name, _)| *name == field);
+        for (field, name, option) in [
+            (header::ORIGIN, "Origin", "--origin"),
+            (header::SEC_WEBSOCKET_PROTOCOL, "Sec-WebSocket-Protocol", "--subprotocol"),
+        ] {
+            if has(field).next().is_some() {
+                return Err(CliError::usage(format!("{name} is set by {option}, not by --header")));
             }
         }
-        Ok(())
+        let url = self.url.0.authorization().map(|_| "the URL");
+        let user = self.user.as_ref().map(|_| "--user");
+        let headers = has(header::AUTHORIZATION).map(|_| "--header");
+        let sources: Vec<_> = url.into_iter().chain(user).chain(headers).collect();
+        let twice = match sources.as_slice() {
+            [] | [_] => return Ok(()),
+            [one, other, ..] if one == other => format!("{one} sets Authorization twice"),
+            [one, other, ..] => format!("{one} and {other} both set Authorization"),
+        };
+        Err(CliError::usage(format!("{twice}: leave one out")))
     }
 
     /// All cookies, of `--header` and of `--cookie`: a request has one field for them (RFC 6265 §5.4).

@@ -52,11 +52,27 @@ fn wrong_arguments() {
         (&["connect", url, "--user", "me"], &["USER:PASSWORD"]),
         (
             &["connect", url, "--user", "me:x", "-H", "Authorization: Bearer x"],
-            &["--user and --header both set authorization"],
+            &["--user and --header both set Authorization: leave one out"],
         ),
         (
-            &["connect", url, "--origin", "null", "-H", "Origin: https://a.example"],
-            &["--origin and --header both set origin"],
+            &["connect", url, "-H", "Authorization: a", "-H", "authorization: b"],
+            &["--header sets Authorization twice: leave one out"],
+        ),
+        (
+            &["connect", "ws://me:x@127.0.0.1:9/", "--user", "me:y"],
+            &["the URL and --user both set Authorization: leave one out"],
+        ),
+        (
+            &["connect", "ws://me:x@127.0.0.1:9/", "-H", "Authorization: Bearer x"],
+            &["the URL and --header both set Authorization: leave one out"],
+        ),
+        (
+            &["connect", url, "-H", "Origin: https://a.example"],
+            &["Origin is set by --origin, not by --header"],
+        ),
+        (
+            &["connect", url, "-H", "sec-websocket-protocol: chat"],
+            &["Sec-WebSocket-Protocol is set by --subprotocol, not by --header"],
         ),
         (&["connect", url, "--subprotocol", "a b"], &["\"a b\" is not a token"]),
         (&["connect", url, "--origin", "a.example"], &["https://example.com"]),
