@@ -3,8 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyloop::proto::handshake::Target;
 use anyloop::proto::handshake::http::{HeaderName, HeaderValue};
+use anyloop::proto::handshake::{Target, UriError};
 
 /// A time limit in seconds; 0 is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,11 +114,44 @@ impl FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let target = text.parse().map_err(|error| match Target::suggestion(text) {
+        // `ws://http://a.example` is a URI, of a host http with an empty port.
+        let suggestion = Target::suggestion(text);
+        let error = match text.parse() {
+            Ok(_) if suggestion.is_some() => "the URL has two schemes".to_string(),
+            Ok(target) => return Ok(Self(target)),
+            Err(error) => UriError::to_string(&error),
+        };
+        Err(match suggestion {
             Some(suggestion) => format!("{error}; did you mean {suggestion}?"),
-            None => format!("{error}"),
-        })?;
-        Ok(Self(target))
+            None => error,
+        })
+    }
+}
+
+impl Url {
+    /// As `from_str`, of a command that has `--unix`.
+    pub(crate) fn or_socket(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error| match socket(text) {
+            Some((scheme, path)) if cfg!(unix) => {
+                format!("{error}; for a Unix socket: --unix {path} {scheme}://localhost/")
+            }
+            _ => error,
+        })
+    }
+}
+
+/// The scheme and the path of a Unix socket, if the text is one, also as `serve --unix` prints it.
+fn socket(text: &str) -> Option<(&'static str, &str)> {
+    if ["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
+        return Some(("ws", text));
+    }
+    let (scheme, path) = text.split_once(':')?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    match scheme {
+        _ if path.is_empty() => None,
+        "unix" | "ws+unix" => Some(("ws", path)),
+        "wss+unix" => Some(("wss", path)),
+        _ => None,
     }
 }
 

@@ -25,6 +25,7 @@ const WAIT: Duration = Duration::from_secs(1);
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The URL to connect to: ws://[USER:PASSWORD@]HOST[:PORT][/PATH], or wss:// for TLS.
+    #[arg(value_parser = Url::or_socket)]
     pub(super) url: Url,
     /// Send every message back, and read no input. For conformance suites.
     #[arg(long, conflicts_with_all = ["subscribe", "text", "binary", "once", "exit_after", "json", "output"])]
