@@ -64,7 +64,7 @@ fn advice(error: &ConnectError) -> &'static str {
             return "; write USER:PASSWORD@ before its host";
         }
         ConnectError::ProxyTls { source: TlsError::ServerCertificate(_), .. } => {
-            return "; --proxy with --proxy-ca FILE adds an authority";
+            return "; --proxy-ca FILE adds an authority";
         }
         ConnectError::Connect { attempts, .. } | ConnectError::TimedOut { attempts, .. } => {
             attempts
