@@ -347,7 +347,8 @@ impl ServerHandshake {
         matches!(self.step, Step::Responding(_) | Step::Closing { .. } | Step::Ended)
     }
 
-    /// The request, once [`next`](Self::next) has returned it, even after it was answered.
+    /// The request, once [`next`](Self::next) has returned it, even after it was answered; or, without its body, once
+    /// the handshake has failed inside of the body.
     #[must_use]
     pub const fn request(&self) -> Option<&Request> {
         self.request.as_ref()
@@ -383,6 +384,7 @@ impl ServerHandshake {
                     request::check(http, &self.options)?;
                 let body = Body::new(framing, self.options.max_body_size);
                 if body.declares_too_much() {
+                    self.step = Step::Body(body, Box::new(request));
                     return Err(HandshakeError::BodyTooBig);
                 }
                 // RFC 9110 §10.1.1: not sent if a part of the body has already arrived.
@@ -462,7 +464,10 @@ impl ServerHandshake {
     /// Begins to wait until the peer has read a response of the handshake itself. Closing with unread input can destroy
     /// the response.
     fn close(&mut self, now: Instant) {
-        self.step = Step::Closing { unread: !self.eof };
+        let step = std::mem::replace(&mut self.step, Step::Closing { unread: !self.eof });
+        if let Step::Body(_, request) = step {
+            self.request = Some(*request); // to report it
+        }
         self.deadline = self.close_deadline(now);
     }
 
