@@ -77,8 +77,8 @@ pub(crate) struct Options {
     dir: Option<std::path::PathBuf>,
     /// Log connections and HTTP requests to standard error; twice (-vv) messages, pings and pongs, too.
     ///
-    /// RUST_LOG selects the lines instead: RUST_LOG=anyloop=debug adds those of the library,
-    /// RUST_LOG=anyloop=debug,anyloop::serve=off shows them alone.
+    /// If RUST_LOG is set, it selects the lines, and -v has no effect: anyloop=debug shows those of -vv and of the
+    /// library, anyloop=debug,anyloop::serve=off the library's alone.
     #[arg(long, short, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(flatten)]
