@@ -69,6 +69,20 @@ pub(crate) fn bytes(text: &str) -> Result<u64, &'static str> {
     text.parse().map_err(|_| "not a number of bytes")
 }
 
+/// Parses a whole number of this range, whose end is not named if it is the largest there is.
+pub(crate) fn number<T: TryFrom<u64>>(
+    least: u64,
+    most: u64,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| match most {
+            u64::MAX => format!("not a number from {least}"),
+            _ => format!("not a number from {least} to {most}"),
+        })
+    }
+}
+
 /// The origin of a web page, as browsers and programs with an embedded browser write it (RFC 6454 §6.2).
 /// Pages from files have `file://` or `null`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::client_tls;
 use crate::compression::Compression;
 use crate::error::CliError;
 use crate::route_flags;
-use crate::values::{Cookie, Credentials, Header, Origin, Timeout, Url, Wait};
+use crate::values::{self, Cookie, Credentials, Header, Origin, Timeout, Url, Wait};
 
 /// The default of `--max-message`, in bytes.
 const MAX_MESSAGE: u64 = 16 << 20;
@@ -39,7 +39,7 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "exit_after")]
     once: bool,
     /// Close when this many messages have arrived.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = values::number::<u64>(1, u64::MAX))]
     exit_after: Option<u64>,
     /// Print a text message that is JSON with a line for each element.
     #[arg(long, conflicts_with = "output")]
@@ -243,11 +243,19 @@ impl Options {
     /// All cookies, of `--header` and of `--cookie`: a request has one field for them (RFC 6265 §5.4).
     fn cookies(&self) -> Option<Vec<u8>> {
         let headers = self.header.iter().filter(|Header(name, _)| name == header::COOKIE);
-        let headers = headers.map(|Header(_, value)| value.as_bytes());
+        let headers = headers.map(|Header(_, value)| without_separators(value.as_bytes()));
         let cookies = self.cookie.iter().map(|Cookie(cookie)| cookie.as_bytes());
         let cookies: Vec<_> = headers.chain(cookies).filter(|value| !value.is_empty()).collect();
         (!cookies.is_empty()).then(|| cookies.join(&b"; "[..]))
     }
+}
+
+/// Cookies without spaces and semicolons around them.
+fn without_separators(mut cookies: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t' | b';', rest @ ..] | [rest @ .., b' ' | b'\t' | b';'] = cookies {
+        cookies = rest;
+    }
+    cookies
 }
 
 fn field_value(bytes: &[u8]) -> Result<HeaderValue, CliError> {

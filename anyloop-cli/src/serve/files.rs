@@ -28,10 +28,10 @@ impl Files {
     /// The response with the file of this path, which is that of a URL; for a directory with an index, a redirect to
     /// its path with a slash. `None` if there is no file, or one that is hidden, not readable, or outside of the
     /// directory: a client cannot tell these apart.
-    pub(super) fn respond(&self, path: &str) -> Option<Response<Body>> {
+    pub(super) fn respond(&self, path: &str, query: Option<&str>) -> Option<Response<Body>> {
         let (found, is_index) = self.find(path)?;
         match (is_index, path.ends_with('/')) {
-            (true, false) => return redirect(path),
+            (true, false) => return redirect(path, query),
             (false, true) => return None,
             _ => {}
         }
@@ -75,10 +75,11 @@ impl Files {
     }
 }
 
-/// To the same path with a slash, so that relative links in the index of this directory are right.
-fn redirect(path: &str) -> Option<Response<Body>> {
+/// To the same path with a slash, and the same query, so that relative links in the index of this directory are right.
+fn redirect(path: &str, query: Option<&str>) -> Option<Response<Body>> {
     let (_, name) = path.rsplit_once('/')?;
-    let location = HeaderValue::try_from(format!("./{name}/")).ok()?; // relative, so it stays on this host
+    let query = query.map_or_else(String::new, |query| format!("?{query}"));
+    let location = HeaderValue::try_from(format!("./{name}/{query}")).ok()?; // relative, so it stays on this host
     let mut response = Response::new(Body::default());
     *response.status_mut() = StatusCode::FOUND;
     response.headers_mut().insert(header::LOCATION, location);
@@ -110,13 +111,13 @@ mod tests {
             ("/sub/", "text/html; charset=utf-8"),
             ("//sub/", "text/html; charset=utf-8"),
         ] {
-            let response = files.respond(path).expect(path);
+            let response = files.respond(path, None).expect(path);
             assert_eq!(response.headers()[header::CONTENT_TYPE], expected, "{path}");
         }
         #[cfg(unix)]
-        assert!(files.respond("/inside/").is_some());
+        assert!(files.respond("/inside/", None).is_some());
         for (path, location) in [("/sub", "./sub/"), ("//sub", "./sub/"), ("/s%75b", "./s%75b/")] {
-            let response = files.respond(path).expect(path);
+            let response = files.respond(path, None).expect(path);
             assert_eq!(response.headers()[header::LOCATION], location, "{path}");
         }
         for path in [
@@ -137,7 +138,7 @@ mod tests {
             "/a%20b.txt/",
             "/a%20b.txt/x",
         ] {
-            assert!(files.respond(path).is_none(), "{path}");
+            assert!(files.respond(path, None).is_none(), "{path}");
         }
         assert!(Files::new(&root.join("a b.txt")).is_err());
         fs::remove_dir_all(outer).expect("the directory can be removed");

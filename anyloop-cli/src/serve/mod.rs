@@ -64,7 +64,7 @@ pub(crate) struct Options {
     idle_timeout: Timeout,
     /// Number of threads that serve, 1 to 1024. One serves some hundred thousand messages a second.
     #[arg(long, value_name = "N", default_value = "1")]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(value_parser = values::number::<u16>(1, 1024))]
     threads: u16,
     /// Accept web pages of this origin only (repeatable). Without this option, pages of every site may
     /// connect.
@@ -72,7 +72,9 @@ pub(crate) struct Options {
     origin: Vec<Origin>,
     /// Serve the files of this directory over HTTP, beside the services. Its index.html replaces the page at /.
     ///
-    /// Only GET and HEAD are allowed. Hidden files are not served, nor what a link leads to outside of the directory.
+    /// Other methods than GET and HEAD are answered with 405, or 404 if there is no such file. The paths of the services
+    /// are not files: a file named echo, broadcast or stats at the top is not served. Hidden files
+    /// are not served, nor what a link leads to outside of the directory.
     #[arg(long, value_name = "PATH")]
     dir: Option<std::path::PathBuf>,
     /// Log connections and HTTP requests to standard error; twice (-vv) messages, pings and pongs, too.

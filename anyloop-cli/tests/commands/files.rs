@@ -91,6 +91,21 @@ fn rfc9110_15_5_6_what_exists_answers_only_get_and_head() {
     }
 }
 
+#[test]
+fn a_redirect_keeps_the_query() {
+    let folder = Folder::new("query");
+    fs::create_dir(folder.join("sub")).expect("the directory can be made");
+    fs::write(folder.join("sub/index.html"), "").expect("the file can be written");
+    let server = serving(&folder, "");
+    for (path, location) in
+        [("/sub", "./sub/"), ("/sub?x=1&y", "./sub/?x=1&y"), ("/sub?", "./sub/?")]
+    {
+        let (head, _) = ask(&server, &format!("GET {path} HTTP/1.1"));
+        assert!(head.starts_with("HTTP/1.1 302 "), "{head}");
+        assert_eq!(field(&head, "location"), Some(location), "{path}");
+    }
+}
+
 /// Without a validator no client has the present version (RFC 9110 §13.1.2, §13.1.3), and ranges are optional (§14.2).
 #[test]
 fn a_file_is_sent_whole_whatever_part_or_version_the_client_has() {
