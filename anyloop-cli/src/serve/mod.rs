@@ -72,6 +72,8 @@ pub(crate) struct Options {
     origin: Vec<Origin>,
     /// Serve the files of this directory over HTTP, beside the services. Its index.html replaces the page at /.
     ///
+    /// Browsers keep the files, and ask each time whether they have changed.
+    ///
     /// Other methods than GET and HEAD are answered with 405, or 404 if there is no such file. The paths of the services
     /// are not files: a file named echo, broadcast or stats at the top is not served. Hidden files
     /// are not served, nor what a link leads to outside of the directory.
