@@ -56,7 +56,7 @@ fn the_deadline_includes_the_body() {
     let (outcome, out) = due(&mut server, 5000);
     assert_eq!((outcome, status(&out)), (Err(Cause::OpenTimeout), 408));
     let request = server.request().expect("it tells what has failed");
-    assert_eq!((request.uri().path(), request.body()), ("/", &b""[..]));
+    assert_eq!((request.uri().path(), request.body().len()), ("/", 0));
 }
 
 #[test]
