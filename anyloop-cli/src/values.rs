@@ -156,7 +156,8 @@ impl Url {
 
 /// The scheme and the path of a Unix socket, if the text is one, also as `serve --unix` prints it.
 fn socket(text: &str) -> Option<(&'static str, &str)> {
-    if ["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
+    let is_path = ["/", "./", "../"].iter().any(|start| text.starts_with(start));
+    if is_path && !text.starts_with("//") {
         return Some(("ws", text));
     }
     let (scheme, path) = text.split_once(':')?;

@@ -145,6 +145,10 @@ impl ServerHandshake {
             Err(error) => {
                 input.discard();
                 response::refuse(error, !self.is_head_request, out.buffer());
+                let step = std::mem::replace(&mut self.step, Step::Ended);
+                if let (HandshakeError::BodyTooBig, Step::Body(_, request)) = (error, step) {
+                    self.request = Some(*request); // its head is valid, so a log can name it
+                }
                 self.close(now);
                 Err(self.fail(Cause::Handshake(error)))
             }
@@ -347,8 +351,8 @@ impl ServerHandshake {
         matches!(self.step, Step::Responding(_) | Step::Closing { .. } | Step::Ended)
     }
 
-    /// The request, once [`next`](Self::next) has returned it, even after it was answered; or, without its body, once
-    /// the handshake has failed inside of the body.
+    /// The request, once [`next`](Self::next) has returned it, even after it was answered; or, without its body, if that
+    /// was too big.
     #[must_use]
     pub const fn request(&self) -> Option<&Request> {
         self.request.as_ref()
@@ -464,10 +468,7 @@ impl ServerHandshake {
     /// Begins to wait until the peer has read a response of the handshake itself. Closing with unread input can destroy
     /// the response.
     fn close(&mut self, now: Instant) {
-        let step = std::mem::replace(&mut self.step, Step::Closing { unread: !self.eof });
-        if let Step::Body(_, request) = step {
-            self.request = Some(*request); // to report it
-        }
+        self.step = Step::Closing { unread: !self.eof };
         self.deadline = self.close_deadline(now);
     }
 
