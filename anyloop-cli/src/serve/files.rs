@@ -31,8 +31,8 @@ impl Files {
     }
 
     /// The response with the file of this path, which is that of a URL; for a directory with an index, a redirect to
-    /// its path with a slash; 304 if the client has it already. `None` if there is no file, or one that is hidden, not readable, or outside of the
-    /// directory: a client cannot tell these apart.
+    /// its path with a slash; 304 if the client has it already. `None` if there is no file, or one that is hidden, not
+    /// readable, or outside of the directory: a client cannot tell these apart.
     pub(super) fn respond(
         &self,
         path: &str,
