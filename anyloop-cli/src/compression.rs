@@ -2,6 +2,8 @@
 
 use anyloop::prelude::*;
 
+use crate::values;
+
 #[derive(clap::Args)]
 pub(crate) struct Compression {
     /// How messages are compressed, if the peer agrees (permessage-deflate).
@@ -13,7 +15,7 @@ pub(crate) struct Compression {
     deflate: Mode,
     /// The effort of compressing, 1 (fast) to 9 (small).
     #[arg(long, value_name = "N", default_value = "6")]
-    #[arg(value_parser = clap::value_parser!(u8).range(1..=9))]
+    #[arg(value_parser = values::number::<u8>(1, 9))]
     deflate_level: u8,
     /// Do not compress messages.
     #[arg(long, conflicts_with_all = ["deflate", "deflate_level"])]

@@ -12,6 +12,7 @@ mod descriptors;
 mod error;
 mod escape;
 mod generate;
+mod logging;
 mod peer;
 mod pipe;
 mod refusal;

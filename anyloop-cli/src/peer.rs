@@ -25,8 +25,12 @@ pub(crate) fn not_opened<H: Handler>(
         }
         (Some(error), _) if error.is::<TlsError>() => {
             let is_refused = matches!(error.downcast_ref(), Some(TlsError::ServerCertificate(_)));
-            let advice = if is_refused { "; --ca FILE adds an authority" } else { "" };
-            CliError::unreachable(chain(error) + advice)
+            let why = chain(error);
+            CliError::unreachable(match why.strip_suffix(SELF_SIGNED) {
+                Some(why) => format!("{why}: --ca FILE trusts it, --insecure trusts anything"),
+                None if is_refused => why + "; --ca FILE adds an authority",
+                None => why,
+            })
         }
         (Some(error), _) if error.is::<ConnectError>() => {
             let more = match error.downcast_ref() {
@@ -34,7 +38,11 @@ pub(crate) fn not_opened<H: Handler>(
                 Some(error) => advice(error).to_string(),
                 None => String::new(),
             };
-            CliError::unreachable(chain(error) + &more)
+            let why = chain(error);
+            CliError::unreachable(match why.strip_suffix(SELF_SIGNED) {
+                Some(why) => format!("{why}: --proxy-ca FILE trusts it"),
+                None => why + &more,
+            })
         }
         (_, Cause::Handshake(HandshakeError::Rejected(status))) => {
             CliError::refused(refusal::describe(status, may_follow, context.response()))
@@ -50,9 +58,12 @@ pub(crate) fn not_opened<H: Handler>(
     }
 }
 
+/// What the library says to do about a self-signed certificate. The command has an option for it.
+const SELF_SIGNED: &str = "; add it as an authority to trust it";
+
 /// What to do about an error.
 fn advice(error: &ConnectError) -> &'static str {
-    let attempts = match error {
+    let (host, attempts) = match error {
         ConnectError::Resolve { .. } => return "; is the name right?",
         ConnectError::TimedOut { stage: Stage::Resolve, .. } => {
             return "; does the name server answer?";
@@ -64,14 +75,23 @@ fn advice(error: &ConnectError) -> &'static str {
             return "; write USER:PASSWORD@ before its host";
         }
         ConnectError::ProxyTls { source: TlsError::ServerCertificate(_), .. } => {
-            return "; --proxy with --proxy-ca FILE adds an authority";
+            return "; --proxy-ca FILE adds an authority";
         }
-        ConnectError::Connect { attempts, .. } | ConnectError::TimedOut { attempts, .. } => {
-            attempts
-        }
+        ConnectError::Connect { host, attempts }
+        | ConnectError::TimedOut { host, attempts, .. } => (host, attempts),
         _ => return "",
     };
+    match (attempts.last().map(|(_, error)| error.kind()), host.strip_prefix("unix:")) {
+        (Some(ErrorKind::ConnectionRefused), Some(path)) if !is_socket(path) => {
+            return "; it is not a socket";
+        }
+        (Some(ErrorKind::ConnectionRefused), Some(_)) => return "; is the server running?",
+        _ => {}
+    }
     match attempts.last().map(|(_, error)| error.kind()) {
+        Some(ErrorKind::ConnectionRefused) if host.starts_with("proxy ") => {
+            "; is the proxy running?"
+        }
         Some(ErrorKind::ConnectionRefused) => "; is the server running, and the port right?",
         Some(ErrorKind::NotFound) => "; is the path of the socket right?",
         Some(ErrorKind::PermissionDenied) => "; may this user connect to it?",
@@ -83,6 +103,19 @@ fn advice(error: &ConnectError) -> &'static str {
         }
         Some(_) => "",
     }
+}
+
+/// Whether a socket is at this path.
+#[cfg(unix)]
+fn is_socket(path: &str) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+#[cfg(not(unix))]
+const fn is_socket(_: &str) -> bool {
+    true
 }
 
 /// The peer's Close in words.

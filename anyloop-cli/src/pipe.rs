@@ -13,12 +13,14 @@ use anyloop::{ClientConfig, Handlers, ServerConfig};
 
 use crate::compression::Compression;
 use crate::error::{CliError, chain};
+use crate::logging;
 use crate::refusal;
 use crate::stdio;
 use crate::values::Url;
 
 /// Echoes over standard input and output until the connection is over.
 pub(crate) fn run(url: Option<&Url>, compression: &Compression) -> Result<(), CliError> {
+    logging::begin(None, stdio::error);
     let (handlers, outcome) = echo();
     let connection = match url {
         // The creator of the pipe chose its peer, so the origin needs no check.

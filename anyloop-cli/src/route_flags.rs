@@ -27,8 +27,9 @@ pub(crate) struct Options {
     /// them, or "*". Replaces the environment's no_proxy.
     #[arg(long, value_name = "LIST")]
     noproxy: Option<String>,
-    /// For a https:// proxy: trust the authorities in this file, too (PEM; repeatable).
-    #[arg(long, value_name = "FILE", requires = "proxy")]
+    /// For an https:// proxy, of --proxy or of the environment: trust the authorities in this file, too (PEM;
+    /// repeatable).
+    #[arg(long, value_name = "FILE")]
     proxy_ca: Vec<PathBuf>,
     /// Use these addresses for HOST, or any host if it is "*", with PORT, in place of looking it up
     /// (repeatable; IPv6 may be in brackets).
@@ -58,16 +59,21 @@ impl Redirects {
 impl Options {
     /// Which connections use which proxy.
     pub(crate) fn proxies(&self) -> Result<ProxyRules, CliError> {
-        let rules = match &self.proxy {
-            None => ProxyRules::from_env().map_err(|error| CliError::usage(chain(&error)))?,
+        let (ws, wss) = match self.proxy.as_deref() {
+            None => proxies_of_environment()?,
+            Some("") => (None, None),
             Some(url) => {
-                let proxy = match url.as_str() {
-                    "" => None,
-                    url => Some(self.trusting(parse(url)?)?),
-                };
-                exceptions_of_environment()?.ws(proxy.clone()).wss(proxy)
+                let proxy = parse(url)?;
+                (Some(proxy.clone()), Some(proxy))
             }
         };
+        let tls = self.tls()?;
+        let trusting = |proxy: Proxy| match &tls {
+            Some(tls) => proxy.with_tls(tls.clone()),
+            None => proxy,
+        };
+        let rules = exceptions_of_environment()?;
+        let rules = rules.ws(ws.map(trusting)).wss(wss.map(trusting));
         Ok(match &self.noproxy {
             Some(list) => rules.no_proxy(list),
             None => rules,
@@ -79,22 +85,33 @@ impl Options {
         Overrides(self.resolve.as_slice().into())
     }
 
-    fn trusting(&self, proxy: Proxy) -> Result<Proxy, CliError> {
+    /// What verifies an `https` proxy, if `--proxy-ca` is given.
+    fn tls(&self) -> Result<Option<ClientTls>, CliError> {
         if self.proxy_ca.is_empty() {
-            return Ok(proxy);
+            return Ok(None);
         }
         let mut builder = ClientTls::builder();
         for path in &self.proxy_ca {
             builder = builder.ca_file(path);
         }
-        let tls = builder.build().map_err(|error| CliError::tls(&error))?;
-        Ok(proxy.with_tls(tls))
+        builder.build().map(Some).map_err(|error| CliError::tls(&error))
     }
 }
 
 /// The error does not repeat the URL, as one of clap's would: it may have a password.
 fn parse(url: &str) -> Result<Proxy, CliError> {
     Proxy::parse(url).map_err(|error| CliError::usage(format!("--proxy: {}", chain(&error))))
+}
+
+/// The proxies of the environment for `ws` and for `wss`.
+fn proxies_of_environment() -> Result<(Option<Proxy>, Option<Proxy>), CliError> {
+    let rules = ProxyRules::from_variables(|name| match name {
+        "no_proxy" | "NO_PROXY" => None,
+        _ => env::var_os(name),
+    });
+    let rules = rules.map_err(|error| CliError::usage(chain(&error)))?;
+    let proxy = |uri: &str| uri.parse().ok().and_then(|target| rules.proxy_for(&target).cloned());
+    Ok((proxy("ws://any.example/"), proxy("wss://any.example/")))
 }
 
 /// Rules without proxies. The environment's exceptions hold for `--proxy`, too.

@@ -13,9 +13,7 @@ pub(crate) use std::io::Stdout as Output;
 use std::io::Write;
 
 #[cfg(unix)]
-use self::waiting::error;
-#[cfg(unix)]
-pub(crate) use self::waiting::{Output, input, output};
+pub(crate) use self::waiting::{Output, error, input, output};
 
 use crate::escape;
 
@@ -41,6 +39,6 @@ pub(crate) fn output() -> io::Result<io::Stdout> {
 }
 
 #[cfg(not(unix))]
-fn error() -> io::Stderr {
+pub(crate) fn error() -> io::Stderr {
     io::stderr()
 }

@@ -3,8 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyloop::proto::handshake::Target;
 use anyloop::proto::handshake::http::{HeaderName, HeaderValue};
+use anyloop::proto::handshake::{Target, UriError};
 
 /// A time limit in seconds; 0 is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,20 @@ pub(crate) fn bytes(text: &str) -> Result<u64, &'static str> {
     text.parse().map_err(|_| "not a number of bytes")
 }
 
+/// Parses a whole number of this range, whose end is not named if it is the largest there is.
+pub(crate) fn number<T: TryFrom<u64>>(
+    least: u64,
+    most: u64,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| match most {
+            u64::MAX => format!("not a number from {least}"),
+            _ => format!("not a number from {least} to {most}"),
+        })
+    }
+}
+
 /// The origin of a web page, as browsers and programs with an embedded browser write it (RFC 6454 §6.2).
 /// Pages from files have `file://` or `null`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,11 +128,45 @@ impl FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let target = text.parse().map_err(|error| match Target::suggestion(text) {
+        // `ws://http://a.example` is a URI, of a host http with an empty port.
+        let suggestion = Target::suggestion(text);
+        let error = match text.parse() {
+            Ok(_) if suggestion.is_some() => "the URL has two schemes".to_string(),
+            Ok(target) => return Ok(Self(target)),
+            Err(error) => UriError::to_string(&error),
+        };
+        Err(match suggestion {
             Some(suggestion) => format!("{error}; did you mean {suggestion}?"),
-            None => format!("{error}"),
-        })?;
-        Ok(Self(target))
+            None => error,
+        })
+    }
+}
+
+impl Url {
+    /// As `from_str`, of a command that has `--unix`.
+    pub(crate) fn or_socket(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error| match socket(text) {
+            Some((scheme, path)) if cfg!(unix) => {
+                format!("{error}; for a Unix socket: --unix {path} {scheme}://localhost/")
+            }
+            _ => error,
+        })
+    }
+}
+
+/// The scheme and the path of a Unix socket, if the text is one, also as `serve --unix` prints it.
+fn socket(text: &str) -> Option<(&'static str, &str)> {
+    let is_path = ["/", "./", "../"].iter().any(|start| text.starts_with(start));
+    if is_path && !text.starts_with("//") {
+        return Some(("ws", text));
+    }
+    let (scheme, path) = text.split_once(':')?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    match scheme {
+        _ if path.is_empty() => None,
+        "unix" | "ws+unix" => Some(("ws", path)),
+        "wss+unix" => Some(("wss", path)),
+        _ => None,
     }
 }
 

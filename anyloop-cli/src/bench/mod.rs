@@ -32,6 +32,7 @@ pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     let overrides = options.route.overrides();
     let mut reports: Vec<_> = options.urls.iter().map(|url| Report::new(url, options)).collect();
     let bar = Bar::new();
+    bar.begin_log();
     for index in order(reports.len()) {
         let report = &mut reports[index];
         let round = Round::new(options, options.time());

@@ -8,19 +8,19 @@ use anyloop::tls::ClientTls;
 use crate::client_tls;
 use crate::compression::Compression;
 use crate::route_flags;
-use crate::values::{Seconds, Timeout, Url};
+use crate::values::{self, Seconds, Timeout, Url};
 
 /// The rounds of each URL, if two are compared.
 pub(super) const ROUNDS: u32 = 4;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The URL of an echo: ws:// or wss://HOST[:PORT][/PATH]. Two URLs are compared.
+    /// The URL of an echo: ws:// or wss://[USER:PASSWORD@]HOST[:PORT][/PATH]. Two URLs are compared.
     #[arg(required = true, num_args = 1..=2, value_name = "URL")]
     pub(super) urls: Vec<Url>,
     /// Number of connections, 1 to 100000.
     #[arg(long, short, value_name = "N", default_value = "1")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(value_parser = values::number::<u32>(1, 100_000))]
     pub(super) connections: u32,
     /// Size of a message, in bytes, up to 64 MiB.
     #[arg(long, short, value_name = "BYTES", default_value = "64")]
@@ -31,7 +31,7 @@ pub(crate) struct Options {
     pub(super) binary: bool,
     /// Messages that each connection has in flight: it sends the next one when an answer arrives.
     #[arg(long, value_name = "N", default_value = "1", conflicts_with = "rate")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(value_parser = values::number::<u32>(1, 100_000))]
     depth: u32,
     /// Send this many messages a second, on all connections together, whether or not answers arrive.
     #[arg(long, value_name = "N")]
@@ -42,7 +42,7 @@ pub(crate) struct Options {
     duration: Seconds,
     /// Number of threads, 1 to 1024. Each has some of the connections.
     #[arg(long, value_name = "N", default_value = "1")]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(value_parser = values::number::<u16>(1, 1024))]
     threads: u16,
     /// Print the results as JSON.
     #[arg(long)]

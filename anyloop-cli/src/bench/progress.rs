@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::round::{Participant, Progress, Round};
 use super::units;
+use crate::logging;
 
 /// The time between two drawings.
 const STEP: Duration = Duration::from_millis(100);
@@ -22,6 +23,11 @@ impl Bar {
         let style = ProgressStyle::with_template("{prefix} {bar:24} {wide_msg}\x1b[G");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self(bar)
+    }
+
+    /// Begins to log what `RUST_LOG` selects, above the line.
+    pub(super) fn begin_log(&self) {
+        logging::begin_above(&self.0, None);
     }
 
     /// Shows how far the round has come until `run` returns.

@@ -13,6 +13,7 @@ mod input;
 mod json;
 mod lines;
 mod link;
+mod log;
 mod messages;
 mod options;
 mod output;
@@ -34,7 +35,8 @@ use self::input::{Input, Source};
 use self::link::Link;
 pub(crate) use self::options::Options;
 use self::output::Output;
-use self::print::{Printer, count};
+use self::print::Printer;
+pub(crate) use self::print::count;
 use self::prompt::Prompt;
 use self::retry::Backoff;
 use crate::error::{CliError, chain};
@@ -51,6 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     let printer = Printer::new(options.is_typed(), options.json);
     let printer =
         printer.map_err(|e| CliError::failed(format!("cannot write to standard output: {e}")))?;
+    log::begin(&printer.screen, options.is_typed());
     let (sender, outcomes) = mpsc::channel();
     let session = Session {
         options,

@@ -24,7 +24,8 @@ const WAIT: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The URL to connect to: ws://HOST[:PORT][/PATH], or wss:// for TLS.
+    /// The URL to connect to: ws://[USER:PASSWORD@]HOST[:PORT][/PATH], or wss:// for TLS.
+    #[arg(value_parser = Url::or_socket)]
     pub(super) url: Url,
     /// Send every message back, and read no input. For conformance suites.
     #[arg(long, conflicts_with_all = ["subscribe", "text", "binary", "once", "exit_after", "json", "output"])]
@@ -38,7 +39,7 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "exit_after")]
     once: bool,
     /// Close when this many messages have arrived.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = values::number::<u64>(1, u64::MAX))]
     exit_after: Option<u64>,
     /// Print a text message that is JSON with a line for each element.
     #[arg(long, conflicts_with = "output")]
@@ -200,7 +201,7 @@ impl Options {
         for name in &self.subprotocol {
             config = config.subprotocol(name);
         }
-        self.check_header()?;
+        self.check_fields()?;
         for Header(name, value) in &self.header {
             if *name != header::COOKIE {
                 config = config.header(name.clone(), value.clone());
@@ -224,28 +225,45 @@ impl Options {
         Ok(self.compression.of_client(config))
     }
 
-    /// Refuses a field of `--header` that another option sets: a request has one of them at most.
-    fn check_header(&self) -> Result<(), CliError> {
-        let set = [
-            ("--user", self.user.is_some(), header::AUTHORIZATION),
-            ("--origin", self.origin.is_some(), header::ORIGIN),
-        ];
-        for (option, is_given, field) in set {
-            if is_given && self.header.iter().any(|Header(name, _)| *name == field) {
-                return Err(CliError::usage(format!("{option} and --header both set {field}")));
+    /// Refuses a field of `--header` that has an option of its own, and a second `Authorization`: a request has one.
+    fn check_fields(&self) -> Result<(), CliError> {
+        let has = |field| self.header.iter().filter(move |Header(name, _)| *name == field);
+        for (field, name, option) in [
+            (header::ORIGIN, "Origin", "--origin"),
+            (header::SEC_WEBSOCKET_PROTOCOL, "Sec-WebSocket-Protocol", "--subprotocol"),
+        ] {
+            if has(field).next().is_some() {
+                return Err(CliError::usage(format!("{name} is set by {option}, not by --header")));
             }
         }
-        Ok(())
+        let url = self.url.0.authorization().map(|_| "the URL");
+        let user = self.user.as_ref().map(|_| "--user");
+        let headers = has(header::AUTHORIZATION).map(|_| "--header");
+        let sources: Vec<_> = url.into_iter().chain(user).chain(headers).collect();
+        let twice = match sources.as_slice() {
+            [] | [_] => return Ok(()),
+            [one, other, ..] if one == other => format!("{one} sets Authorization twice"),
+            [one, other, ..] => format!("{one} and {other} both set Authorization"),
+        };
+        Err(CliError::usage(format!("{twice}: leave one out")))
     }
 
     /// All cookies, of `--header` and of `--cookie`: a request has one field for them (RFC 6265 §5.4).
     fn cookies(&self) -> Option<Vec<u8>> {
         let headers = self.header.iter().filter(|Header(name, _)| name == header::COOKIE);
-        let headers = headers.map(|Header(_, value)| value.as_bytes());
+        let headers = headers.map(|Header(_, value)| without_separators(value.as_bytes()));
         let cookies = self.cookie.iter().map(|Cookie(cookie)| cookie.as_bytes());
         let cookies: Vec<_> = headers.chain(cookies).filter(|value| !value.is_empty()).collect();
         (!cookies.is_empty()).then(|| cookies.join(&b"; "[..]))
     }
+}
+
+/// Cookies without spaces and semicolons around them.
+fn without_separators(mut cookies: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t' | b';', rest @ ..] | [rest @ .., b' ' | b'\t' | b';'] = cookies {
+        cookies = rest;
+    }
+    cookies
 }
 
 fn field_value(bytes: &[u8]) -> Result<HeaderValue, CliError> {

@@ -206,7 +206,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// A number of things, whose name is given in the singular.
-pub(super) fn count(n: u64, thing: &str) -> String {
+pub(crate) fn count(n: u64, thing: &str) -> String {
     match n {
         1 => format!("1 {thing}"),
         n => format!("{n} {thing}s"),

@@ -104,6 +104,11 @@ impl Screen {
         self.state().suspend_bar(|_| stdio::report(why));
     }
 
+    /// Writes a line to standard error.
+    pub(super) fn write_error(&self, line: &[u8]) -> io::Result<()> {
+        self.state().suspend_bar(|_| stdio::error().write_all(line))
+    }
+
     /// Shows a progress bar that is not shown yet, if standard error is a terminal and has no other bar.
     pub(super) fn show_bar(&self, bar: &ProgressBar) {
         let mut state = self.state();

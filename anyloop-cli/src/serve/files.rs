@@ -3,9 +3,14 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyloop::Body;
-use anyloop::http::{HeaderValue, Response, StatusCode, header};
+use anyloop::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::fmt::rfc2822::DateTimePrinter;
+use jiff::tz::TimeZone;
 use percent_encoding::percent_decode_str;
 
 /// A directory whose files are served.
@@ -26,17 +31,30 @@ impl Files {
     }
 
     /// The response with the file of this path, which is that of a URL; for a directory with an index, a redirect to
-    /// its path with a slash. `None` if there is no file, or one that is hidden, not readable, or outside of the
-    /// directory: a client cannot tell these apart.
-    pub(super) fn respond(&self, path: &str) -> Option<Response<Body>> {
+    /// its path with a slash; 304 if the client has it already. `None` if there is no file, or one that is hidden, not
+    /// readable, or outside of the directory: a client cannot tell these apart.
+    pub(super) fn respond(
+        &self,
+        path: &str,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Option<Response<Body>> {
         let (found, is_index) = self.find(path)?;
         match (is_index, path.ends_with('/')) {
-            (true, false) => return redirect(path),
+            (true, false) => return redirect(path, query),
             (false, true) => return None,
             _ => {}
         }
         let file = File::open(&found).ok()?;
-        let length = file.metadata().ok()?.len();
+        let metadata = file.metadata().ok()?;
+        let modified = metadata.modified().ok().and_then(settled);
+        if modified.is_some_and(|modified| is_known(modified, headers)) {
+            let mut response = Response::new(Body::default());
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            add_validator(&mut response, modified);
+            return Some(response);
+        }
+        let length = metadata.len();
         // It may grow while it is sent.
         let mut response = Response::new(Body::from_reader(file.take(length), length));
         let content_type = mime_guess::from_path(&found).first_or_octet_stream();
@@ -48,8 +66,8 @@ impl Files {
         if let Ok(content_type) = HeaderValue::try_from(content_type) {
             headers.insert(header::CONTENT_TYPE, content_type);
         }
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        add_validator(&mut response, modified);
         Some(response)
     }
 
@@ -75,10 +93,46 @@ impl Files {
     }
 }
 
-/// To the same path with a slash, so that relative links in the index of this directory are right.
-fn redirect(path: &str) -> Option<Response<Body>> {
+/// When a file was modified, as it is sent. `None` within the second after that, when it may change again and keep its
+/// date, or if the date is in the future (RFC 9110 §8.8.2.1).
+fn settled(modified: SystemTime) -> Option<Timestamp> {
+    modified.elapsed().ok().filter(|age| *age >= Duration::from_secs(1))?;
+    Timestamp::from_second(Timestamp::try_from(modified).ok()?.as_second()).ok()
+}
+
+/// Whether the client has what was modified then (RFC 9110 §13.1.3).
+fn is_known(modified: Timestamp, headers: &HeaderMap) -> bool {
+    let mut since = headers.get_all(header::IF_MODIFIED_SINCE).iter();
+    let date = match (since.next(), since.next()) {
+        (Some(date), None) if !headers.contains_key(header::IF_NONE_MATCH) => date.to_str().ok(),
+        _ => None,
+    };
+    date.and_then(parse_date).is_some_and(|since| modified <= since)
+}
+
+/// Parses a date of HTTP, in any of its forms (RFC 9110 §5.6.7).
+fn parse_date(text: &str) -> Option<Timestamp> {
+    let forms = ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+    let date = forms.into_iter().find_map(|form| DateTime::strptime(form, text).ok())?;
+    Some(date.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp())
+}
+
+/// Lets clients keep a file, and ask each time whether it has changed since.
+fn add_validator(response: &mut Response<Body>, modified: Option<Timestamp>) {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let date =
+        modified.and_then(|time| DateTimePrinter::new().timestamp_to_rfc9110_string(&time).ok());
+    if let Some(Ok(date)) = date.map(HeaderValue::try_from) {
+        headers.insert(header::LAST_MODIFIED, date);
+    }
+}
+
+/// To the same path with a slash, and the same query, so that relative links in the index of this directory are right.
+fn redirect(path: &str, query: Option<&str>) -> Option<Response<Body>> {
     let (_, name) = path.rsplit_once('/')?;
-    let location = HeaderValue::try_from(format!("./{name}/")).ok()?; // relative, so it stays on this host
+    let query = query.map_or_else(String::new, |query| format!("?{query}"));
+    let location = HeaderValue::try_from(format!("./{name}/{query}")).ok()?; // relative, so it stays on this host
     let mut response = Response::new(Body::default());
     *response.status_mut() = StatusCode::FOUND;
     response.headers_mut().insert(header::LOCATION, location);
@@ -105,18 +159,19 @@ mod tests {
             std::os::unix::fs::symlink(to, root.join(link)).expect("the link can be made");
         }
         let files = Files::new(&root).expect("it is a directory");
+        let respond = |path| files.respond(path, None, &HeaderMap::new());
         for (path, expected) in [
             ("/a%20b.txt", "text/plain; charset=utf-8"),
             ("/sub/", "text/html; charset=utf-8"),
             ("//sub/", "text/html; charset=utf-8"),
         ] {
-            let response = files.respond(path).expect(path);
+            let response = respond(path).expect(path);
             assert_eq!(response.headers()[header::CONTENT_TYPE], expected, "{path}");
         }
         #[cfg(unix)]
-        assert!(files.respond("/inside/").is_some());
+        assert!(respond("/inside/").is_some());
         for (path, location) in [("/sub", "./sub/"), ("//sub", "./sub/"), ("/s%75b", "./s%75b/")] {
-            let response = files.respond(path).expect(path);
+            let response = respond(path).expect(path);
             assert_eq!(response.headers()[header::LOCATION], location, "{path}");
         }
         for path in [
@@ -137,7 +192,7 @@ mod tests {
             "/a%20b.txt/",
             "/a%20b.txt/x",
         ] {
-            assert!(files.respond(path).is_none(), "{path}");
+            assert!(respond(path).is_none(), "{path}");
         }
         assert!(Files::new(&root.join("a b.txt")).is_err());
         fs::remove_dir_all(outer).expect("the directory can be removed");

@@ -1,5 +1,6 @@
 //! The addresses that a server listens on.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
@@ -29,11 +30,14 @@ impl Default for Listen {
 }
 
 impl FromStr for Listen {
-    type Err = &'static str;
+    type Err = Cow<'static, str>;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.contains("://") {
-            return Err("this is a URL; an address is written as in 127.0.0.1:9002");
+            return Err("this is a URL; an address is written as in 127.0.0.1:9002".into());
+        }
+        if lacks_port(text) {
+            return Err(format!("the port is missing: {}:9002", text.trim_end_matches(':')).into());
         }
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
         // A sign is not a digit, and `parse` would take it.
@@ -49,11 +53,23 @@ impl FromStr for Listen {
         match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(host) if is_zoned(host) => Ok(Self::Host(host.into(), port)),
             None if !host.contains([':', '[', ']', '%']) => Ok(Self::Host(host.into(), port)),
-            _ => Err(
-                "the host is not an IPv6 address in brackets, as in [::1]:9002 or [fe80::1%eth0]:9002",
-            ),
+            _ => {
+                let why = "the host is not an IPv6 address in brackets, as in [::1]:9002 or [fe80::1%eth0]:9002";
+                Err(why.into())
+            }
         }
     }
+}
+
+/// Whether the text is a name, or an IPv4 address, or an IPv6 address in brackets, and nothing else.
+fn lacks_port(text: &str) -> bool {
+    let text = text.strip_suffix(':').unwrap_or(text);
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_host = match text.strip_prefix('[') {
+        Some(rest) => rest.ends_with(']'),
+        None => text.starts_with(char::is_alphanumeric) && !text.contains([':', '/']),
+    };
+    is_host && !is_number
 }
 
 impl Listen {

@@ -1,44 +1,25 @@
 //! The log on standard error: `-v`, `-vv` and `RUST_LOG`.
 
-use std::fmt;
-use std::io::{self, Write};
-
+use anyloop::http::StatusCode;
 use anyloop::prelude::*;
+use anyloop::proto::{Cause, HandshakeError};
 use indicatif::ProgressBar;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
 
-use crate::clock;
-use crate::color;
+use crate::connect::count;
 use crate::escape;
+use crate::logging;
 use crate::peer;
-use crate::stdio;
 
 /// Begins to log what `RUST_LOG` selects; without it, connections if `verbosity` is 1, and messages, too, if it is
 /// more. The lines appear above the bar.
 pub(super) fn begin(verbosity: u8, bar: &ProgressBar) {
     // Only `RUST_LOG` shows what the library logs: `-v` says the same in words of its own.
-    let by_flags = EnvFilter::new(match verbosity {
-        0 => "off",
-        1 => "anyloop::serve=info",
-        _ => "anyloop::serve=debug",
-    });
-    let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
-        Ok(directives) if !directives.is_empty() => directives.parse().unwrap_or_else(|error| {
-            stdio::report(&format!("RUST_LOG={directives} is ignored: {error}"));
-            by_flags
-        }),
-        _ => by_flags,
+    let by_flags = match verbosity {
+        0 => None,
+        1 => Some("anyloop::serve=info"),
+        _ => Some("anyloop::serve=debug"),
     };
-    let bar = bar.clone();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(color::is_used(&io::stderr()))
-        .with_target(false)
-        .with_timer(TimeOfDay)
-        .with_writer(move || AboveBar(bar.clone()))
-        .init();
+    logging::begin_above(bar, by_flags);
 }
 
 /// Whether messages, pings and pongs are logged. If not, no handler asks again for each of them.
@@ -68,28 +49,37 @@ pub(super) fn closed<H: Handler>(ending: &Ending<'_>, context: &Context<'_, H>) 
     };
     let statistics = ending.statistics;
     tracing::info!(
-        "{}: closed: {how}; received {} messages with {} bytes, sent {} with {}",
+        "{}: closed: {how}; received {} with {}, sent {} with {}",
         subject(context),
-        statistics.messages_received,
-        statistics.bytes_received,
+        count(statistics.messages_received, "message"),
+        count(statistics.bytes_received, "byte"),
         statistics.messages_sent,
         statistics.bytes_sent,
     );
 }
 
 pub(super) fn failed<H: Handler>(failure: &Failure, context: &Context<'_, H>) {
-    if has_connections() {
-        tracing::info!("{}: not opened: {failure}", subject(context));
+    if !has_connections() {
+        return;
+    }
+    match (failure.cause(), context.request()) {
+        (Cause::Handshake(HandshakeError::BodyTooBig), Some(request)) => {
+            log_answer(request, StatusCode::PAYLOAD_TOO_LARGE, context);
+        }
+        _ => tracing::info!("{}: not opened: {failure}", subject(context)),
     }
 }
 
 /// Logs the answer to a plain HTTP request.
 pub(super) fn answered<H: Handler>(request: &Request, answer: &Answer, context: &Context<'_, H>) {
     if let (true, Answer::Respond(response)) = (has_connections(), answer) {
-        let path = escape::line(request.uri().path());
-        let (method, status) = (request.method(), response.status());
-        tracing::info!("{} {path}: {method} is answered with {status}", context.peer());
+        log_answer(request, response.status(), context);
     }
+}
+
+fn log_answer<H: Handler>(request: &Request, status: StatusCode, context: &Context<'_, H>) {
+    let (path, method) = (escape::line(request.uri().path()), request.method());
+    tracing::info!("{} {path}: {method} is answered with {status}", context.peer());
 }
 
 /// Logs a message in this direction. Only handlers that log call it.
@@ -118,25 +108,4 @@ fn beginning(payload: &[u8]) -> String {
     let shown = &payload[..payload.len().min(64)];
     let dots = if shown.len() < payload.len() { "…" } else { "" };
     format!("{}{dots}", shown.escape_ascii())
-}
-
-struct TimeOfDay;
-
-impl FormatTime for TimeOfDay {
-    fn format_time(&self, out: &mut Writer<'_>) -> fmt::Result {
-        write!(out, "{}", clock::time_of_day())
-    }
-}
-
-/// Standard error, above the status line.
-struct AboveBar(ProgressBar);
-
-impl Write for AboveBar {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

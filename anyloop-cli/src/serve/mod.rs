@@ -64,7 +64,7 @@ pub(crate) struct Options {
     idle_timeout: Timeout,
     /// Number of threads that serve, 1 to 1024. One serves some hundred thousand messages a second.
     #[arg(long, value_name = "N", default_value = "1")]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(value_parser = values::number::<u16>(1, 1024))]
     threads: u16,
     /// Accept web pages of this origin only (repeatable). Without this option, pages of every site may
     /// connect.
@@ -72,13 +72,17 @@ pub(crate) struct Options {
     origin: Vec<Origin>,
     /// Serve the files of this directory over HTTP, beside the services. Its index.html replaces the page at /.
     ///
-    /// Only GET and HEAD are allowed. Hidden files are not served, nor what a link leads to outside of the directory.
+    /// Browsers keep the files, and ask each time whether they have changed.
+    ///
+    /// Other methods than GET and HEAD are answered with 405, or 404 if there is no such file. The paths of the services
+    /// are not files: a file named echo, broadcast or stats at the top is not served. Hidden files
+    /// are not served, nor what a link leads to outside of the directory.
     #[arg(long, value_name = "PATH")]
     dir: Option<std::path::PathBuf>,
     /// Log connections and HTTP requests to standard error; twice (-vv) messages, pings and pongs, too.
     ///
-    /// RUST_LOG selects the lines instead: RUST_LOG=anyloop=debug adds those of the library,
-    /// RUST_LOG=anyloop=debug,anyloop::serve=off shows them alone.
+    /// If RUST_LOG is set, it selects the lines, and -v has no effect: anyloop=debug shows those of -vv and of the
+    /// library, anyloop=debug,anyloop::serve=off the library's alone.
     #[arg(long, short, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(flatten)]

@@ -188,7 +188,9 @@ impl RouteHandler {
         if matches!(path, "/echo" | "/broadcast" | "/stats") {
             return Some(Answer::upgrade_required());
         }
-        let file = self.files().and_then(|files| files.respond(path));
+        let file = self
+            .files()
+            .and_then(|files| files.respond(path, request.uri().query(), request.headers()));
         let response = file.or_else(|| (path == "/").then(|| page::respond(request)));
         response.map(Answer::Respond)
     }

@@ -24,7 +24,7 @@ pub(crate) fn output() -> io::Result<Output> {
 }
 
 /// Standard error. It needs no further descriptor, so it also works when none is left.
-pub(super) fn error() -> Waiting<io::Stderr> {
+pub(crate) fn error() -> Waiting<io::Stderr> {
     Waiting(io::stderr())
 }
 

@@ -109,7 +109,7 @@ fn the_request_has_the_fields_of_the_arguments() {
         "--cookie",
         "a=b",
         "-H",
-        "Cookie: id=7; lang=en",
+        "Cookie: id=7; lang=en; ",
         "--cookie",
         "c=d e",
         "--origin",

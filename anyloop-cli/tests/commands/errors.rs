@@ -4,6 +4,7 @@ use std::fs::{Permissions, read_to_string, set_permissions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 use std::thread;
 
@@ -34,6 +35,33 @@ fn wrong_arguments() {
         (&["connect", "wss:/a.example/b"], &["did you mean wss://a.example/b?"]),
         (&["connect", "HTTP//a.example"], &["did you mean ws://a.example?"]),
         (&["connect", "a.example"], &["neither ws nor wss"]),
+        (&["connect", "ws;//127.0.0.1:9301"], &["did you mean ws://127.0.0.1:9301?"]),
+        (&["connect", "9002"], &["did you mean ws://127.0.0.1:9002?"]),
+        (&["bench", ":9002/echo"], &["did you mean ws://127.0.0.1:9002/echo?"]),
+        (&["connect", "ws:127.0.0.1:9301"], &["did you mean ws://127.0.0.1:9301?"]),
+        (&["connect", "ws:9002"], &["did you mean ws://ws:9002?"]),
+        (&["connect", "http:a.example"], &["did you mean ws://a.example?"]),
+        (&["connect", "ws://http://a.example"], &["two schemes; did you mean ws://a.example?"]),
+        (&["connect", "wws://a.example"], &["did you mean ws://a.example?"]),
+        (&["connect", "wsss://a.example"], &["did you mean wss://a.example?"]),
+        (&["connect", "httpp://a.example"], &["did you mean ws://a.example?"]),
+        (
+            &["connect", "ws+unix:/tmp/x"],
+            &["neither ws nor wss; for a Unix socket: --unix /tmp/x ws://localhost/"],
+        ),
+        (
+            &["connect", "wss+unix:/tmp/x"],
+            &["neither ws nor wss; for a Unix socket: --unix /tmp/x wss://localhost/"],
+        ),
+        (
+            &["connect", "unix:///tmp/x"],
+            &["neither ws nor wss; for a Unix socket: --unix /tmp/x ws://localhost/"],
+        ),
+        (
+            &["connect", "/tmp/x.sock"],
+            &["neither ws nor wss; for a Unix socket: --unix /tmp/x.sock ws://localhost/"],
+        ),
+        (&["bench", "unix:/tmp/x"], &["neither ws nor wss; anyloop bench --help"]),
         (&["connect", "ws://"], &["missing host"]),
         (&["connect", "ws://a.example:0/"], &["invalid port"]),
         (&["connect", "ws://a.example/#there"], &["fragment"]),
@@ -52,11 +80,27 @@ fn wrong_arguments() {
         (&["connect", url, "--user", "me"], &["USER:PASSWORD"]),
         (
             &["connect", url, "--user", "me:x", "-H", "Authorization: Bearer x"],
-            &["--user and --header both set authorization"],
+            &["--user and --header both set Authorization: leave one out"],
         ),
         (
-            &["connect", url, "--origin", "null", "-H", "Origin: https://a.example"],
-            &["--origin and --header both set origin"],
+            &["connect", url, "-H", "Authorization: a", "-H", "authorization: b"],
+            &["--header sets Authorization twice: leave one out"],
+        ),
+        (
+            &["connect", "ws://me:x@127.0.0.1:9/", "--user", "me:y"],
+            &["the URL and --user both set Authorization: leave one out"],
+        ),
+        (
+            &["connect", "ws://me:x@127.0.0.1:9/", "-H", "Authorization: Bearer x"],
+            &["the URL and --header both set Authorization: leave one out"],
+        ),
+        (
+            &["connect", url, "-H", "Origin: https://a.example"],
+            &["Origin is set by --origin, not by --header"],
+        ),
+        (
+            &["connect", url, "-H", "sec-websocket-protocol: chat"],
+            &["Sec-WebSocket-Protocol is set by --subprotocol, not by --header"],
         ),
         (&["connect", url, "--subprotocol", "a b"], &["\"a b\" is not a token"]),
         (&["connect", url, "--origin", "a.example"], &["https://example.com"]),
@@ -66,7 +110,10 @@ fn wrong_arguments() {
             &["'-1' for '--close-timeout <S>'", "seconds"],
         ),
         (&["connect", url, "--wait", "-0.5"], &["'-0.5' for '--wait <S>'", "forever"]),
-        (&["connect", url, "--exit-after", "0"], &["'0' for '--exit-after <N>'"]),
+        (
+            &["connect", url, "--exit-after", "0"],
+            &["'0' for '--exit-after <N>': not a number from 1;"],
+        ),
         (&["connect", url, "--exit-after", "-3"], &["'-3' for '--exit-after <N>'"]),
         (&["connect", url, "--echo", "--once"], &["'--echo' cannot be used with '--once'"]),
         (&["connect", url, "--color", "blue"], &["auto, always, never"]),
@@ -119,7 +166,19 @@ fn wrong_arguments() {
             &["connect", url, "--max-message", "1k"],
             &["'1k' for '--max-message <BYTES>'", "not a number of bytes"],
         ),
-        (&["serve", "--threads", "-2"], &["'-2' for '--threads <N>'", "1..=1024"]),
+        (
+            &["serve", "--threads", "-2"],
+            &["'-2' for '--threads <N>'", "not a number from 1 to 1024"],
+        ),
+        (&["serve", "--listen", "127.0.0.1"], &["the port is missing: 127.0.0.1:9002"]),
+        (&["serve", "--listen", "[::1]"], &["the port is missing: [::1]:9002"]),
+        (&["serve", "--listen", "localhost:"], &["the port is missing: localhost:9002"]),
+        (
+            &["bench", url, "-c", "abc"],
+            &["'abc' for '--connections <N>': not a number from 1 to 100000"],
+        ),
+        (&["bench", url, "--depth", "x"], &["not a number from 1 to 100000"]),
+        (&["bench", url, "--threads", "x"], &["not a number from 1 to 1024"]),
         (&["bench", url, "--size", "-5"], &["'-5' for '--size <BYTES>'"]),
         (&["pipe", "--client", "wss://a.example/"], &["wss:// needs TLS", "use ws://"]),
         (&["pipe", "--client", "http://a.example/"], &["did you mean ws://a.example/?"]),
@@ -148,9 +207,20 @@ fn no_connection() {
     fails(&["connect", "ws://no.such.host.invalid/"], 3, &["cannot look up", "is the name right?"]);
     let missing = ["connect", "--unix", "/no/such/socket", "ws://a/"];
     fails(&missing, 3, &["/no/such/socket", "is the path of the socket right?"]);
+    let folder = Folder::new("no-connection");
+    let socket = folder.join("socket");
+    drop(UnixListener::bind(&socket).expect("it can listen"));
+    let socket = socket.to_str().expect("the path is UTF-8");
+    let dead = ["connect", "--unix", socket, "ws://a/"];
+    fails(&dead, 3, &["Connection refused", "; is the server running?"]);
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    fails(&["connect", "--unix", file, "ws://a/"], 3, &["Cargo.toml: ", "; it is not a socket"]);
+    let proxy = format!("http://{address}");
+    fails(&["connect", "ws://a/", "-x", &proxy], 3, &["proxy http", "; is the proxy running?"]);
     let server = Server::start(&["--tls-self-signed"]);
     let url = server.addresses[0].replace("127.0.0.1", "localhost");
-    fails(&["connect", &url], 3, &["certificate was refused", "--ca"]);
+    let trust = "it is self-signed: --ca FILE trusts it, --insecure trusts anything";
+    fails(&["connect", &url], 3, &["certificate was refused", trust]);
     let server = Server::start(&[]);
     let url = server.url("/").replace("ws://", "wss://");
     fails(&["connect", &url], 3, &["does not speak TLS", "Then use ws://"]);
@@ -220,7 +290,7 @@ fn no_listener() {
     let file = file.to_str().expect("the path is UTF-8");
     fails(&["serve", "--tls-cert", file, "--tls-key", file], 2, &[file]);
     let socket = folder.join("socket");
-    let _other = std::os::unix::net::UnixListener::bind(&socket).expect("it can listen");
+    let _other = UnixListener::bind(&socket).expect("it can listen");
     let socket = socket.to_str().expect("the path is UTF-8");
     fails(&["serve", "--unix", socket], 1, &["in use", "listen elsewhere by --unix"]);
 }

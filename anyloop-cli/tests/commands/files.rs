@@ -1,7 +1,9 @@
 //! The files that `anyloop serve --dir` serves.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::time::{Duration, SystemTime};
 
 use crate::peer::{Peer, TEXT, field};
 use crate::program::{Folder, Server};
@@ -91,28 +93,85 @@ fn rfc9110_15_5_6_what_exists_answers_only_get_and_head() {
     }
 }
 
-/// Without a validator no client has the present version (RFC 9110 §13.1.2, §13.1.3), and ranges are optional (§14.2).
 #[test]
-fn a_file_is_sent_whole_whatever_part_or_version_the_client_has() {
-    let folder = Folder::new("conditions");
-    fs::write(folder.join("page.txt"), "hello").expect("the file can be written");
+fn a_redirect_keeps_the_query() {
+    let folder = Folder::new("query");
+    fs::create_dir(folder.join("sub")).expect("the directory can be made");
+    fs::write(folder.join("sub/index.html"), "").expect("the file can be written");
     let server = serving(&folder, "");
+    for (path, location) in
+        [("/sub", "./sub/"), ("/sub?x=1&y", "./sub/?x=1&y"), ("/sub?", "./sub/?")]
+    {
+        let (head, _) = ask(&server, &format!("GET {path} HTTP/1.1"));
+        assert!(head.starts_with("HTTP/1.1 302 "), "{head}");
+        assert_eq!(field(&head, "location"), Some(location), "{path}");
+    }
+}
+
+const MODIFIED: &str = "Fri, 02 Jan 2026 03:04:05 GMT";
+
+/// A server of a file that was modified then.
+fn serving_dated(folder: &Folder) -> Server {
+    let file = fs::File::create(folder.join("page.txt")).expect("the file can be written");
+    (&file).write_all(b"hello").expect("the file can be written");
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_323_045_600);
+    file.set_modified(modified).expect("the file is the test's own");
+    serving(folder, "")
+}
+
+/// Ranges are optional (RFC 9110 §14.2), and there are no entity tags (§13.1.2).
+#[test]
+fn a_file_is_sent_whole_unless_the_client_has_it() {
+    let folder = Folder::new("conditions");
+    let server = serving_dated(&folder);
     for fields in [
         "Range: bytes=1-2",
         "Range: bytes=0-0\r\nIf-Range: \"a\"",
         "If-None-Match: \"a\"",
-        "If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT",
+        "If-None-Match: \"a\"\r\nIf-Modified-Since: Fri, 02 Jan 2026 03:04:05 GMT",
+        "If-Modified-Since: Fri, 02 Jan 2026 03:04:04 GMT",
+        "If-Modified-Since: yesterday",
     ] {
         for method in ["GET", "HEAD"] {
             let (head, body) = ask(&server, &format!("{method} /page.txt HTTP/1.1\r\n{fields}"));
             assert!(head.starts_with("HTTP/1.1 200 "), "{fields}: {head}");
             assert_eq!(field(&head, "content-length"), Some("5"), "{fields}");
-            for name in ["accept-ranges", "content-range", "etag", "last-modified"] {
+            assert_eq!(field(&head, "last-modified"), Some(MODIFIED), "{fields}");
+            for name in ["accept-ranges", "content-range", "etag"] {
                 assert_eq!(field(&head, name), None, "{fields}");
             }
             assert_eq!(body, if method == "GET" { &b"hello"[..] } else { b"" }, "{fields}");
         }
     }
+}
+
+#[test]
+fn rfc9110_13_1_3_a_file_that_the_client_has_is_not_sent() {
+    let folder = Folder::new("not-modified");
+    let server = serving_dated(&folder);
+    for since in [
+        MODIFIED,
+        "Friday, 02-Jan-26 03:04:05 GMT",
+        "Fri Jan  2 03:04:05 2026",
+        "Fri, 01 Jan 2100 00:00:00 GMT",
+    ] {
+        for method in ["GET", "HEAD"] {
+            let request = format!("{method} /page.txt HTTP/1.1\r\nIf-Modified-Since: {since}");
+            let (head, body) = ask(&server, &request);
+            assert!(head.starts_with("HTTP/1.1 304 "), "{since}: {head}");
+            assert_eq!(field(&head, "last-modified"), Some(MODIFIED), "{since}");
+            assert_eq!(field(&head, "cache-control"), Some("no-cache"), "{since}");
+            assert_eq!(body, b"", "{since}");
+        }
+    }
+    // What is dated in the future may have changed (RFC 9110 §8.8.2.1).
+    let file = fs::File::options().append(true).open(folder.join("page.txt")).expect("it exists");
+    let later = SystemTime::now() + Duration::from_secs(86400);
+    file.set_modified(later).expect("the file is the test's own");
+    let since = "If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT";
+    let (head, _) = ask(&server, &format!("GET /page.txt HTTP/1.1\r\n{since}"));
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(field(&head, "last-modified"), None);
 }
 
 #[test]

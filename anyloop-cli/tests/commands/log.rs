@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::peer::{PING, PONG, Peer, TEXT};
 use crate::program::{Folder, Running, Server, anyloop, output};
@@ -36,7 +36,7 @@ fn connections_are_logged_when_asked() {
     let log = log(server);
     let [opened, closed] = &log[..] else { panic!("{log:?}") };
     assert!(opened.starts_with("INFO ") && opened.ends_with(" /echo: open"), "{log:?}");
-    let how = " /echo: closed: the peer closed the connection with 1000; received 1 messages with 3 bytes, sent 1 with 3";
+    let how = " /echo: closed: the peer closed the connection with 1000; received 1 message with 3 bytes, sent 1 with 3";
     assert!(closed.ends_with(how), "{log:?}");
 }
 
@@ -46,6 +46,11 @@ fn http_requests_are_logged_when_asked() {
     get(&server, "GET", "/?theme=dark");
     get(&server, "POST", "/stats");
     get(&server, "GET", "/none");
+    let mut peer = Peer::dial(server.address());
+    peer.write(b"POST /a.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n");
+    assert!(peer.head().starts_with("HTTP/1.1 413 "));
+    peer.rest();
+    drop(peer);
     let log = log(server);
     let lines: Vec<_> = log.iter().map(|line| line.split_once(' ').expect(line)).collect();
     assert!(lines.iter().all(|(level, peer)| *level == "INFO" && peer.starts_with("127.0.0.1:")));
@@ -55,6 +60,7 @@ fn http_requests_are_logged_when_asked() {
         "/: GET is answered with 200 OK",
         "/stats: POST is answered with 405 Method Not Allowed",
         "/none: GET is answered with 404 Not Found",
+        "/a.txt: POST is answered with 413 Payload Too Large",
     ];
     assert_eq!(answers, expected);
 }
@@ -118,9 +124,40 @@ fn the_environment_shows_what_the_library_logs() {
 fn a_variable_that_selects_nothing_is_reported() {
     let mut command = anyloop(["serve", "--listen", "127.0.0.1:0", "-v", "--color", "never"]);
     let server = Server::listening(command.env("RUST_LOG", "anyloop=loud"), 1);
-    server.program.expect_error("anyloop: RUST_LOG=anyloop=loud is ignored: ");
+    let why =
+        r#"anyloop: RUST_LOG is ignored: "anyloop=loud" is not a filter such as anyloop=debug"#;
+    server.program.expect_error(why);
     talk(&server);
     server.program.expect_error(" /echo: open");
+
+    for (directives, selects) in
+        [("garbage", false), ("tokio=debug,garbage", false), ("any=warn", true)]
+    {
+        let mut command = anyloop(["serve", "--listen", "127.0.0.1:0"]);
+        let server = Server::listening(command.env("RUST_LOG", directives), 1);
+        let ended = server.stop();
+        let warning = format!("anyloop: RUST_LOG={directives} selects no lines of anyloop\n");
+        assert_eq!(ended.stderr, if selects { "" } else { &*warning });
+    }
+}
+
+#[test]
+fn the_environment_shows_what_the_library_logs_in_every_command() {
+    let server = Server::start(&[]);
+    let url = server.url("/echo");
+    for (arguments, how) in [
+        (&["connect", &url, "--text", "hello", "--once"][..], "open"),
+        (&["bench", &url, "--duration", "0.1"], "open"),
+        (&["pipe"], "connecting"),
+    ] {
+        let mut command = anyloop(arguments);
+        command.stdin(Stdio::null()).args(["--color", "never"]);
+        let ended = Running::start(command.env("RUST_LOG", "anyloop=debug")).end();
+        let is_logged = |line: &str| line.contains(" DEBUG ") && line.contains(how);
+        assert!(ended.stderr.lines().any(is_logged), "{arguments:?}: {}", ended.stderr);
+        let ended = Running::start(command.env("RUST_LOG", "")).end();
+        assert!(!ended.stderr.contains("DEBUG"), "{arguments:?}: {}", ended.stderr);
+    }
 }
 
 /// The response to a request for this path, and its body.

@@ -140,7 +140,7 @@ fn wrong_arguments_exit_with_2() {
         ["--proxy", "http://127.0.0.1:1/path"],
         ["--resolve", "chat.example:80"],
         ["--resolve", "chat.example:80:elsewhere"],
-        ["--proxy-ca", "ca.pem"],
+        ["--proxy-ca", "/no/such/file"],
     ] {
         assert_eq!(greet(&mut connecting(&options)).code(), Some(2), "{options:?}");
     }

@@ -112,6 +112,21 @@ fn the_server_is_verified() {
     files.connect(&url, &[]).expect(3, "connect by a name that it has");
 }
 
+/// The server answers as a proxy that refuses a tunnel.
+#[test]
+fn the_proxy_of_the_environment_is_verified() {
+    let files = Files::new("the-proxy-is-verified");
+    let (_server, url) = files.serve(&[]);
+    let proxy = url.replace("wss:", "https:");
+    let through = |options: &[&str]| {
+        let mut command = anyloop(["connect", "ws://chat.example/"]);
+        Running::start(command.args(options).env("http_proxy", &proxy)).end()
+    };
+    through(&[]).expect(3, "; --proxy-ca FILE adds an authority");
+    through(&["--proxy-ca", &files.path("ca.pem")])
+        .expect(3, "refused a tunnel to chat.example:80");
+}
+
 /// In a container without CA certificates, for example.
 #[cfg(target_os = "linux")]
 #[test]

@@ -53,6 +53,29 @@ fn messages_have_a_time_a_direction_a_kind_and_a_size() {
 }
 
 #[test]
+fn what_the_library_logs_leaves_the_typed_line() {
+    let server = Host::new();
+    let mut command = Command::new("sh");
+    let program = r#"exec setsid --ctty "$0" connect "$1" --no-history --color never 2>&1"#;
+    command.args(["-c", program, PROGRAM, &server.url()]);
+    command.env("TERM", "xterm").env("RUST_LOG", "anyloop=debug");
+    let (mut screen, program) = Screen::start(command);
+    let (mut peer, _) = server.open();
+    screen.expect_written("open, subprotocol None");
+    screen.type_in(b"par");
+    screen.expect(&["> par"]);
+    screen.type_in(b"tial\r");
+    peer.expect(TEXT, b"partial");
+    screen.expect(&["> text 7 B: partial", "> "]);
+    screen.type_in(CTRL_D);
+    peer.expect_close(1000);
+    peer.send(CLOSE, b"\x03\xe8");
+    drop(peer);
+    screen.expect_written("closed; ");
+    assert_eq!(program.end().code(), Some(0));
+}
+
+#[test]
 fn the_peer_does_not_control_the_terminal() {
     let (mut screen, program, mut peer) = typing();
     peer.send(TEXT, b"bell \x07\x1b[2J");

@@ -145,6 +145,10 @@ impl ServerHandshake {
             Err(error) => {
                 input.discard();
                 response::refuse(error, !self.is_head_request, out.buffer());
+                let step = std::mem::replace(&mut self.step, Step::Ended);
+                if let (HandshakeError::BodyTooBig, Step::Body(_, request)) = (error, step) {
+                    self.request = Some(*request); // its head is valid, so a log can name it
+                }
                 self.close(now);
                 Err(self.fail(Cause::Handshake(error)))
             }
@@ -347,7 +351,8 @@ impl ServerHandshake {
         matches!(self.step, Step::Responding(_) | Step::Closing { .. } | Step::Ended)
     }
 
-    /// The request, once [`next`](Self::next) has returned it, even after it was answered.
+    /// The request, once [`next`](Self::next) has returned it, even after it was answered; or, without its body, if that
+    /// was too big.
     #[must_use]
     pub const fn request(&self) -> Option<&Request> {
         self.request.as_ref()
@@ -383,6 +388,7 @@ impl ServerHandshake {
                     request::check(http, &self.options)?;
                 let body = Body::new(framing, self.options.max_body_size);
                 if body.declares_too_much() {
+                    self.step = Step::Body(body, Box::new(request));
                     return Err(HandshakeError::BodyTooBig);
                 }
                 // RFC 9110 §10.1.1: not sent if a part of the body has already arrived.

@@ -87,13 +87,10 @@ impl Target {
     }
 }
 
-/// Schemes of pages, and those that they are mistaken for.
-const MISTAKEN: [(&str, &str); 2] = [("http", "ws"), ("https", "wss")];
-const PROPER: [(&str, &str); 2] = [("ws", "ws"), ("wss", "wss")];
-
 impl Target {
-    /// What somebody who wrote this text may have meant, for an error message: `ws://` for `http://`, for `ws//` or
-    /// `ws:/`, or where there is no scheme.
+    /// What somebody who wrote this text may have meant, for an error message: `ws://` for `http://`, `wws://`, `ws//`
+    /// or `ws:`, or where there is no scheme; this machine for a port alone; and the inner one of two schemes. `None` if
+    /// nothing is similar, or the text is a URI already.
     ///
     /// ```
     /// use anyloop_proto::handshake::Target;
@@ -102,29 +99,60 @@ impl Target {
     /// assert_eq!(suggestion.as_deref(), Some("wss://example.com/chat"));
     /// assert_eq!(Target::suggestion("localhost:9002").as_deref(), Some("ws://localhost:9002"));
     /// assert_eq!(Target::suggestion("ws//localhost:9002").as_deref(), Some("ws://localhost:9002"));
+    /// assert_eq!(Target::suggestion(":9002").as_deref(), Some("ws://127.0.0.1:9002"));
+    /// assert_eq!(Target::suggestion("ws://https://a.example").as_deref(), Some("wss://a.example"));
     /// assert_eq!(Target::suggestion("ftp://example.com/"), None);
     /// ```
     #[must_use]
     pub fn suggestion(text: &str) -> Option<String> {
-        let meant = |written: &str, schemes: &[(&str, &'static str)]| {
-            schemes
-                .iter()
-                .find(|(scheme, _)| written.eq_ignore_ascii_case(scheme))
-                .map(|pair| pair.1)
-        };
-        let (scheme, rest) = match text.split_once("://") {
-            Some((scheme, rest)) => (meant(scheme, &MISTAKEN)?, rest),
-            None => ["//", ":/"]
-                .into_iter()
-                .find_map(|separator| {
-                    let (scheme, rest) = text.split_once(separator)?;
-                    Some((meant(scheme, &MISTAKEN).or_else(|| meant(scheme, &PROPER))?, rest))
-                })
-                .unwrap_or(("ws", text)),
-        };
-        let suggestion = alloc::format!("{scheme}://{rest}");
-        suggestion.parse::<Self>().is_ok().then_some(suggestion)
+        let (mut secure, rest) = split_scheme(text)?;
+        let mut rest = rest.to_string();
+        if rest.contains("://") {
+            if let Some((inner, after)) = split_scheme(&rest).filter(|(_, after)| *after != rest) {
+                (secure, rest) = (secure || inner, after.to_string());
+            }
+        }
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let port = rest[..end].strip_prefix(':').unwrap_or(&rest[..end]);
+        let is_uri = text.parse::<Self>().is_ok();
+        if !is_uri && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) {
+            rest = format!("127.0.0.1:{port}{}", &rest[end..]);
+        }
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let host = rest[..end].rsplit_once('@').map_or(&rest[..end], |(_, host)| host);
+        let is_usual = |byte| is_unreserved(byte) || matches!(byte, b'[' | b']' | b':' | b'%');
+        if host.ends_with(':') || !host.bytes().all(is_usual) {
+            return None; // a URI that nobody would type
+        }
+        let suggestion = format!("{}://{rest}", if secure { "wss" } else { "ws" });
+        let is_new = !suggestion.eq_ignore_ascii_case(text);
+        (is_new && suggestion.parse::<Self>().is_ok()).then_some(suggestion)
     }
+}
+
+/// Whether a text begins with a scheme of TLS, and what follows its scheme: all of it if it has none. `None` if the
+/// scheme is of something else.
+fn split_scheme(text: &str) -> Option<(bool, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c));
+    let (scheme, after) = text.split_at(end.unwrap_or(text.len()));
+    // Doubled letters are one: `wws` or `httpp` is mistyped.
+    let mut letters: Vec<u8> = scheme.to_ascii_lowercase().into();
+    letters.dedup();
+    let secure = match letters.as_slice() {
+        b"ws" => scheme.len() > 2 && scheme.to_ascii_lowercase().ends_with("ss"),
+        b"htp" => false,
+        b"htps" => true,
+        _ if after.starts_with("://") => return None,
+        _ => return Some((false, text)),
+    };
+    let separators = ["://", ";//", "//", ":/", ":"];
+    let rest = separators.into_iter().find_map(|separator| after.strip_prefix(separator));
+    // `ws:9002` is a host and its port.
+    let is_port = |rest: &str| after.starts_with(':') && rest.bytes().all(|b| b.is_ascii_digit());
+    Some(match rest.filter(|rest| !is_port(rest)) {
+        Some(rest) => (secure, rest),
+        None => (false, text),
+    })
 }
 
 impl Target {

@@ -141,8 +141,11 @@ fn rfc9110_15_5_14_a_body_beyond_the_limit_is_413_as_soon_as_it_is_declared() {
         post("Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\n"),
         post("Transfer-Encoding: chunked\r\n", "10000000000000000\r\n"),
     ] {
-        let (status, error, _) = refused_by(&mut limited(5), &request);
+        let mut server = limited(5);
+        let (status, error, _) = refused_by(&mut server, &request);
         assert_eq!((status, error), (413, HandshakeError::BodyTooBig), "{request:?}");
+        let reported = server.request().expect("its head is valid");
+        assert_eq!((reported.uri().path(), reported.body().len()), ("/form", 0), "{request:?}");
     }
     let exactly = [
         post("Content-Length: 5\r\n", "hello"),
