@@ -147,6 +147,34 @@ fn pitfall_a_message_of_the_handler_in_pieces_does_not_make_the_peer_slow() {
     peer.close();
 }
 
+/// The handle is the first of its connection, so that its shared state begins during the message.
+#[test]
+fn a_handle_that_is_made_during_a_message_in_pieces_does_not_make_the_peer_slow() {
+    let _watchdog = watchdog();
+    let config = server_config().max_send_buffer(16).overflow(Overflow::Close);
+    let mut server = server_with(config);
+    let (sent, results) = channel();
+    server.on_message(move |_, context| {
+        context.begin(Kind::Text).unwrap();
+        let _ = context.piece(b"a", false).unwrap();
+        let handle = context.handle();
+        for _ in 0..2 {
+            sent.send(handle.send("0123456789")).unwrap();
+        }
+        let _ = context.piece(b"b", true).unwrap();
+    });
+    let running = Running::start(server);
+    let mut peer = Peer::open(running.address);
+    peer.send(&[frames::text("go")]);
+    let received = [peer.receive(), peer.receive(), peer.receive()];
+    let message = [frames::text("a").more(), frames::continuation("b")];
+    assert_eq!(received, [&message[..], &[frames::text("0123456789")]].concat()[..]);
+    assert!(results.recv_timeout(PATIENCE).unwrap().is_ok());
+    let full = results.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(full, Err(SendError::SendBufferFull { closes: false, .. })), "{full:?}");
+    peer.close();
+}
+
 /// Large messages between our client and our server, both ways at a time.
 #[test]
 fn twenty_mebibytes_each_way() {
