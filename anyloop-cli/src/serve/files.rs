@@ -197,4 +197,20 @@ mod tests {
         assert!(Files::new(&root.join("a b.txt")).is_err());
         fs::remove_dir_all(outer).expect("the directory can be removed");
     }
+
+    /// RFC 9110 §8.8.2.1: a file may change again in the second of its date.
+    #[test]
+    fn a_file_has_a_validator_once_its_date_is_settled() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let now = SystemTime::now();
+        assert!(settled(now - 2 * SECOND).is_some());
+        assert!(settled(now + 3600 * SECOND).is_none());
+        loop {
+            let now = SystemTime::now();
+            let result = settled(now);
+            if now.elapsed().is_ok_and(|elapsed| elapsed < SECOND) {
+                return assert!(result.is_none());
+            }
+        }
+    }
 }
