@@ -7,7 +7,7 @@
 //! - While a subscriber is above the high-water mark, every publisher pauses after its next message.
 //!
 //! Publishers wait for a subscriber for at most [`MAX_WAIT`]. After that it is closed with 1008 when its
-//! send buffer reaches the cap.
+//! send buffer is full.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -269,7 +269,7 @@ struct Stats {
     uptime: f64,
     connections: u64,
     open: u64,
-    made: u64,
+    started: u64,
     opened: u64,
     failed: u64,
     closed: u64,
@@ -285,9 +285,9 @@ impl Stats {
         let ended = counters.failed + counters.closed + counters.http;
         Self {
             uptime: uptime.as_millis() as f64 / 1000.0,
-            connections: counters.made.saturating_sub(ended),
+            connections: counters.started.saturating_sub(ended),
             open: counters.opened.saturating_sub(counters.closed),
-            made: counters.made,
+            started: counters.started,
             opened: counters.opened,
             failed: counters.failed,
             closed: counters.closed,

@@ -197,7 +197,7 @@ fn stats_sends_the_counters_each_second() {
     let counted = (0..30).map(|_| without_sent()).find(|(_, numbers, _)| numbers["failed"] == 1);
     let (first, numbers, sent) = counted.expect("the failed connection is counted");
     let expected = json!({
-        "connections": 1, "open": 1, "made": 3, "opened": 2, "failed": 1, "closed": 1, "http": 0,
+        "connections": 1, "open": 1, "started": 3, "opened": 2, "failed": 1, "closed": 1, "http": 0,
         "messages_received": 1, "bytes_received": 5,
     });
     assert_eq!(numbers, expected);

@@ -248,13 +248,13 @@ impl fmt::Debug for BodyWriter {
 impl State {
     /// The result of sending a piece, which is refused if there is no room for it.
     fn admit(&self, piece: &Piece) -> Result<Sent, SendError> {
-        let SendBufferLimits { high_water_mark: high, max_send_buffer: cap, .. } = self.limits;
+        let SendBufferLimits { high_water_mark: high, max_send_buffer: limit, .. } = self.limits;
         let (buffered, message) = (self.buffered(), piece.bytes.len());
         let sum = buffered.saturating_add(message);
         match () {
             () if self.gone => Err(SendError::Gone),
-            () if (buffered > 0 && sum > cap) || self.free_pieces() == 0 => {
-                Err(SendError::SendBufferFull { waiting: buffered, message, cap, closes: false })
+            () if (buffered > 0 && sum > limit) || self.free_pieces() == 0 => {
+                Err(SendError::SendBufferFull { waiting: buffered, message, limit, closes: false })
             }
             () if sum > high => Ok(Sent::Backpressure),
             () if self.unsent_bytes > 0 || self.waker.is_none() => Ok(Sent::Buffered),
@@ -274,12 +274,12 @@ impl State {
 
     /// How many bytes a blocking write may send now; with 0 it must wait.
     fn writable(&self) -> usize {
-        let SendBufferLimits { high_water_mark: high, max_send_buffer: cap, .. } = self.limits;
+        let SendBufferLimits { high_water_mark: high, max_send_buffer: limit, .. } = self.limits;
         match self.buffered() {
             _ if self.free_pieces() == 0 => 0,
             0 => high.max(1),
             buffered if buffered > high => 0,
-            buffered => high.min(cap.saturating_sub(buffered)),
+            buffered => high.min(limit.saturating_sub(buffered)),
         }
     }
 }

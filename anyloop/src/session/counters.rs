@@ -20,7 +20,7 @@ use anyloop_proto::Statistics;
 /// connection.read_all(REQUEST)?;
 /// connection.read_all(b"\x81\x82\0\0\0\0hi")?;
 /// let counters = server.counters();
-/// assert_eq!((counters.made, counters.opened, counters.closed), (1, 1, 0));
+/// assert_eq!((counters.started, counters.opened, counters.closed), (1, 1, 0));
 /// assert_eq!(counters.messages_received, 0); // it is not over
 /// connection.fatal_error()?;
 /// let counters = server.counters();
@@ -30,8 +30,8 @@ use anyloop_proto::Statistics;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Connections that were begun.
-    pub made: u64,
+    /// Connections that were started: accepted, or begun by a client.
+    pub started: u64,
     /// Those that became open.
     pub opened: u64,
     /// Those whose opening handshake [failed](super::Handler::fail).
@@ -56,7 +56,7 @@ pub struct Counters {
 /// The counters that threads update. [`Counters`] is a snapshot of them.
 #[derive(Default)]
 pub(crate) struct AtomicCounters {
-    pub(super) made: Counter,
+    pub(super) started: Counter,
     pub(super) opened: Counter,
     pub(super) failed: Counter,
     pub(super) overflowed: Counter,
@@ -94,7 +94,7 @@ impl AtomicCounters {
 
     pub(crate) fn snapshot(&self) -> Counters {
         Counters {
-            made: self.made.get(),
+            started: self.started.get(),
             opened: self.opened.get(),
             failed: self.failed.get(),
             closed: self.closed.get(),

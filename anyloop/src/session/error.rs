@@ -10,14 +10,14 @@ use anyloop_proto::{Refused, State};
 #[non_exhaustive]
 pub enum SendError {
     /// With this message, the send buffer would exceed its limit.
-    #[error("{waiting} bytes are waiting, and {message} more would exceed the limit of {cap}{}", closing_note(*closes))]
+    #[error("{waiting} bytes are waiting, and {message} more would exceed the limit of {limit}{}", closing_note(*closes))]
     SendBufferFull {
         /// The bytes that wait already, for the peer or for the end of a message in pieces.
         waiting: usize,
         /// Bytes of the message.
         message: usize,
         /// The limit of the send buffer.
-        cap: usize,
+        limit: usize,
         /// Whether the connection is closed for this, as [`Overflow::Close`](super::Overflow::Close) requires.
         /// Later sends return [`Closing`](Self::Closing).
         closes: bool,

@@ -61,7 +61,7 @@ impl Default for SendBufferLimits {
 /// }
 ///
 /// // Each `send` is judged by what waits from the calls before.
-/// let full = SendError::SendBufferFull { waiting: 1808, message: 900, cap: 2_000, closes: false };
+/// let full = SendError::SendBufferFull { waiting: 1808, message: 900, limit: 2_000, closes: false };
 /// let results = results.lock().unwrap();
 /// assert_eq!(results[..2], [Ok(Sent::Sent), Ok(Sent::Buffered)]);
 /// assert_eq!(results[2..], [Err(full.clone()), Err(full)]); // `Overflow::Error` is the default

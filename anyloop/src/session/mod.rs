@@ -104,7 +104,7 @@ impl<H: Handler> Session<H> {
         endpoint: Arc<EndpointState>,
         now: Instant,
     ) -> Self {
-        endpoint.counters.made.add(1);
+        endpoint.counters.started.add(1);
         let protocol = Protocol::server(options, now);
         Self { protocol, handler, state: SessionState::new(endpoint) }
     }
@@ -120,7 +120,7 @@ impl<H: Handler> Session<H> {
     ) -> Result<Self, RequestError> {
         let mut bytes = Vec::new();
         let protocol = Protocol::client(target, options, now, &mut bytes)?;
-        endpoint.counters.made.add(1);
+        endpoint.counters.started.add(1);
         let mut state = SessionState::new(endpoint);
         let info = HandshakeInfo { target: Some(target.clone()), ..HandshakeInfo::default() };
         state.rare_mut().handshake = Some(Box::new(info));

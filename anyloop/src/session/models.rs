@@ -265,7 +265,7 @@ fn one_of_the_refused_senders_closes_the_connection() {
         shared.publish(3, Phase::Open);
         let senders = [sender(&shared, &["a"]), sender(&shared, &["b"])];
         let results = senders.map(|sender| sender.join().unwrap().remove(0));
-        let full = SendError::SendBufferFull { waiting: 3, message: 1, cap: 3, closes: true };
+        let full = SendError::SendBufferFull { waiting: 3, message: 1, limit: 3, closes: true };
         for error in [full, SendError::Closing] {
             let error = Err(error);
             assert_eq!(results.iter().filter(|result| **result == error).count(), 1, "{results:?}");

@@ -297,11 +297,11 @@ impl Registry {
     ) -> (usize, Vec<Key>) {
         let len = cost(message);
         // A policy that closes slow connections drops no message.
-        let cap = match self.limits.overflow {
+        let limit = match self.limits.overflow {
             Overflow::Close => usize::MAX,
             Overflow::Error | Overflow::Drop => self.limits.max_send_buffer,
         };
-        if members.broadcasts.is_full(len, cap) {
+        if members.broadcasts.is_full(len, limit) {
             return (0, Vec::new());
         }
         let end = members.broadcasts.end();
@@ -403,8 +403,8 @@ impl Broadcasts {
     }
 
     /// Whether a message of `len` bytes would exceed the limit.
-    fn is_full(&self, len: usize, cap: usize) -> bool {
-        self.bytes.saturating_add(len) > cap && !self.queue.is_empty()
+    fn is_full(&self, len: usize, limit: usize) -> bool {
+        self.bytes.saturating_add(len) > limit && !self.queue.is_empty()
     }
 
     /// The broadcasts from number `next` on.

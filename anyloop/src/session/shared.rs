@@ -362,8 +362,8 @@ impl Shared {
         match self.submit(Command::Piece(progress.clone(), piece), Origin::Handle)? {
             // A message cannot lack a piece.
             Sent::Dropped => {
-                let (waiting, cap) = (self.buffered(), self.limits().max_send_buffer);
-                Err(SendError::SendBufferFull { waiting, message, cap, closes: false })
+                let (waiting, limit) = (self.buffered(), self.limits().max_send_buffer);
+                Err(SendError::SendBufferFull { waiting, message, limit, closes: false })
             }
             sent => Ok(sent),
         }
@@ -397,7 +397,7 @@ impl Shared {
             let is_slow = !waits && !is_held_up() && (!is_piece || self.is_slow(len));
             self.refuse(waiting, len, is_slow)
         };
-        let cap = match is_piece_in_progress {
+        let limit = match is_piece_in_progress {
             true => {
                 limits.max_send_buffer.saturating_add(self.deferred_bytes.load(Ordering::Relaxed))
             }
@@ -413,7 +413,7 @@ impl Shared {
         // Checked and counted in one step, so that two senders cannot exceed the limit together.
         let charge = |waiting: usize| {
             let sum = waiting.saturating_add(len);
-            (waiting == 0 || sum <= cap).then_some(sum)
+            (waiting == 0 || sum <= limit).then_some(sum)
         };
         let charged = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
         let waiting = match charged {
@@ -448,7 +448,7 @@ impl Shared {
 
     /// Applies the overflow policy to a message that would exceed the limit.
     fn refuse(&self, waiting: usize, message: usize, is_slow: bool) -> Result<Sent, SendError> {
-        let SendBufferLimits { overflow, max_send_buffer: cap, .. } = self.limits();
+        let SendBufferLimits { overflow, max_send_buffer: limit, .. } = self.limits();
         let closes = is_slow && overflow == Overflow::Close;
         if closes {
             self.push(Command::Overflow)?; // it is refused if the connection is closing already
@@ -457,7 +457,7 @@ impl Shared {
         }
         match overflow {
             Overflow::Drop => Ok(Sent::Dropped),
-            _ => Err(SendError::SendBufferFull { waiting, message, cap, closes }),
+            _ => Err(SendError::SendBufferFull { waiting, message, limit, closes }),
         }
     }
 

@@ -160,7 +160,7 @@ fn a_client_on_one_thread_connects_again_on_that_thread() {
     });
     client.connect(&uri).unwrap();
     event_loop.run();
-    assert_eq!((client.counters().closed, other.counters().made), (3, 0));
+    assert_eq!((client.counters().closed, other.counters().started), (3, 0));
 
     let handle = client.handle();
     let elsewhere = thread::spawn(move || handle.connect("ws://127.0.0.1:1/").map(drop));

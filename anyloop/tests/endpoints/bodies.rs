@@ -548,7 +548,7 @@ fn a_writer_is_held_back<C: TestTransport>() {
     let waiting = writer.buffered_amount();
     assert_eq!(
         too_much,
-        Err(SendError::SendBufferFull { waiting, message: 300, cap: 2000, closes: false })
+        Err(SendError::SendBufferFull { waiting, message: 300, limit: 2000, closes: false })
     );
     assert_eq!(done.take(), ["Err(Unsent)"]);
 

@@ -178,7 +178,7 @@ fn a_client_has_settings_for_one_connection() {
     connection.collect_output();
     let handle = connection.handle();
     assert_eq!(handle.send("12345678"), Ok(Sent::Buffered));
-    assert!(matches!(handle.send("123"), Err(SendError::SendBufferFull { cap: 10, .. })));
+    assert!(matches!(handle.send("123"), Err(SendError::SendBufferFull { limit: 10, .. })));
 
     connection.start().unwrap();
     connection.read_all(wire::RESPONSE.as_bytes()).unwrap();
@@ -198,5 +198,5 @@ fn a_client_configures_one_driver() {
     let mut driver = client.driver_configured(change, &target(), waker, now).unwrap();
     let handle = driver.handle();
     assert_eq!(handle.send("12345678"), Ok(Sent::Buffered));
-    assert!(matches!(handle.send("123"), Err(SendError::SendBufferFull { cap: 10, .. })));
+    assert!(matches!(handle.send("123"), Err(SendError::SendBufferFull { limit: 10, .. })));
 }

@@ -61,7 +61,7 @@ impl<C: TestTransport> HandlerFactory for Nested<C> {
     type Handler = Handlers;
 
     fn make(&self) -> Handlers {
-        let number = self.1.fetch_add(1, Ordering::Relaxed) + self.0.handle().counters().made;
+        let number = self.1.fetch_add(1, Ordering::Relaxed) + self.0.handle().counters().started;
         let mut handlers = Handlers::new();
         handlers.on_open(move |context| _ = context.send(number.to_string().as_str()));
         handlers

@@ -149,7 +149,7 @@ impl<const UNIX: bool> Sockets<UNIX> {
     ) -> SocketEnd<F::Handler> {
         let event_loop = server.event_loop().clone();
         let work = event_loop.keep_alive();
-        let (made, before) = (server.counters().made, server.connections());
+        let (made, before) = (server.counters().started, server.connections());
         let stream = match &server.local_addresses()[0] {
             anyloop::net::LocalAddress::Tcp(address) => connect_tcp(*address),
             anyloop::net::LocalAddress::Unix(path) => {
@@ -159,7 +159,7 @@ impl<const UNIX: bool> Sockets<UNIX> {
         };
         until(|| {
             event_loop.poll();
-            server.counters().made > made
+            server.counters().started > made
         });
         let handle = server.connections().into_iter().find(|handle| !before.contains(handle));
         SocketEnd::new(event_loop, work, handle, Far::new(UNIX, None, Some(stream)))

@@ -326,7 +326,7 @@ fn a_piece_that_the_send_buffer_cannot_take_can_be_sent_again<C: TestTransport>(
     subject.drain();
     let full = writer.piece("0123456789", true);
     assert!(
-        matches!(full, Err(SendError::SendBufferFull { message: 10, cap: 20, .. })),
+        matches!(full, Err(SendError::SendBufferFull { message: 10, limit: 20, .. })),
         "{full:?}"
     );
     subject.end.give_room(usize::MAX);
@@ -380,7 +380,7 @@ fn a_context_and_its_handles_count_what_waits<C: TestTransport>() {
     writer.piece("", false).unwrap();
     subject.drain();
     subject.receive(&[text("go"), text("go")]);
-    let full = SendError::SendBufferFull { waiting: 11, message: 11, cap: 20, closes: false };
+    let full = SendError::SendBufferFull { waiting: 11, message: 11, limit: 20, closes: false };
     assert_eq!(log.take(), ["Ok(Buffered) 11".to_string(), format!("Err({full:?}) 11")]);
     assert_eq!(handle.buffered_amount(), 11);
     writer.piece("", true).unwrap();

@@ -177,7 +177,7 @@ fn everything_is_counted_once<C: TestTransport>() {
     let mut open = subject().open();
     open.receive(&[text("abc"), wire::ping("no message"), text("de")]);
     let counters = server.handle().counters();
-    assert_eq!((counters.made, counters.opened, counters.messages_received), (1, 1, 0));
+    assert_eq!((counters.started, counters.opened, counters.messages_received), (1, 1, 0));
     open.close_by_peer();
 
     let mut broken = subject().open();
@@ -192,7 +192,7 @@ fn everything_is_counted_once<C: TestTransport>() {
     subject().end.eof();
 
     let counters = server.handle().counters();
-    assert_eq!((counters.made, counters.opened), (5, 2));
+    assert_eq!((counters.started, counters.opened), (5, 2));
     assert_eq!((counters.closed, counters.http, counters.failed), (2, 1, 1));
     assert_eq!((counters.messages_received, counters.bytes_received), (3, 6));
     assert_eq!((counters.messages_sent, counters.bytes_sent), (3, 6));
@@ -207,7 +207,7 @@ fn clients_count_as_well<C: TestTransport>() {
     refused.receive_bytes("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
     refused.end.eof();
     let counters = client.handle().counters();
-    assert_eq!((counters.made, counters.opened), (2, 1));
+    assert_eq!((counters.started, counters.opened), (2, 1));
     assert_eq!((counters.closed, counters.failed, counters.http), (1, 1, 0));
 }
 

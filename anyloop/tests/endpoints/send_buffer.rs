@@ -161,7 +161,7 @@ fn one_message_larger_than_the_cap_may_go<C: TestTransport>() {
     let handle = subject.end.handle();
     assert_eq!(handle.send(&large[..]), Ok(Sent::Backpressure));
     subject.drain();
-    let full = SendError::SendBufferFull { waiting: 102, message: 1, cap: 40, closes: false };
+    let full = SendError::SendBufferFull { waiting: 102, message: 1, limit: 40, closes: false };
     assert_eq!(handle.send("1"), Err(full));
     subject.end.give_room(usize::MAX);
     assert_eq!(subject.sent().len(), 1);
@@ -174,11 +174,11 @@ fn a_full_send_buffer_is_an_error<C: TestTransport>() {
     let _ = handle.send(&[0; 34][..]).unwrap();
     subject.drain();
     let _ = handle.send("1234").unwrap();
-    let full = SendError::SendBufferFull { waiting: 40, message: 1, cap: 40, closes: false };
+    let full = SendError::SendBufferFull { waiting: 40, message: 1, limit: 40, closes: false };
     assert_eq!(handle.send("1"), Err(full), "of the mailbox");
     subject.drain();
     subject.receive(&[text("go")]);
-    let full = "Err(SendBufferFull { waiting: 42, message: 4, cap: 40, closes: false }) 42";
+    let full = "Err(SendBufferFull { waiting: 42, message: 4, limit: 40, closes: false }) 42";
     assert_eq!(log.take(), [full]);
     subject.end.give_room(usize::MAX);
     assert_eq!(log.take(), ["drained"], "nothing has happened to the connection");
@@ -206,7 +206,8 @@ fn a_full_send_buffer_closes<C: TestTransport>() {
         let _ = handle.send(&[0; 35][..]).unwrap();
         subject.drain();
         if from_handle {
-            let full = SendError::SendBufferFull { waiting: 37, message: 4, cap: 40, closes: true };
+            let full =
+                SendError::SendBufferFull { waiting: 37, message: 4, limit: 40, closes: true };
             assert_eq!(handle.send("1234"), Err(full));
             for message in ["1234", "", "1"] {
                 assert_eq!(handle.send(message), Err(SendError::Closing), "it has not run yet");
@@ -215,7 +216,7 @@ fn a_full_send_buffer_closes<C: TestTransport>() {
         } else {
             subject.receive(&[text("go"), text("go")]);
             let lines = log.take();
-            let full = "Err(SendBufferFull { waiting: 37, message: 4, cap: 40, closes: true }) ";
+            let full = "Err(SendBufferFull { waiting: 37, message: 4, limit: 40, closes: true }) ";
             assert!(lines[0].starts_with(full), "{lines:?}");
             assert!(lines[1].starts_with("Err(Closing) "), "{lines:?}");
         }
@@ -336,7 +337,7 @@ fn what_the_mailbox_holds_counts<C: TestTransport>() {
     let handle = subject.end.handle();
     assert_eq!(handle.send(&[0; 20][..]), Ok(Sent::Sent));
     assert_eq!(handle.send(&[0; 20][..]), Ok(Sent::Backpressure));
-    let full = SendError::SendBufferFull { waiting: 40, message: 1, cap: 40, closes: false };
+    let full = SendError::SendBufferFull { waiting: 40, message: 1, limit: 40, closes: false };
     assert_eq!(handle.send(&[0; 1][..]), Err(full));
     assert_eq!(handle.buffered_amount(), 40);
     subject.drain();

@@ -602,10 +602,11 @@ fn that_a_peer_does_not_read_is_seen_by_all_who_send_to_it() {
                     }
                 }
                 let (error, message) = last.unwrap();
-                let SendError::SendBufferFull { waiting, message: refused, cap, .. } = error else {
+                let SendError::SendBufferFull { waiting, message: refused, limit, .. } = error
+                else {
                     panic!("{error}");
                 };
-                assert_eq!((refused, cap), (message, CAP));
+                assert_eq!((refused, limit), (message, CAP));
                 assert!(waiting + message > CAP);
                 (sender, pressed)
             })

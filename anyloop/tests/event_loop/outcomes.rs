@@ -195,7 +195,7 @@ fn a_life(threads: usize) {
         for (number, (life, live, expected)) in LIVES.iter().enumerate() {
             let mut peer = live(address);
             // One after the other, so that the numbers are known.
-            drive(&event_loop, life, || server.counters().made == number as u64 + 1);
+            drive(&event_loop, life, || server.counters().started == number as u64 + 1);
             let run = || {
                 event_loop.run_for(Duration::from_millis(1));
             };

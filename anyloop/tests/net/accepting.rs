@@ -32,7 +32,7 @@ fn a_burst_is_accepted_whole() {
         .collect();
     let event_loop = server.event_loop();
     run_until(event_loop, "all are open", || server.counters().opened == COUNT as u64);
-    assert_eq!(server.counters().made, COUNT as u64);
+    assert_eq!(server.counters().started, COUNT as u64);
     assert_eq!(server.connections().len(), COUNT);
     let _running = Running::start(server);
     for (number, peer) in peers.iter_mut().enumerate() {
@@ -58,9 +58,9 @@ fn open_connections_are_served_between_batches() {
     while event_loop.poll_one() == 0 {
         assert!(start.elapsed() < PATIENCE); // the only handler that there is to call
     }
-    let made = server.counters().made;
+    let made = server.counters().started;
     assert!(made < 500, "{made}");
-    run_until(event_loop, "all are there", || server.counters().made == 501);
+    run_until(event_loop, "all are there", || server.counters().started == 501);
     assert_eq!(first.receive(), frames::text("a"));
 }
 
@@ -84,7 +84,7 @@ fn peers_that_disconnect_early_disturb_no_other() {
     }
     eventually("they are gone", || running.server.connections().len() == 1);
     let counters = running.server.counters();
-    assert_eq!(counters.made, counters.failed + counters.opened);
+    assert_eq!(counters.started, counters.failed + counters.opened);
     assert_eq!(counters.opened, counters.closed + 1);
 }
 
@@ -153,7 +153,7 @@ fn a_socket_that_cannot_be_set_up() {
     let running = Running::start(server);
     assert!(Peer::connect(running.address).read_to_end().is_empty());
     Peer::open(running.address).echo("a");
-    assert_eq!(running.server.counters().made, 1);
+    assert_eq!(running.server.counters().started, 1);
 }
 
 /// A panic of the program's factory does not end the server.
@@ -219,14 +219,14 @@ fn listening_stops_in_a_burst() {
             let connect = |_| TcpStream::connect(address).ok();
             (0..200).map_while(connect).collect::<Vec<_>>()
         });
-        eventually("some are in", || server.counters().made > 20);
+        eventually("some are in", || server.counters().started > 20);
         server.stop_listening();
         // Accepted connections go on until their peers disconnect.
         drop(burst.join().unwrap());
         threads.into_iter().for_each(|thread| _ = thread.join().unwrap());
         assert!(server.connections().is_empty() && server.stopped());
         let counters = server.counters();
-        assert_eq!(counters.made, counters.failed);
+        assert_eq!(counters.started, counters.failed);
     }
 }
 

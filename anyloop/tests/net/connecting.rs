@@ -47,7 +47,7 @@ fn by_a_url() {
     assert_eq!(handle.send("late"), Err(SendError::Gone));
     assert!(client.connections().is_empty());
     let counters = client.counters();
-    assert_eq!((counters.made, counters.opened, counters.closed), (1, 1, 1));
+    assert_eq!((counters.started, counters.opened, counters.closed), (1, 1, 1));
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn the_server_goes_on_without_descriptors() {
         })
         .collect();
     eventually("there are none left", || errors.load(Ordering::SeqCst) > 0);
-    let served = usize::try_from(running.server.counters().made).unwrap();
+    let served = usize::try_from(running.server.counters().started).unwrap();
     assert!((1..45).contains(&served), "{served}");
     let mut waiting = peers.split_off(served);
     for peer in &mut peers {
@@ -176,7 +176,7 @@ fn no_descriptor_leaks() {
             let counters = running.server.counters();
             running.server.connections().is_empty()
                 && counters.opened == counters.closed
-                && counters.made == counters.opened + counters.failed + counters.http
+                && counters.started == counters.opened + counters.failed + counters.http
         })
     };
     round(); // from now on all threads exist

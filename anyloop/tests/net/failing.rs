@@ -71,7 +71,7 @@ fn fail(mut client: Client, begin: impl FnOnce(&Client)) -> Report {
     assert_eq!(client.run(), 1, "one handler");
     assert!(client.stopped() && client.connections().is_empty());
     let counters = client.counters();
-    assert_eq!((counters.made, counters.opened, counters.failed), (1, 0, 1));
+    assert_eq!((counters.started, counters.opened, counters.failed), (1, 0, 1));
     let mut reported = reported.lock().unwrap();
     assert_eq!(reported.len(), 1);
     let report = reported.pop().unwrap();
@@ -186,7 +186,7 @@ fn what_is_not_a_url() {
         }
     }
     assert!(client.connections().is_empty());
-    assert_eq!(client.counters().made, 0);
+    assert_eq!(client.counters().started, 0);
     assert_eq!(client.run(), 0);
 }
 
@@ -201,7 +201,7 @@ fn options_that_make_no_request() {
     let request = client.request("ws://a.example/").unwrap();
     let request = request.configure(|config| config.header(key.0, key.1));
     assert!(matches!(request.connect(), Err(Error::Request(_))));
-    assert_eq!(client.counters().made, 0);
+    assert_eq!(client.counters().started, 0);
     assert_eq!(client.run(), 0);
 }
 
@@ -286,7 +286,9 @@ fn a_reset_before_the_request_names_the_address() {
         let peer = Peer::connect(running.address);
         let address = peer.local_addr();
         peer.write(request);
-        anyloop_testkit::wait::eventually("it is accepted", || running.server.counters().made == 1);
+        anyloop_testkit::wait::eventually("it is accepted", || {
+            running.server.counters().started == 1
+        });
         reset(peer);
         let names = receiver.recv_timeout(anyloop_testkit::wait::PATIENCE).unwrap();
         assert_eq!(names, (Some(address), address.to_string()), "{request:?}");
@@ -386,7 +388,7 @@ fn a_failure_may_connect_again() {
     let (again, to) = (own.clone(), url(closed.address));
     client.on_fail(move |_, _| {
         let client = again.get().unwrap();
-        if client.counters().made < 10 {
+        if client.counters().started < 10 {
             client.connect(to.as_str()).unwrap();
         }
     });

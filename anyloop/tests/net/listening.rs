@@ -139,7 +139,7 @@ fn ipv6_alone() {
     let running = Running::start(server);
     Peer::open(format!("[::1]:{}", address.port()).parse().unwrap()).echo("six");
     assert!(is_refused(([127, 0, 0, 1], address.port()).into()));
-    assert_eq!(running.server.counters().made, 1);
+    assert_eq!(running.server.counters().started, 1);
 }
 
 /// In either order: the IPv6 listener does not take the IPv4 address.
@@ -408,7 +408,7 @@ fn accepting_twice_is_accepting_once() {
     let running = Running::start(server); // calls `start_accept` again
     Peer::open(first).echo("a");
     Peer::open(second).echo("b");
-    assert_eq!(running.server.counters().made, 2);
+    assert_eq!(running.server.counters().started, 2);
     // A listener can be added while the loop runs.
     let third = running.server.listen("127.0.0.1:0").unwrap();
     running.server.start_accept().unwrap();
@@ -425,7 +425,7 @@ fn connections_before_start_accept_wait() {
     let address = server.listen("127.0.0.1:0").unwrap();
     let mut early = Peer::connect(address);
     assert_eq!(server.run(), 0, "listening alone is no work");
-    assert_eq!(server.counters().made, 0);
+    assert_eq!(server.counters().started, 0);
     server.reset().unwrap();
     let _running = Running::start(server);
     early.shake_hands();
@@ -465,7 +465,7 @@ fn connections_go_on_when_listening_stops() {
     let running = Running::start(echo());
     let mut open = Peer::open(running.address);
     let mut shaking = Peer::connect(running.address);
-    eventually("both are accepted", || running.server.counters().made == 2);
+    eventually("both are accepted", || running.server.counters().started == 2);
     running.server.stop_listening();
     await_refused(running.address);
     shaking.shake_hands();

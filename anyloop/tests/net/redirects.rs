@@ -49,7 +49,7 @@ fn greet(config: ClientConfig, uri: &str) {
     assert_eq!(log.take(), GREETED);
     assert_eq!(handle.state(), State::Ended);
     let counters = client.counters();
-    assert_eq!((counters.made, counters.opened, counters.closed), (1, 1, 1));
+    assert_eq!((counters.started, counters.opened, counters.closed), (1, 1, 1));
 }
 
 /// The cause of the failure, and why the redirect was not followed.

@@ -151,7 +151,7 @@ fn other_threads_list_all_connections() {
     assert!(sent > 0);
     eventually("all are gone", || running.server.connections().is_empty());
     let counters = running.server.counters();
-    assert_eq!((counters.made, counters.opened, counters.closed), (160, 160, 160));
+    assert_eq!((counters.started, counters.opened, counters.closed), (160, 160, 160));
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn everything_is_counted() {
     client.connect(url(closed.address).as_str()).unwrap();
     client.run();
     let mine = client.counters();
-    assert_eq!((mine.made, mine.opened, mine.closed, mine.failed, mine.http), (6, 5, 5, 1, 0));
+    assert_eq!((mine.started, mine.opened, mine.closed, mine.failed, mine.http), (6, 5, 5, 1, 0));
     assert_eq!((mine.messages_sent, mine.bytes_sent), (15, 60));
     assert_eq!((mine.messages_received, mine.bytes_received), (15, 60));
     let mut plain = Peer::connect(running.address);
@@ -265,7 +265,7 @@ fn everything_is_counted() {
     drop(broken);
     eventually("all are over", || running.server.connections().is_empty());
     let theirs = running.server.counters();
-    assert_eq!((theirs.made, theirs.opened, theirs.closed), (7, 5, 5));
+    assert_eq!((theirs.started, theirs.opened, theirs.closed), (7, 5, 5));
     assert_eq!((theirs.http, theirs.failed), (1, 1));
     assert_eq!((theirs.messages_received, theirs.bytes_received), (15, 60));
 }

@@ -308,8 +308,8 @@ fn status<F: HandlerFactory<Handler = Peer>>(servers: &[Server<F>], shared: &Sha
     let sum = |number: fn(&Counters) -> u64| counters.iter().map(number).sum::<u64>();
     let over = sum(|it| it.failed) + sum(|it| it.http) + sum(|it| it.closed);
     json!({
-        "made": sum(|it| it.made),
-        "alive": sum(|it| it.made).saturating_sub(over),
+        "started": sum(|it| it.started),
+        "alive": sum(|it| it.started).saturating_sub(over),
         "opened": sum(|it| it.opened),
         "failed": sum(|it| it.failed),
         "http": sum(|it| it.http),
@@ -335,7 +335,7 @@ fn check<F: HandlerFactory<Handler = Peer>>(servers: &[Server<F>], shared: &Shar
             shared.fail(&format!("{what}: {left} and {right}"));
         }
     };
-    equal("connections made, and opened, failed or answered", sum(|it| it.made), over);
+    equal("connections started, and opened, failed or answered", sum(|it| it.started), over);
     equal("connections opened and closed", sum(|it| it.opened), sum(|it| it.closed));
     equal("calls of `open` and `close`", of(&calls.opens), of(&calls.closes));
     equal("connections opened, and calls of `open`", sum(|it| it.opened), of(&calls.opens));

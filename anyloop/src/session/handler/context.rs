@@ -611,8 +611,8 @@ impl<H: Handler> Context<'_, H> {
     }
 
     fn full(&self, message: usize, closes: bool) -> SendError {
-        let (waiting, cap) = (self.waiting(), self.state.limits().max_send_buffer);
-        SendError::SendBufferFull { waiting, message, cap, closes }
+        let (waiting, limit) = (self.waiting(), self.state.limits().max_send_buffer);
+        SendError::SendBufferFull { waiting, message, limit, closes }
     }
 
     #[inline]

@@ -245,14 +245,14 @@ fn a_shutdown_closes_connections_and_handshakes() {
 
 /// Connects so many clients, and lets them send their first messages, which the server has not received yet.
 fn greeting(server: &Server, address: SocketAddr, count: usize) -> Vec<TlsPeer> {
-    let before = server.counters().made;
+    let before = server.counters().started;
     let config = trusting_config();
     let mut peers = Vec::new();
     while peers.len() < count {
         peers.extend((0..100).map(|_| TlsPeer::connect(address, config.clone())));
         eventually("all are accepted", || {
             server.poll();
-            server.counters().made == before + peers.len() as u64
+            server.counters().started == before + peers.len() as u64
         });
     }
     for peer in &mut peers {
