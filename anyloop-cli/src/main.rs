@@ -72,7 +72,7 @@ Examples:
   anyloop connect ws://127.0.0.1:9002 --text hello --once
       Send a message, print the first answer, and close.
   anyloop connect ws://127.0.0.1:9002/stats --subscribe --exit-after 3 --json
-      Print three messages, with a line for each element.
+      Print three messages; those that are JSON are indented.
   anyloop connect wss://example.com/export --once --output export.bin
       Write the first message to a file while it arrives, with a progress bar.
   anyloop connect ws://127.0.0.1:9002/broadcast --reconnect <lines >answers
@@ -132,7 +132,8 @@ enum Command {
     /// server's counters once a second, as a line of JSON; its messages and bytes are up to a second old.
     ///
     /// A browser that opens / gets a page that uses these services and draws the counters. With --origin,
-    /// it connects only if its own origin, http://ADDR:PORT, is one of those.
+    /// the page can connect only if its own origin, http://ADDR:PORT (https with TLS), is among those
+    /// given.
     ///
     /// On /broadcast, publishers wait up to 2 seconds for a subscriber that reads too slowly. After
     /// that the subscriber is closed with 1008 when its send buffer reaches the limit.
@@ -147,10 +148,10 @@ enum Command {
     Serve(serve::Options),
     /// Connect to a server, send each line of standard input, and print each message.
     ///
-    /// After the end of the input it closes with 1000 when no message has arrived for a second (--wait),
-    /// and prints messages until the server has closed too. If the input is /dev/null, it stays until
-    /// the server closes. The first SIGINT (Ctrl-C) or SIGTERM closes with 1001; a second one ends the
-    /// command at once.
+    /// After the end of the input it closes with 1000 when no message has arrived for a second (or for what
+    /// --wait says), and prints messages until the server has closed too. Without --text, --binary and
+    /// --wait, and with /dev/null as its input, it stays until the server closes. The first SIGINT (Ctrl-C)
+    /// or SIGTERM closes with 1001; a second one ends the command at once.
     ///
     /// Lines are sent as text messages, without the line end. Text is printed unchanged, but a terminal
     /// gets its control characters escaped. In binary messages, bytes that are not printable ASCII are
@@ -169,9 +170,9 @@ enum Command {
     /// so that a change of the machine's speed meets both.
     ///
     /// With --depth, a connection sends its next message when an answer arrives, and the latency counts
-    /// from when the message was sent. While such a server stalls, little is sent, so few messages show the
-    /// stall. With --rate, the latency counts from when the message should have been sent, even if an
-    /// earlier one still waits: there is no coordinated omission.
+    /// from when the message was sent. While a server stalls, few messages are sent to it, so few latencies
+    /// show the stall. With --rate, the latency counts from when the message should have been sent, even if
+    /// an earlier one still waits: there is no coordinated omission.
     ///
     /// Messages are words of English, so they compress. The first SIGINT (Ctrl-C) or SIGTERM ends it
     /// early, and prints what was measured; a second one ends the command at once.
@@ -190,7 +191,7 @@ enum Command {
         #[command(flatten)]
         compression: Compression,
     },
-    /// Print what completes the commands and options in a shell.
+    /// Print a shell's completion script.
     #[command(after_help = OF_COMPLETIONS)]
     Completions {
         /// The shell.

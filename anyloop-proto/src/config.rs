@@ -44,8 +44,8 @@ pub enum Role {
 /// | `close_timeout` | 5 s | `None` |
 ///
 /// While the transport [does not read](crate::Connection::set_reading), the idle timeouts are suspended and no pings
-/// are sent. `ping_interval` plus `pong_timeout` is then the time in which the peer must read some of the waiting
-/// output.
+/// are sent. The connection then fails if output waits and the peer reads none of it for `ping_interval` plus
+/// `pong_timeout`.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};

@@ -6,9 +6,9 @@ use crate::frame::{MAX_HEADER_SIZE, Opcode, rotate_key};
 use crate::kind::Kind;
 use crate::utf8::Utf8;
 
-/// Each fragment is charged this many bytes against the size limit of messages, separately from the
-/// payload. A message may have `limit / 16` fragments after its first, and 65 536 in any case: fragments of under 16
-/// bytes on average may reach this limit before that of the size.
+/// Each fragment is charged this many bytes against the size limit of messages, separately from the payload. A message
+/// may have `limit / 16` fragments after its first, and 65 536 in any case: only messages with fragments of under 16
+/// bytes on average can reach this limit first.
 const FRAGMENT_CHARGE: u64 = 16;
 
 /// The number of fragments after the first that is allowed for any size limit.
@@ -31,8 +31,8 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    /// Bytes of the payload that have not arrived yet: `remaining` in [`Position`] counts those that were not
-    /// processed, and some of these may have arrived in place.
+    /// Bytes of the payload that have not arrived yet. `remaining` in [`Position`] counts those that were not
+    /// processed; those that were received straight into the assembly have arrived.
     pub(crate) const fn outstanding(&self) -> u64 {
         match self.position {
             Position::Payload { remaining, .. } => {
@@ -110,7 +110,7 @@ impl MessageState {
         Self { kind, encoded, first: true, size: 0, fragments: 0, utf8: Utf8::default() }
     }
 
-    /// Checks whether the message may have `len` further bytes, and as many fragments as it has now. Allocates nothing.
+    /// Checks whether `len` more bytes, and the present number of fragments, are within the limits. Allocates nothing.
     pub(crate) fn check_limits(&self, len: u64, limit: u64, streaming: bool) -> Result<(), Cause> {
         // The decoder enforces the limit on an encoded message. Here, only its encoded size is
         // bounded, because encoding hardly ever makes a message much larger.

@@ -2,12 +2,13 @@
 //!
 //! Two rules keep publishers from filling the send buffers of subscribers that read:
 //!
-//! - Publishing is divided into rounds of [`ROUND`] bytes. The publishers of a full round pause until each subscriber
-//!   has taken its last message. So a subscriber whose thread is not running is not flooded by other threads.
+//! - Publishing is divided into rounds of [`ROUND`] bytes. When a round is full, each publisher pauses after its next
+//!   message, until the thread of each subscriber has taken the round's last message from the queue. So a subscriber
+//!   whose thread is not running is not flooded by other threads.
 //! - While a subscriber is above the high-water mark, every publisher pauses after its next message.
 //!
-//! Publishers wait for a subscriber for at most [`MAX_WAIT`]. After that it is closed with 1008 when its
-//! send buffer is full.
+//! Publishers wait for a subscriber for at most [`MAX_WAIT`]. After that they go on, and a subscriber whose send buffer
+//! becomes full is closed with 1008.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -11,18 +11,18 @@ use crate::error::State;
 use crate::output::Output;
 use crate::time::Instant;
 
-/// The state of the keep-alive. `Sender::ping_since` is the time at which it was entered.
+/// The state of the keep-alive. `Sender::ping_since` is the time from which its timeout counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeepAlive {
     /// No ping is outstanding.
     Idle,
-    /// A ping is due but the output is blocked. `ping_since` is updated each time the peer reads.
+    /// A ping is due but the output is blocked. The timeout starts anew each time the peer reads.
     Held,
     /// A ping was sent and is not answered yet.
     Sent,
     /// The transport does not read input, so pongs cannot be seen.
     Suspended,
-    /// As `Suspended`, and the output is blocked. `ping_since` is updated each time the peer reads.
+    /// As `Suspended`, and the output is blocked. The timeout starts anew each time the peer reads.
     Stalled,
 }
 
@@ -32,9 +32,10 @@ pub(super) enum KeepAlive {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "transports make it")]
 pub struct SendQueue {
-    /// Bytes that the peer's machine has acknowledged, counted from any point in time.
+    /// Bytes that the peer's machine has acknowledged, counted from any start. Where the system does not count them
+    /// (Unix sockets), a number that rises when the peer reads, and falls by what is written.
     pub acknowledged: u64,
-    /// Bytes that were written and that it has not acknowledged.
+    /// Bytes of output that it has not acknowledged, including those in the transport's own send buffer.
     pub waiting: usize,
 }
 
@@ -45,9 +46,9 @@ pub(super) struct PingDelay {
     sent_at: Instant,
     /// Bytes acknowledged, as last reported.
     acknowledged: u64,
-    /// Bytes written, acknowledged or not, as reported first after the ping was sent (last, for a held ping). Once as
-    /// many are acknowledged, the ping has left.
-    written: u64,
+    /// The end of the output: `acknowledged` plus `waiting`. For a ping that was sent, as in the first report after it,
+    /// so it has left once as many are acknowledged; for a held ping, as in the last report.
+    output_end: u64,
 }
 
 /// The largest keep-alive ping: header, masking key and payload.
@@ -83,8 +84,9 @@ impl Sender {
     }
 
     /// Called when the pong is late. If output waits in front of the ping, the pong timeout starts anew, and again at
-    /// each call that finds more of this output acknowledged. This applies to a held ping as well, because the system
-    /// reports that a socket takes more only after a large part of its buffer was acknowledged.
+    /// each call that finds more of this output acknowledged. The same for a held ping: the system reports that a
+    /// socket takes more only after a large part of its buffer was acknowledged, so a slow peer can read without such a
+    /// report.
     pub(super) fn postpone_pong_deadline(&mut self, queue: SendQueue, now: Instant) {
         let SendQueue { acknowledged, waiting } = queue;
         let held = match self.keep_alive {
@@ -92,18 +94,19 @@ impl Sender {
             KeepAlive::Held | KeepAlive::Stalled => true,
             KeepAlive::Sent => false,
         };
-        let written = acknowledged.saturating_add(waiting as u64);
+        let output_end = acknowledged.saturating_add(waiting as u64);
         let next = match self.ping_delay() {
             None if waiting > PING_SIZE => {
-                PingDelay { sent_at: self.ping_since, acknowledged, written }
+                PingDelay { sent_at: self.ping_since, acknowledged, output_end }
             }
-            // The sum may grow at any time. While the output is blocked, it shrinks only if the peer takes some.
+            // While the output is blocked, the sum shrinks only if the peer takes some: on a Unix socket, whose
+            // `acknowledged` falls with each write, that may be all that shows.
             Some(delay)
-                if held && (acknowledged > delay.acknowledged || written < delay.written) =>
+                if held && (acknowledged > delay.acknowledged || output_end < delay.output_end) =>
             {
-                PingDelay { acknowledged, written, ..delay }
+                PingDelay { acknowledged, output_end, ..delay }
             }
-            Some(delay) if !held && delay.acknowledged < delay.written.min(acknowledged) => {
+            Some(delay) if !held && delay.acknowledged < delay.output_end.min(acknowledged) => {
                 PingDelay { acknowledged, ..delay }
             }
             _ => return,

@@ -23,9 +23,9 @@ const FIN: bool = true;
 
 /// The sending half of a [`Connection`](super::Connection).
 ///
-/// Each call appends whole frames to the output that it is given, in the order of the calls.
-/// Between the pieces of a message only control frames can be sent. After a Close frame, only pongs
-/// are sent, until the peer's Close arrives; other calls return an error and append nothing.
+/// Each call appends whole frames to the output that it is given, in the order of the calls. Between the pieces of a
+/// message only control frames can be sent. After its Close frame, only pongs can be sent, and nothing after the peer's
+/// Close; other calls return an error and append nothing.
 ///
 /// This example sends a message in pieces, with a ping between them:
 ///
@@ -177,7 +177,7 @@ impl Sender {
         self.bytes += payload.len() as u64;
         let first = 0x80 | kind.opcode() as u8;
         if payload.len() > MAX_CONTROL_PAYLOAD {
-            cold_path(); // not inlined
+            cold_path(); // what follows is not inlined
             append_medium(out.buffer(), first, payload);
         } else {
             append_small(out.buffer(), [first, payload.len() as u8], payload);
@@ -484,8 +484,8 @@ impl Sender {
         self.set_state(State::Closed);
     }
 
-    /// Fails the connection (RFC 6455 §7.1.7): sends a Close frame with the code, unless one was
-    /// sent already, and nothing more.
+    /// Fails the connection (RFC 6455 §7.1.7): sends a Close frame with the code of the cause, if it has one and no
+    /// Close was sent already, and nothing more.
     pub(super) fn fail(&mut self, failure: Failure, now: Instant, out: &mut dyn Output) {
         if self.state == State::Open {
             if let Some(code) = failure.close_code() {
@@ -546,7 +546,7 @@ impl Sender {
     }
 
     /// The frame of a prepared message, encoded once for all connections with the same share key. `None` if the encoder
-    /// has no share key, or the message keeps no further frame.
+    /// has no share key, or the message already keeps as many frames (of other keys) as it can.
     #[cfg(feature = "std")]
     fn shared_frame<'p>(
         &mut self,
@@ -708,10 +708,9 @@ impl Sender {
 
 /// Appends a frame with at most 125 bytes of payload.
 ///
-/// If the payload was unmasked just now, its stores are still in the store buffer. The processor
-/// forwards a store only to a load that it covers. `memcpy` loads up to 64 bytes at a time and
-/// would wait until all stores have reached the cache; these copies load the sizes that
-/// `mask_small` stores.
+/// If the payload was unmasked just now, its stores are still in the store buffer. A load is served from the store
+/// buffer only if a single store covers all of it. `memcpy` loads up to 64 bytes at a time and would wait until all
+/// stores have reached the cache; these copies load the sizes that `mask_small` stores.
 #[inline(always)]
 fn append_small(buffer: &mut Vec<u8>, header: [u8; 2], payload: &[u8]) {
     buffer.extend_from_slice(&header);

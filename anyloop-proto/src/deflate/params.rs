@@ -14,13 +14,14 @@ pub(super) struct DeflateParams {
     pub(super) server_no_takeover: bool,
     pub(super) client_no_takeover: bool,
     pub(super) server_window_bits: Option<u8>,
-    /// `Some(None)` without a value, in offers only: the server may ask for any window.
+    /// `Some(None)`: the parameter is present without a value. Valid in offers only, where it allows the server to ask
+    /// for any window.
     pub(super) client_window_bits: Option<Option<u8>>,
 }
 
 impl DeflateParams {
-    /// `None` if a parameter is unknown, repeated, or has a value that it must not have (RFC 7692 §7.1: an offer with
-    /// such a parameter is declined, an answer fails the connection).
+    /// `None` if a parameter is unknown or repeated, has a value that it must not have, or lacks one (RFC 7692 §7.1: an
+    /// offer with such a parameter is declined, an answer fails the connection).
     pub(super) fn parse(params: &Params) -> Option<Self> {
         let mut parsed = Self::default();
         for (name, value) in params.iter() {

@@ -204,8 +204,7 @@ pub(super) struct Extension {
 }
 
 impl Extension {
-    /// The value of the header field. `None` if any part is not a token, which could inject other
-    /// header content.
+    /// The value of the header field. `None` if a part is not a token: such a part could inject header content.
     pub(super) fn to_field(&self) -> Option<String> {
         let mut text = self.name.clone();
         let mut valid = is_token(self.name.as_bytes());
@@ -220,8 +219,8 @@ impl Extension {
     }
 }
 
-/// Parses the extensions in all lines of the field. A field without elements counts as absent:
-/// recipients accept it (RFC 9110 §5.6.1). If `keep` is false, they are checked and not returned.
+/// Parses the extensions in all lines of the field. A field without elements counts as absent. If `keep` is false, they
+/// are checked and not returned.
 pub(super) fn parse(fields: &Fields<'_>, keep: bool) -> Result<Vec<Extension>, HandshakeError> {
     let mut extensions = Vec::new();
     for line in fields.lines(Field::SecWebSocketExtensions) {

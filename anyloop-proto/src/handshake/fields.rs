@@ -70,7 +70,7 @@ impl<'h> Fields<'h> {
         self.lines(field).flat_map(|line| elements(line.as_bytes()))
     }
 
-    /// Whether `token` is an element of a list, in any case. The usual spelling is compared first.
+    /// Whether a list contains `token`, ignoring case. The usual spelling is compared first.
     pub(super) fn has_token(&self, field: Field, token: &str) -> bool {
         let token = token.as_bytes();
         self.lines(field).any(|line| {
@@ -80,8 +80,8 @@ impl<'h> Fields<'h> {
         })
     }
 
-    /// A list of tokens without repetition. A field without elements counts as absent: recipients
-    /// accept it (RFC 9110 §5.6.1), though RFC 6455 §11.3.4 requires senders to list at least one.
+    /// A list of tokens without repetition. A field without elements counts as absent, though senders must list at
+    /// least one (RFC 6455 §4.3).
     pub(super) fn unique_tokens(&self, field: Field) -> Result<Vec<String>, HandshakeError> {
         let mut tokens: Vec<String> = Vec::new();
         for element in self.elements(field) {
@@ -157,7 +157,8 @@ fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&byte| byte == b',').map(trim).filter(|element| !element.is_empty())
 }
 
-/// An element that appears twice. Sorts the list, because a peer decides its length.
+/// An element that appears twice. Found by sorting, not by comparing all pairs, because a peer decides how many there
+/// are.
 pub(super) fn repeated(tokens: &[String]) -> Option<&String> {
     let mut sorted: Vec<&String> = tokens.iter().collect();
     sorted.sort_unstable();
@@ -204,7 +205,7 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Whether the handshake writes this field itself (RFC 6455 §4).
+/// Whether the application may not set this field, because the handshake determines it (RFC 6455 §4).
 pub(super) fn is_reserved(name: &HeaderName) -> bool {
     is_framing(name) || *name == header::UPGRADE || name.as_str().starts_with("sec-websocket-")
 }

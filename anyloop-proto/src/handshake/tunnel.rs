@@ -22,15 +22,15 @@ const MAX_HEAD_SIZE: usize = 16 * 1024;
 /// The most header fields of a response.
 const MAX_FIELDS: usize = 100;
 
-/// The number of interim responses (RFC 9110 §15.2) that are skipped.
+/// The most interim responses (RFC 9110 §15.2) that are skipped. One more is an error.
 const MAX_INTERIM: u8 = 16;
 
 /// Asks an HTTP proxy for a tunnel to a server (RFC 9110 §9.3.6).
 ///
 /// [`new`](Self::new) writes the request, and [`next`](Self::next) takes received bytes until the response is complete.
 /// After a response with a status of 2xx, the byte stream leads to the server: the caller begins TLS for a `wss`
-/// target, or else a [`ClientHandshake`](super::ClientHandshake). Any other response is a refusal, and
-/// [`response`](Self::response) returns it.
+/// target, or else a [`ClientHandshake`](super::ClientHandshake). Any other final response is a refusal, and
+/// [`response`](Self::response) returns it. A 101, which nobody asked for, is an error without a response.
 ///
 /// The heads of the responses have at most 16 KiB together, and at most 100 fields each. There is no timeout: the
 /// caller sets one, and calls [`end`](Self::end) when it expires.
@@ -122,8 +122,8 @@ impl TunnelHandshake {
         })
     }
 
-    /// Reports that nothing more arrives: the byte stream has ended or failed, or a timeout has expired. Returns
-    /// [`HandshakeError::Rejected`] within the body of a refusal, of which the part that arrived is kept; otherwise
+    /// Reports that nothing more arrives: the byte stream has ended or failed, or a timeout has expired. If the body of
+    /// a refusal was arriving, keeps what has arrived and returns [`HandshakeError::Rejected`]; otherwise returns
     /// `None`.
     pub fn end(&mut self) -> Option<HandshakeError> {
         match core::mem::replace(&mut self.step, Step::Over) {

@@ -58,7 +58,7 @@ pub trait Client: Sealed {
 }
 
 /// Gives a client the methods that all clients have, including those of `endpoint_methods`. A client that has a second
-/// type parameter names it and its bound: `K: Kind`.
+/// type parameter names it and its bound, as in `K: Outputs`.
 macro_rules! client_methods {
     ($client:ident $(, $kind:ident: $kind_trait:ident)?) => {
         crate::endpoint::endpoint_methods!($client, ClientConfig $(, $kind: $kind_trait)?);
@@ -85,9 +85,9 @@ macro_rules! client_methods {
                 self.driver_with(self.core.make_handler(), target, waker, now)
             }
 
-            /// As [`driver`](Self::driver), with another configuration for this connection: `change` gets the
-            /// client's configuration. [`keep_handshake`](crate::ClientConfig::keep_handshake) cannot be changed here:
-            /// the client's value applies.
+            /// As [`driver`](Self::driver), with another configuration for this connection: `change` gets a copy of the
+            /// client's, and returns that of the connection. [`keep_handshake`](crate::ClientConfig::keep_handshake)
+            /// cannot be changed here: the client's value applies.
             ///
             /// # Errors
             ///
@@ -124,10 +124,10 @@ macro_rules! client_methods {
             }
         }
 
-        crate::session::with_closures!(crate::endpoint::closure_setters!(
+        crate::session::with_closure_list!(crate::endpoint::closure_setters!(
             Handlers; $client, [$($kind: $kind_trait)?], Handlers, [Send + Sync + 'static];
         ));
-        crate::session::with_closures!(crate::endpoint::closure_setters!(
+        crate::session::with_closure_list!(crate::endpoint::closure_setters!(
             LocalHandlers; $client, [$($kind: $kind_trait)?], LocalHandlers, ['static];
         ));
 

@@ -14,10 +14,10 @@ macro_rules! endpoint_methods {
             /// Sends a message to all open connections. Returns how many connections will get it, if they do not end
             /// first. A connection whose send buffer is full does not get it and is not counted;
             /// [`Overflow::Close`](crate::endpoint::Overflow::Close) closes that connection. The message is encoded
-            /// once and queued once, and each connection takes it on its own strand. The queue refuses a message that
-            /// would make it
-            #[doc = concat!("exceed [`max_send_buffer`](crate::", stringify!($config), "::max_send_buffer) bytes,")]
-            /// unless the policy is `Overflow::Close`.
+            /// once, and each connection takes it on its own strand. The connections over the network that have no
+            /// handles, and whose output never had to wait, share one queue for that. Unless the policy is
+            /// `Overflow::Close`, none of them gets a message that would make the queue
+            #[doc = concat!("exceed [`max_send_buffer`](crate::", stringify!($config), "::max_send_buffer) bytes.")]
             pub fn broadcast(&self, message: impl Into<anyloop_proto::Prepared>) -> usize {
                 self.handle().broadcast(message)
             }
@@ -34,8 +34,8 @@ macro_rules! endpoint_methods {
 
             /// Like [`broadcast_where`](Self::broadcast_where), and calls `completion` when every open connection has
             /// taken the message from the queue (even if `filter` rejects the connection) or has ended. The message may
-            /// still wait for the peer to read. `completion` is called on the thread that serves the last
-            /// connection, or within this call if there is none. A publisher can wait for it before it sends more.
+            /// still wait for the peer to read. `completion` is called on the thread of the connection that takes the
+            /// message last, or within this call if there is none. A publisher can wait for it before it sends more.
             ///
             /// The example of [`EndpointHandle::broadcast_then`](crate::endpoint::EndpointHandle::broadcast_then) uses
             /// it.
@@ -49,9 +49,9 @@ macro_rules! endpoint_methods {
             }
 
             /// Begins to close all connections. Returns how many. A handshake that is under way fails with
-            /// [`Abandoned`](anyloop_proto::HandshakeError::Abandoned); a server answers 503 if any part of
-            /// the request has arrived. There is one exception: if messages wait until a client's connection is open,
-            /// its handshake continues, and the Close is sent after these messages.
+            /// [`Abandoned`](anyloop_proto::HandshakeError::Abandoned); a server answers 503 if any part of the request
+            /// has arrived. Exception: if messages wait for a client's connection to open, its handshake continues, and
+            /// they are sent before the Close.
             ///
             /// # Errors
             ///
@@ -74,8 +74,11 @@ macro_rules! endpoint_methods {
             /// Begins to shut down gracefully: listeners are closed, open connections are closed with 1001, and
             /// handshakes fail, on a server with 503. Handshakes of connections that are created later fail when they
             /// are [started](crate::transport::Driver::start). The shutdown is complete when
-            /// [`connections`](Self::connections) is empty. If the transports are driven meanwhile, this takes no
-            #[doc = concat!("longer than the [`close_timeout`](crate::", stringify!($config), "::close_timeout).")]
+            /// [`connections`](Self::connections) is empty. If the transports are driven meanwhile, each closing
+            /// handshake
+            #[doc = concat!("takes at most the [`close_timeout`](crate::", stringify!($config), "::close_timeout).")]
+            /// A plain HTTP response that is being sent goes on as long as its client reads
+            /// ([`response_timeout`](crate::ServerConfig::response_timeout)).
             /// It is final: over the network the endpoint does not listen, accept or connect any more
             /// (`net::Error::ShutDown`).
             pub fn shut_down(&self) {

@@ -87,10 +87,10 @@ macro_rules! server_methods {
             }
         }
 
-        crate::session::with_closures!(crate::endpoint::closure_setters! for servers (
+        crate::session::with_closure_list!(crate::endpoint::closure_setters! for servers (
             Handlers; $server, [$($kind: $kind_trait)?], Handlers, [Send + Sync + 'static];
         ));
-        crate::session::with_closures!(crate::endpoint::closure_setters! for servers (
+        crate::session::with_closure_list!(crate::endpoint::closure_setters! for servers (
             LocalHandlers; $server, [$($kind: $kind_trait)?], LocalHandlers, ['static];
         ));
 

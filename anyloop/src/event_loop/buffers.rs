@@ -6,8 +6,8 @@ use core::ops::{Deref, DerefMut};
 pub(crate) struct RunnerBuffers {
     /// The memory into which sources read.
     pub(crate) read: ReadBuffer,
-    /// What the driver of a connection uses: cork, pool and budget.
-    pub(crate) connection: crate::stream::Buffers,
+    /// What it lends to the driver of a connection during its turn: cork, pool and budget.
+    pub(crate) for_driver: crate::stream::Buffers,
 }
 
 /// A read buffer that does not begin near the beginning of a page. The kernel's buffers do, and copying between two

@@ -119,11 +119,11 @@ impl<K: LoopTypes> Engine<K> {
     /// Trims the buffers that no runner uses, and drops those that are empty.
     pub(super) fn trim(&self, now: Instant) {
         let mut buffers = self.idle_buffers();
-        buffers.iter_mut().for_each(|buffers| buffers.connection.trim(now));
-        buffers.retain(|buffers| buffers.connection.next_trim().is_some());
+        buffers.iter_mut().for_each(|buffers| buffers.for_driver.trim(now));
+        buffers.retain(|buffers| buffers.for_driver.next_trim().is_some());
         // Still under the lock of the buffers: otherwise a runner could return buffers with an earlier trim in between,
         // and this would overwrite it.
-        self.lock().set_trim(buffers.iter().filter_map(|it| it.connection.next_trim()).min());
+        self.lock().set_trim(buffers.iter().filter_map(|it| it.for_driver.next_trim()).min());
     }
 
     /// The buffers that no runner uses. The core may be locked under this lock, not the other way round.

@@ -50,7 +50,7 @@ impl<K: LoopKind> Engine<K> {
         }
         let mut runner = Runner::enter(self);
         let panic = runner.run(bounds).err();
-        let called = runner.buffers.as_ref().map_or(0, |buffers| buffers.connection.budget.spent());
+        let called = runner.buffers.as_ref().map_or(0, |buffers| buffers.for_driver.budget.spent());
         drop(runner);
         if let Some(panic) = panic {
             resume_unwind(panic);

@@ -26,8 +26,9 @@ use crate::running::RunningMark;
 use crate::stream::{Budget, Buffers, Progress, Transport, WriteGuard};
 use crate::sync::TryMutexGuard;
 
-/// The size of the read buffer: 512 KiB, plus room for the longest header (14 bytes). So a read that returns a whole
-/// message of 512 KiB is still short, and no second read is needed. Pages that were never written take no memory.
+/// The size of the read buffer: 512 KiB, plus room for the longest header (14 bytes). A message of 512 KiB thus fills
+/// less than the buffer, which shows that the socket is empty: no second read is needed. Pages that were never written
+/// take no memory.
 const READ_BUFFER_SIZE: usize = if cfg!(loom) { 0 } else { 512 * 1024 + 16 };
 
 /// A poll that took less time than this counts as one that did not wait. A debug build is slower.
@@ -44,8 +45,8 @@ enum Queue {
 
 /// What a runner does when the run queue is empty, or when it is time to poll.
 enum PollPlan<'g, K: LoopKind> {
-    /// Do not poll: another thread is the leader, this call has polled and may not wait, or buffers were trimmed
-    /// instead. `continues`: the run call goes on.
+    /// Do not poll: another thread is the leader, or this call may not wait and has polled already, or buffers were
+    /// trimmed this time. `continues`: the run call goes on.
     Skip { core: Guard<'g, K>, continues: bool },
     /// Poll, and wait for at most `timeout`, which may be zero. The call continues if there is more to do or to wait
     /// for. `reactor` is `None` while the wake-up thread uses it.
@@ -111,9 +112,9 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     pub(super) fn enter(engine: &'e Engine<K>) -> Self {
         let buffers = engine.idle_buffers().pop();
         let buffers = buffers.unwrap_or_else(|| {
-            let mut connection = Buffers::default();
-            connection.budget = Budget::until_stopped(engine.control.stop_flag().clone());
-            RunnerBuffers { read: ReadBuffer::new(READ_BUFFER_SIZE), connection }
+            let mut for_driver = Buffers::default();
+            for_driver.budget = Budget::until_stopped(engine.control.stop_flag().clone());
+            RunnerBuffers { read: ReadBuffer::new(READ_BUFFER_SIZE), for_driver }
         });
         engine.lock().wakeups.enter(engine.control.notifier());
         Self {
@@ -137,7 +138,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     pub(super) fn run(&mut self, bounds: Bounds) -> Result<(), Panic> {
         let engine = self.engine;
         let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
-        buffers.connection.budget.set(bounds.max_calls, bounds.until);
+        buffers.for_driver.budget.set(bounds.max_calls, bounds.until);
         let state = TurnState::new(Token::NONE, Events::NONE, self.now);
         let mut turn = Turn { engine, state, buffers: &mut buffers, read: None };
         let mut core = engine.lock();
@@ -147,7 +148,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             }
             #[cfg(loom)]
             engine.control.is_stopped(); // so that loom sees that the budget reads it
-            if turn.buffers.connection.budget.is_spent() {
+            if turn.buffers.for_driver.budget.is_spent() {
                 break Ok(());
             }
             core.apply_commands(&engine.control);
@@ -155,7 +156,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             let Some(index) = core.pop_entry(may_poll) else {
                 let continues = may_poll && {
                     let continues;
-                    (core, continues) = self.poll(core, bounds.wait, &mut turn.buffers.connection);
+                    (core, continues) = self.poll(core, bounds.wait, &mut turn.buffers.for_driver);
                     continues
                 };
                 if !continues {
@@ -219,7 +220,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
         let _span = crate::log::enter_connection_span(turn.state.token.index);
         let FastPath { socket, queued, protocol } = fast_path;
-        let RunnerBuffers { read, connection } = &mut *turn.buffers;
+        let RunnerBuffers { read, for_driver } = &mut *turn.buffers;
         let (now, woken) = (turn.state.now, turn.state.events.contains(Events::WOKEN));
         let mut received = 0;
         if !woken {
@@ -228,7 +229,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
                 other => return Some(Self::run_source(source, turn, Some(other))),
             }
         }
-        let Buffers { cork, pool, budget, .. } = connection;
+        let Buffers { cork, pool, budget, .. } = for_driver;
         let mut input = Input::with_pool(&mut read[..received], pool);
         let mut transport = SocketTransport::new(socket, &mut turn.state);
         let mut out = WriteGuard::new(cork, queued, &mut transport);
@@ -343,7 +344,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let Some(callback) = core.callbacks.pop_front() else { return (core, Ok(())) };
         drop(core);
         if !matches!(callback, Callback::Dropped(_)) {
-            buffers.connection.budget.spend(); // the callback was taken, so it is called even if the time is up now
+            buffers.for_driver.budget.spend(); // the callback was taken, so it is called even if the time is up now
         }
         let outcome = catch_panic(|| match callback {
             Callback::Posted(f) => f(),
@@ -405,8 +406,8 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         self.plan_other_poll(core, wait, buffers)
     }
 
-    /// [`plan_poll`](Self::plan_poll) for the cases other than a busy loop without a leader and without a time limit:
-    /// trims buffers, follows the leader, or becomes the leader.
+    /// [`plan_poll`](Self::plan_poll) if the loop is not busy, has a leader, or has a time limit: trims buffers,
+    /// follows the leader, or becomes the leader.
     #[inline(never)]
     fn plan_other_poll<'g>(
         &mut self,
@@ -576,8 +577,8 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             self.engine.idle_buffers().clear(); // a runner after a reset allocates others
             return None;
         }
-        buffers.connection.trim(self.now);
-        let next_trim = buffers.connection.next_trim();
+        buffers.for_driver.trim(self.now);
+        let next_trim = buffers.for_driver.next_trim();
         self.engine.idle_buffers().push(buffers);
         next_trim
     }

@@ -64,10 +64,10 @@ impl<K: LoopTypes, S: StreamProtocol> Source<K> for StreamSource<S> {
         let _span = crate::log::enter_connection_span(turn.state.token.index);
         turn.state.unconsumed = turn.state.events; // each is consumed when it is served
         if self.driver.is_costly() {
-            if turn.buffers.connection.costly_turns >= MAX_COSTLY_TURNS {
+            if turn.buffers.for_driver.costly_turns >= MAX_COSTLY_TURNS {
                 return Next::AfterPoll;
             }
-            turn.buffers.connection.costly_turns += 1;
+            turn.buffers.for_driver.costly_turns += 1;
         }
         let first = turn.read.take();
         StreamTurn::new(self, turn).serve(first)
@@ -132,8 +132,8 @@ impl<'t, S: StreamProtocol> StreamTurn<'t, S> {
         panic: Option<Box<dyn Any + Send>>,
     ) -> Next<K> {
         let Self { driver, transport, buffers, now, .. } = &mut self;
-        let RunnerBuffers { read, connection } = &mut **buffers;
-        driver.end_receive(transport, connection, &read[left], panic, *now);
+        let RunnerBuffers { read, for_driver } = &mut **buffers;
+        driver.end_receive(transport, for_driver, &read[left], panic, *now);
         let more = false; // a short read has taken all, or the source was only woken
         self.finish(more)
     }
@@ -163,14 +163,14 @@ impl<'t, S: StreamProtocol> StreamTurn<'t, S> {
         let events = self.transport.state.unconsumed;
         let now = self.now;
         if !self.driver.is_started() {
-            self.driver.start(&mut self.transport, &mut self.buffers.connection, now);
+            self.driver.start(&mut self.transport, &mut self.buffers.for_driver, now);
         }
         if events.contains(Events::WOKEN) {
             self.consume_events(Events::WOKEN);
-            self.driver.handle_wake(&mut self.transport, &mut self.buffers.connection, now);
+            self.driver.handle_wake(&mut self.transport, &mut self.buffers.for_driver, now);
         }
         if self.driver.wants_resume() {
-            self.driver.resume(&mut self.transport, &mut self.buffers.connection, now);
+            self.driver.resume(&mut self.transport, &mut self.buffers.for_driver, now);
         }
         if events.contains(Events::DEADLINE) {
             // Input that has arrived before the deadline counts, so it is read first.
@@ -178,12 +178,12 @@ impl<'t, S: StreamProtocol> StreamTurn<'t, S> {
                 self.read(None);
             }
             self.consume_events(Events::DEADLINE);
-            self.driver.handle_timeout(&mut self.transport, &mut self.buffers.connection, now);
+            self.driver.handle_timeout(&mut self.transport, &mut self.buffers.for_driver, now);
         }
         if self.driver.buffered_amount() > 0
             && self.transport.state.unconsumed.contains(Events::WRITABLE)
         {
-            self.driver.handle_writable(&mut self.transport, &mut self.buffers.connection, now);
+            self.driver.handle_writable(&mut self.transport, &mut self.buffers.for_driver, now);
         }
     }
 
@@ -205,26 +205,26 @@ impl<'t, S: StreamProtocol> StreamTurn<'t, S> {
                 None => self.read_once(),
             };
             let Self { driver, transport, buffers, .. } = self;
-            let RunnerBuffers { read, connection } = &mut **buffers;
+            let RunnerBuffers { read, for_driver } = &mut **buffers;
             match outcome {
                 Ok(ReadOutcome::MaybeMore(n) | ReadOutcome::All(n)) => {
                     total += n;
                     if lent > 0 {
                         driver.filled(n.min(lent));
                     }
-                    driver.receive(transport, connection, &mut read[..n.saturating_sub(lent)], now);
+                    driver.receive(transport, for_driver, &mut read[..n.saturating_sub(lent)], now);
                     if matches!(outcome, Ok(ReadOutcome::All(_))) {
                         return false;
                     }
                 }
                 Ok(ReadOutcome::WouldBlock) => return false,
                 Ok(ReadOutcome::End) => {
-                    driver.handle_eof(transport, connection, now);
+                    driver.handle_eof(transport, for_driver, now);
                     return false;
                 }
                 Err(error) => {
                     let kind = TransportError::from(&error);
-                    driver.handle_error_with(transport, connection, kind, Box::new(error), now);
+                    driver.handle_error_with(transport, for_driver, kind, Box::new(error), now);
                     return false;
                 }
             }
@@ -296,9 +296,9 @@ impl<'t, S: StreamProtocol> StreamTurn<'t, S> {
         self.consume_events(Events::READABLE | Events::CLOSED);
         let Self { driver, transport, buffers, now, .. } = self;
         let Some(error) = error else {
-            return driver.handle_eof(transport, &mut buffers.connection, *now);
+            return driver.handle_eof(transport, &mut buffers.for_driver, *now);
         };
         let kind = TransportError::from(&error);
-        driver.handle_error_with(transport, &mut buffers.connection, kind, Box::new(error), *now);
+        driver.handle_error_with(transport, &mut buffers.for_driver, kind, Box::new(error), *now);
     }
 }

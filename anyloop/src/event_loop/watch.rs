@@ -134,7 +134,7 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
             closed: events.contains(Events::CLOSED),
         };
         if readiness.readable || readiness.writable || readiness.closed {
-            if !turn.buffers.connection.budget.try_spend() {
+            if !turn.buffers.for_driver.budget.try_spend() {
                 turn.state.unconsumed = events;
                 return Next::Again;
             }

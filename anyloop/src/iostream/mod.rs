@@ -57,7 +57,7 @@ use outputs::Outputs;
 /// The most bytes that [`Connection::read_some`] and [`Connection::read_from`] take in one call: 16 KiB.
 pub const MAX_READ: usize = 16 * 1024;
 
-/// The most bytes that a connection keeps for messages that span several reads or frames.
+/// The most unused memory, in bytes, that a connection keeps for messages that span several reads or frames.
 const MAX_POOL_BYTES: usize = 1 << 20;
 
 /// A connection whose bytes the program moves. Clones are the same connection.
@@ -229,8 +229,9 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     /// *read* is what the connection does: it takes bytes that the program has received.
     ///
     /// Takes fewer, or none, while reading is paused, while the application has not answered the request, or when the
-    /// connection closes. If it takes none although [`wants_input`](Self::wants_input) is true, the connection discards
-    /// input (after the peer's Close, a failure, or a response to plain HTTP): drop the bytes.
+    /// connection closes. If it takes none while [`wants_input`](Self::wants_input) is true, the connection does not
+    /// use input any more (after the peer's Close, a failure, or a response to plain HTTP): drop the bytes. Otherwise
+    /// offer the rest again later.
     ///
     /// # Errors
     ///
@@ -282,8 +283,8 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         Ok(taken)
     }
 
-    /// Reads once from `reader`, and takes the bytes. Bytes that cannot be taken because of a pause are kept; after the
-    /// pause, the next call of any method that reports an event takes them. The end of the reader is reported as
+    /// Reads once from `reader`, and takes the bytes. Bytes that cannot be taken because of a pause are kept. After the
+    /// pause, they are taken by the next call that reports an event. The end of the reader is reported as
     /// [`eof`](Self::eof). Nothing is read if the reader would block, reading is paused, or an answer is awaited. After
     /// the closing handshake, input is discarded. Returns the number of bytes that were read.
     ///
@@ -353,7 +354,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     }
 
     /// Handles what is due, and frees unused memory for messages that span several reads or frames. A call before
-    /// anything is due does nothing.
+    /// anything is due handles no timeout.
     ///
     /// # Errors
     ///
@@ -432,7 +433,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
         let before = bytes.len();
         self.with_core(|core, now| {
             let Core { driver, transport, buffers, .. } = core;
-            // Otherwise a handler that sends whenever it can would keep this from returning.
+            // No more than what waits now: a handler that sends whenever it can would keep this from returning.
             let limit = transport.collected() + self.shared.handle.buffered_amount();
             while bytes.len() - before < limit && transport.take_collected(bytes) {
                 driver.handle_writable(transport, buffers, now);
@@ -589,7 +590,7 @@ impl<H: Handler, K: Outputs> Core<H, K> {
 
     /// Resumes the driver, and passes it the unread input. Returns whether none of that is left.
     fn resume_and_feed(&mut self, now: Instant) -> bool {
-        // The driver or TLS keeps input that the session has not taken.
+        // The driver or TLS keeps input that the session has not taken. Once only, since some may stay.
         if self.driver.has_unread() && self.driver.wants_resume() {
             self.driver.resume(&mut self.transport, &mut self.buffers, now);
         }

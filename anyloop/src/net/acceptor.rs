@@ -31,7 +31,7 @@ impl<K: ServesConnections<F::Handler>, F: HandlerFactory> Source<K> for Acceptor
         }
         turn.state.unconsumed = Events::READABLE; // until the socket has reported `WouldBlock`
         for _ in 0..MAX_PER_TURN {
-            if turn.buffers.connection.budget.is_spent() {
+            if turn.buffers.for_driver.budget.is_spent() {
                 // The events may include the deadline of a back-off.
                 turn.state.unconsumed = turn.state.events | Events::READABLE;
                 return Next::Again;
@@ -108,7 +108,7 @@ impl<F: HandlerFactory> Acceptor<F> {
         crate::log::error!("cannot accept on {}: {error}", self.listener.address());
         turn.state.deadline = Some(turn.state.now + self.backoff.next_delay());
         if let Some(report) = &self.hooks.accept_error {
-            turn.buffers.connection.budget.spend();
+            turn.buffers.for_driver.budget.spend();
             report(error);
         }
         Next::Wait

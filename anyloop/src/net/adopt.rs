@@ -9,7 +9,7 @@ use anyloop_proto::handshake::http;
 
 use super::Server;
 use super::error::Error;
-use super::layer::Layer;
+use super::layer::TlsLayer;
 use super::listener::{Nodelay, set_up};
 use super::registry::key;
 use super::serves_connections::ServesConnections;
@@ -104,7 +104,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         stream: impl Into<Stream>,
         received: &[u8],
     ) -> Result<Handle<F::Handler>, Error> {
-        self.adopt_with(stream.into(), received, Layer::default())
+        self.adopt_with(stream.into(), received, TlsLayer::default())
     }
 
     /// Serves a connection whose request another HTTP server has read: `request` is the head of the request, and
@@ -130,7 +130,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         &self,
         stream: Stream,
         received: &[u8],
-        layer: Layer,
+        layer: TlsLayer,
     ) -> Result<Handle<F::Handler>, Error> {
         if self.is_shutting_down() {
             return Err(Error::ShutDown);
@@ -159,7 +159,7 @@ pub(super) fn insert_connection<K: ServesConnections<H>, H: Handler>(
     mut session: Session<H>,
     stream: Stream,
     options: AdoptOptions<'_>,
-    layer: Layer,
+    layer: TlsLayer,
 ) -> Result<Handle<H>, Error> {
     let mut socket = stream.into_socket().map_err(Error::Adopt)?;
     set_up(&socket, &hooks.current(), Nodelay::Set(options.nodelay)).map_err(Error::Adopt)?;

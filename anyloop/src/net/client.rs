@@ -13,7 +13,7 @@ use anyloop_proto::handshake::{Target, UriError};
 use super::adopt::Stream;
 use super::connecting::{Connecting, Destination, FirstHop, Redirects, Step};
 use super::error::Error;
-use super::layer::Layer;
+use super::layer::TlsLayer;
 use super::registry::key;
 use super::supports::Supports;
 use super::transport::SharedHooks;
@@ -144,7 +144,7 @@ impl<H: Handler> ConnectSettings<H> {
         &mut self,
         core: &ClientCore<F>,
         now: Instant,
-    ) -> Result<(Session<H>, Layer), Error> {
+    ) -> Result<(Session<H>, TlsLayer), Error> {
         if core.state.is_shutting_down() {
             return Err(Error::ShutDown);
         }
@@ -153,7 +153,7 @@ impl<H: Handler> ConnectSettings<H> {
                 return Err(Error::NotPerConnection);
             }
         }
-        let layer = Layer::for_client(&self.target, self.config(&core.config))?;
+        let layer = TlsLayer::for_client(&self.target, self.config(&core.config))?;
         let handler = self.handler.take().unwrap_or_else(|| core.make_handler());
         let mut session = match &self.config {
             Some(config) => core.new_session_configured(handler, &self.target, config, now),

@@ -17,7 +17,7 @@ use anyloop_proto::handshake::Target;
 use super::error::{ConnectError, Error, Stage};
 use super::eyeballs::Attempts;
 use super::hooks::Hooks;
-use super::layer::{Layer, LayeredStream};
+use super::layer::{LayeredStream, TlsLayer};
 use super::proxy::{ProxyLayer, Route, lookup_host};
 use super::resolver::{Lookup, Resolver};
 use super::serves_connections::ServesConnections;
@@ -53,7 +53,7 @@ pub(super) enum Destination {
 #[expect(unnameable_types, reason = "`MakeSources` needs it to be `pub`")]
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
-    pub(super) layer: Layer,
+    pub(super) layer: TlsLayer,
     /// If redirects are followed.
     pub(super) redirects: Option<Box<Redirects>>,
     /// The stream, during a handshake that may end in a redirect. Then there is no `driver`.
@@ -278,7 +278,7 @@ impl<F: HandlerFactory> Connecting<F> {
         if let Some(driver) = &mut self.driver {
             let (mut socket, mut state) = (Socket::Closed, turn.state);
             let mut transport = SocketTransport::new(&mut socket, &mut state);
-            f(driver, &mut transport, &mut turn.buffers.connection);
+            f(driver, &mut transport, &mut turn.buffers.for_driver);
         }
     }
 }

@@ -58,10 +58,10 @@ impl<K: Supports<F>, F: HandlerFactory> Connects<F::Handler> for Connector<K, F>
 /// Connecting.
 impl<F: HandlerFactory, K: Supports<F>> Client<F, K> {
     /// Connects to a URI: looks up the host, connects to the first of its addresses that answers (RFC 8305), and
-    /// performs the opening handshake. This function returns before that: run calls of the loop do the work. The result
-    /// is reported to the handler: by [`open`](crate::Handler::open), or by [`fail`](crate::Handler::fail), where
-    /// [`Context::error`](crate::endpoint::Context::error) is the reason if there is no byte stream. The handle can
-    /// close the connection at any time. With a [proxy](ClientConfig::proxy), the client connects to the proxy.
+    /// performs the opening handshake. This function returns before that: run calls of the loop do the work. The
+    /// handler's [`open`](crate::Handler::open) or [`fail`](crate::Handler::fail) reports the result. If there is no
+    /// byte stream, [`Context::error`](crate::endpoint::Context::error) tells `fail` why. The handle can close the
+    /// connection at any time. With a [proxy](ClientConfig::proxy), the client connects to the proxy.
     ///
     /// # Errors
     ///
@@ -181,8 +181,8 @@ fn local_connector<H: Handler>(state: &Arc<EndpointState>) -> Result<Box<dyn Con
 
 impl<H: Handler> EndpointHandle<H> {
     /// Connects to a URI, as [`Client::connect`]. A handler can call this, for example to connect again from
-    /// [`close`](Handler::close). The handle of a client in a [`LocalEventLoop`](crate::LocalEventLoop) connects on the
-    /// thread of the loop.
+    /// [`close`](Handler::close). That of a client in a [`LocalEventLoop`](crate::LocalEventLoop) can connect only on
+    /// the thread of the loop; elsewhere this returns [`Error::OtherThread`].
     ///
     /// ```no_run
     /// use anyloop::net::Client;

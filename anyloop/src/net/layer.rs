@@ -21,7 +21,7 @@ pub(super) struct ListenerLayer {
 
 /// The TLS of one connection, if it has any.
 #[derive(Default)]
-pub(super) struct Layer {
+pub(super) struct TlsLayer {
     #[cfg(feature = "tls-core")]
     records: Option<Records>,
     /// The TLS with a proxy, whose records contain the connection, and what was received from its tunnel.
@@ -32,8 +32,8 @@ pub(super) struct Layer {
 impl ListenerLayer {
     /// The layer of a connection that was accepted.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self, clippy::unnecessary_wraps))]
-    pub(super) fn new_layer(&self) -> Result<Layer, Error> {
-        Ok(Layer {
+    pub(super) fn new_layer(&self) -> Result<TlsLayer, Error> {
+        Ok(TlsLayer {
             #[cfg(feature = "tls-core")]
             records: match &self.tls {
                 Some(tls) => Some(tls.new_records()?),
@@ -45,7 +45,7 @@ impl ListenerLayer {
     }
 }
 
-impl Layer {
+impl TlsLayer {
     /// The layer of a connection to `target`.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unnecessary_wraps))]
     pub(super) fn for_client(target: &Target, config: &ClientConfig) -> Result<Self, Error> {

@@ -70,13 +70,14 @@ use crate::session::{Answer, Context, HandlerFactory};
 /// A pattern is a path: `/rooms`, or with parameters, `/rooms/{room}/users/{user}`. A parameter matches one segment or
 /// a part of it (`/logs/{day}.txt`), never an empty one. A last segment `{*rest}` matches all that follows, which is
 /// not empty and can have slashes. `{{` and `}}` are literal braces. Literal text takes precedence over a parameter,
-/// whatever the order in which they were added. Ambiguous patterns are an error when the second is added: `/{a}`
-/// beside `/{b}` or `/{*rest}`. So are some that the tree of patterns cannot hold: `/{a}.txt` beside `/{*rest}`, and in
-/// the same segment, a parameter with text before it beside one with text behind it (`/a-{b}` beside `/{b}.txt`).
+/// whatever the order in which they were added. Ambiguous patterns are an error when the second is added: `/{a}` beside
+/// `/{b}` or `/{*rest}`. So are some other pairs, because the matcher cannot hold both: `/{a}.txt` beside `/{*rest}`,
+/// and in the same segment, a parameter with text before it beside one with text behind it (`/a-{b}` beside
+/// `/{b}.txt`).
 ///
 /// The path of the request is compared as it was sent, and without its query: `/rooms/` is not `/rooms`, `%2F` does not
 /// separate segments, and `/%65cho` is not `/echo`. The values of parameters are then percent-decoded; a request whose
-/// value is not UTF-8 gets 400. The names of the parameters of a pattern differ. Percent-encoded literal text has
+/// value is not UTF-8 gets 400. A pattern must not give two parameters the same name. Percent-encoded literal text has
 /// upper-case digits (`/caf%C3%A9`); it also matches a request with lower-case ones (RFC 3986 §6.2.2.1). A handler
 /// reads the parameters with [`Context::param`], and the query from the [`Request`].
 ///
@@ -135,12 +136,13 @@ use crate::session::{Answer, Context, HandlerFactory};
 /// gets all events, as without a router, at the cost of one dynamic call each.
 ///
 /// [`Context::endpoint`] is the whole server. Its `broadcast` reaches the connections of all routes, and
-/// `broadcast_where` those whose handler has the type of the filter's parameter. `connections` returns handles of all;
-/// a function that is [posted](crate::Handle::post) to a connection whose handler has another type is dropped uncalled.
+/// `broadcast_where` those whose handler has the type of the filter's parameter. `connections` returns handles of all.
+/// A [posted](crate::Handle::post) function is called only if the handler of its connection has the type that the
+/// function expects; otherwise it is dropped.
 ///
-/// A router can be the factory of a route: it selects by the whole path again. Timers, posted functions and filters
-/// typed by a route's handler run with that handler, also in nested routers. Those typed by [`Routed`] see the
-/// innermost router.
+/// A router can be the factory of a route: it selects by the whole path again. A timer, posted function or filter whose
+/// parameter is the type of a route's handler gets that handler, however deeply routers are nested. One whose parameter
+/// is [`Routed`] gets that of the innermost router.
 #[derive(Clone, Default)]
 pub struct Router(Routes);
 
@@ -190,8 +192,8 @@ macro_rules! router {
             where
                 F: $($factory)* + 'static,
             {
-                let make = $shared::new(move |route: &Arc<str>| -> Box<$route_handler> {
-                    Box::new(Selected { route: route.clone(), handler: factory.make() })
+                let make = $shared::new(move |pattern: &Arc<str>| -> Box<$route_handler> {
+                    Box::new(Selected { pattern: pattern.clone(), handler: factory.make() })
                 });
                 $shared::make_mut(&mut self.0).add_route(pattern, make)?;
                 Ok(self)

@@ -98,7 +98,8 @@ impl<H: Handler> EndpointHandle<H> {
 
 /// The handler of a route.
 pub(super) struct Selected<H> {
-    pub(super) route: Arc<str>,
+    /// The pattern of the route.
+    pub(super) pattern: Arc<str>,
     pub(super) handler: H,
 }
 
@@ -117,7 +118,7 @@ macro_rules! route_handler {
 
         impl<R: Handler, H: Handler> RouteHandler<R> for Selected<H> {
             fn route(&self) -> &str {
-                &self.route
+                &self.pattern
             }
 
             fn handler(&self) -> &dyn AnyHandler {

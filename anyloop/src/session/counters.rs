@@ -6,8 +6,7 @@ use anyloop_proto::Statistics;
 
 /// Counts of the connections of an endpoint, and of the messages on those that have ended.
 ///
-/// Each counter is updated on its own when a connection begins, opens or ends. While other threads run, a snapshot is
-/// not consistent across counters.
+/// Each counter is updated on its own. While other threads run, a snapshot is not consistent across counters.
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -21,7 +20,7 @@ use anyloop_proto::Statistics;
 /// connection.read_all(b"\x81\x82\0\0\0\0hi")?;
 /// let counters = server.counters();
 /// assert_eq!((counters.started, counters.opened, counters.closed), (1, 1, 0));
-/// assert_eq!(counters.messages_received, 0); // it is not over
+/// assert_eq!(counters.messages_received, 0); // the connection is not over
 /// connection.fatal_error()?;
 /// let counters = server.counters();
 /// assert_eq!((counters.closed, counters.messages_received, counters.bytes_received), (1, 1, 2));
@@ -30,7 +29,7 @@ use anyloop_proto::Statistics;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Connections that were started: accepted, or begun by a client.
+    /// Connections that were started: a server was given their byte stream, or a client began to connect.
     pub started: u64,
     /// Those that became open.
     pub opened: u64,

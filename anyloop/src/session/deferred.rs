@@ -54,14 +54,14 @@ pub(super) struct Deferred {
 
 enum Waiting {
     Message(OutgoingMessage),
-    /// A message in pieces, at the place of its first piece.
+    /// The message of a `MessageWriter`, at the place of its first piece.
     Pieces(Arc<MessageProgress>),
 }
 
 /// What can be sent next.
 pub(super) enum NextDeferred {
     Message(OutgoingMessage),
-    /// A message in pieces, and those of them that have been accepted.
+    /// The message of a `MessageWriter`, and those of its pieces that have been accepted.
     Pieces(Arc<MessageProgress>, VecDeque<Piece>),
 }
 

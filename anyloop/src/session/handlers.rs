@@ -192,11 +192,12 @@ macro_rules! handlers {
     };
 }
 
-/// Passes the list of closures to a macro. `for servers` adds `validate` and `http`.
+/// Calls a macro with the arguments after the `;` and then the list of closures. `for servers` adds `validate` and
+/// `http`.
 ///
 /// `$handlers` is the type of handlers that the closures' contexts have. Paths begin with the crate, since the list is
 /// also expanded in `endpoint`.
-macro_rules! with_closures {
+macro_rules! with_closure_list {
     ($($macro:ident)::+!($handlers:ident; $($before:tt)*)) => {
         $($macro)::+! {
             $($before)*
@@ -218,7 +219,7 @@ macro_rules! with_closures {
         }
     };
     ($($macro:ident)::+! for servers ($handlers:ident; $($before:tt)*)) => {
-        crate::session::with_closures!($($macro)::+!(
+        crate::session::with_closure_list!($($macro)::+!(
             $handlers;
             $($before)*
             validate on_validate: fn(
@@ -233,9 +234,9 @@ macro_rules! with_closures {
     };
 }
 
-pub(crate) use with_closures;
+pub(crate) use with_closure_list;
 
-with_closures!(handlers! for servers (
+with_closure_list!(handlers! for servers (
     Handlers; Handlers, Table, Arc, [Send + Sync + 'static];
 ));
-with_closures!(handlers! for servers (LocalHandlers; LocalHandlers, LocalTable, Rc, ['static];));
+with_closure_list!(handlers! for servers (LocalHandlers; LocalHandlers, LocalTable, Rc, ['static];));

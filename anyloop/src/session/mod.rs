@@ -71,7 +71,7 @@ pub use handle::Handle;
 #[cfg(feature = "router")]
 pub(crate) use handler::AnyHandler;
 pub use handler::{Answer, Context, Handler, HandlerFactory};
-pub(crate) use handlers::with_closures;
+pub(crate) use handlers::with_closure_list;
 pub use handlers::{Handlers, LocalHandlers};
 pub use limits::Overflow;
 pub(crate) use limits::SendBufferLimits;

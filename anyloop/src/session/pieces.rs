@@ -27,8 +27,8 @@ impl Piece {
     }
 }
 
-/// The progress of a message, which a [`MessageWriter`](crate::endpoint::MessageWriter) and the connection share. Only
-/// the connection changes it; the lock is for threads with the writer, which read it.
+/// Whether a message is queued, in progress or over. Its [`MessageWriter`](crate::endpoint::MessageWriter) and the
+/// connection share this. Only the connection changes it; the lock is for threads with the writer, which read it.
 pub(super) struct MessageProgress {
     pub(super) kind: Kind,
     state: Mutex<MessageState>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyloop_proto::TransportError;
 
-/// Nothing is appended to a block of at least this many bytes.
+/// A block that has reached this size is full: further bytes begin a new one.
 const BLOCK_SIZE: usize = 64 * 1024;
 
 /// The largest number of slices in one write.
@@ -126,7 +126,7 @@ impl SendBuffer {
         }
     }
 
-    /// Appends `bytes` by reference, without the first `written` of them, which were written.
+    /// Appends `bytes` by reference. The first `written` of them were written already.
     pub(super) fn push_shared(&mut self, bytes: &Arc<[u8]>, written: usize) {
         if self.blocks.is_empty() {
             self.head_written = written;
@@ -233,7 +233,7 @@ mod tests {
 
     /// The peer keeps up, but the send buffer is never empty.
     #[test]
-    fn written_chunks_are_freed_while_bytes_wait() {
+    fn written_blocks_are_freed_while_bytes_wait() {
         let mut send_buffer = SendBuffer::default();
         send_buffer.push(&[0; 1000]);
         for _ in 0..10_000 {

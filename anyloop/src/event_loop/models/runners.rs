@@ -115,7 +115,7 @@ fn a_runner_that_leaves_a_source_wakes_another() {
         let mut turns = 0;
         insert(&event_loop, move |turn| {
             turns += 1;
-            match turn.buffers.connection.budget.try_spend() {
+            match turn.buffers.for_driver.budget.try_spend() {
                 true if turns < 3 => Next::Again,
                 true => Next::Done,
                 false => unreachable!("a runner that has left runs it"),

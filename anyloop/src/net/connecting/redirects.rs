@@ -8,7 +8,7 @@ use anyloop_proto::handshake::http::header::{AUTHORIZATION, COOKIE, HOST, PROXY_
 use anyloop_proto::handshake::{ClientOptions, Target, UriError};
 
 use super::super::error::{ConnectError, Error, RedirectError};
-use super::super::layer::Layer;
+use super::super::layer::TlsLayer;
 use super::super::resolver::Resolver;
 use super::super::serves_connections::ServesConnections;
 use super::{Connecting, Destination, FirstHop, Step};
@@ -47,7 +47,7 @@ impl Redirects {
         session: &mut Session<H>,
         location: &str,
         now: Instant,
-    ) -> Result<(Layer, FirstHop), RedirectError> {
+    ) -> Result<(TlsLayer, FirstHop), RedirectError> {
         if self.followed >= self.config.redirects {
             return Err(RedirectError::TooMany(self.followed));
         }
@@ -64,7 +64,7 @@ impl Redirects {
             remove_credentials(Arc::make_mut(&mut self.config.handshake));
         }
         let connect = |error| RedirectError::Connect(Box::new(error));
-        let layer = Layer::for_client(&target, &self.config).map_err(connect)?;
+        let layer = TlsLayer::for_client(&target, &self.config).map_err(connect)?;
         let hop = FirstHop::new(target.clone(), None, &self.config).map_err(connect)?;
         session
             .restart(&target, self.config.handshake.clone(), now)

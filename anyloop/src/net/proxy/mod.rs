@@ -22,9 +22,9 @@ pub(super) use layer::ProxyLayer;
 pub(super) struct Route {
     pub(super) proxy: Arc<Proxy>,
     pub(super) target: Target,
-    /// The target's address: if the host is one, or was looked up.
+    /// The target's address, if it is known: the host is an address, or it was looked up.
     pub(super) address: Option<SocketAddr>,
-    /// Moved to the tunnel when the socket is connected.
+    /// Taken by [`connecting::Tunnel`](crate::net::connecting::Tunnel) when the socket is connected; empty after that.
     pub(super) proxy_layer: ProxyLayer,
 }
 
@@ -126,7 +126,7 @@ impl ProxyHandshake {
         }
     }
 
-    /// Nothing more arrives. Returns the refusal of which a part has arrived, if there is one.
+    /// Nothing more arrives. If the proxy was in the middle of a refusal, returns that.
     pub(super) fn partial_refusal(&mut self, route: &Route) -> Option<ConnectError> {
         match self {
             Self::Http(tunnel) => tunnel.end().map(|refusal| http::failure(route, tunnel, refusal)),

@@ -207,7 +207,7 @@ impl<H: Handler> Context<'_, H> {
             Some(sender) => sender.begin(kind)?,
             None => return Err(self.not_open()),
         }
-        self.state.publish_held_up(true);
+        self.state.publish_held_up(true); // to the handles, whose messages wait from now on
         Ok(())
     }
 
@@ -247,8 +247,8 @@ impl<H: Handler> Context<'_, H> {
             None => return Err(self.not_open()),
         }
         if last {
-            // If deferred messages are sent now, or were in this batch, `Session::handle_written` publishes that nothing
-            // is held up: after the size of the send buffer, which no longer includes them.
+            // If deferred messages are sent now, or were sent in this batch (which sets `WANTS_CHANGED`), the handles
+            // are told later: `Session::handle_written` first publishes the size of the send buffer.
             if self.state.flags.has(Flags::DEFERRED) {
                 self.send_deferred();
             } else if !self.state.flags.has(Flags::WANTS_CHANGED) {
@@ -423,8 +423,8 @@ impl<H: Handler> Context<'_, H> {
         self.out.encryption_state()?.downcast_ref().map(crate::tls::TlsInfo::new)
     }
 
-    /// The number of bytes that were sent and that the transport has not taken, including the payloads of messages that
-    /// wait for the connection to be open, or for the end of a message in pieces. Unlike
+    /// The number of bytes that were sent and that the transport has not taken, plus the payloads of the messages that
+    /// wait for the connection to open or for the end of a message in pieces. Unlike
     /// [`Handle::buffered_amount`](crate::Handle::buffered_amount), it excludes the queue of commands.
     #[must_use]
     pub fn buffered_amount(&self) -> usize {
@@ -494,7 +494,8 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Begins the closing handshake that was requested before the connection was open, after the messages before it.
+    /// If a close was requested before the connection was open, begins it now: the messages sent before the request are
+    /// already out.
     fn send_deferred_close(&mut self) {
         let Some((code, reason)) = self.state.take_deferred_close() else { return };
         // The connection may be closing already.
@@ -540,8 +541,8 @@ impl<H: Handler> Context<'_, H> {
         Ok(Sent::Buffered)
     }
 
-    /// Sends a message that was accepted before, when the limit of the send buffer was applied: of a handle, of a
-    /// broadcast, or a deferred one of the handler's own. Registers its completion, or calls it with `Unsent`.
+    /// Sends a message that is accepted already, so that no limit applies: that of a handle or of a broadcast, or a
+    /// deferred one of the handler. Registers its completion, or calls it with `Unsent`.
     fn send_outgoing(&mut self, message: OutgoingMessage) {
         let OutgoingMessage { payload, completion } = message;
         let result = match (&mut self.sender, &payload) {
@@ -602,8 +603,8 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// The bytes that count against the limit of the send buffer. Deferred messages count only if they wait for a
-    /// `MessageWriter`. If they wait for the handler's own message, they would use up the room that its last pieces
-    /// need.
+    /// `MessageWriter`. Those that wait for the handler's own message do not: they would use up the room that its last
+    /// pieces need.
     fn waiting(&self) -> usize {
         let deferred =
             if self.state.has_message_writer() { self.state.deferred_bytes() } else { 0 };
