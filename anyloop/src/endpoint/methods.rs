@@ -79,7 +79,7 @@ macro_rules! endpoint_methods {
             #[doc = concat!("takes at most the [`close_timeout`](crate::", stringify!($config), "::close_timeout).")]
             /// A plain HTTP response that is being sent goes on as long as its client reads
             /// ([`response_timeout`](crate::ServerConfig::response_timeout)).
-            /// It is final: over the network the endpoint does not listen, accept or connect any more
+            /// The shutdown is final: over the network the endpoint does not listen, accept or connect any more
             /// (`net::Error::ShutDown`).
             pub fn shut_down(&self) {
                 self.core.state.shut_down();
