@@ -49,13 +49,13 @@ impl<K: LoopTypes> Engine<K> {
         drop(core);
         let thread = WakeupThread::new(state, self.control.clone(), wake);
         let result = thread.clone().start(self.reactor.clone());
-        let former = match result {
+        let unused = match result {
             Ok(()) => current.replace(thread),
             Err(_) => Some(thread),
         };
         drop(current);
-        if let Some(former) = former {
-            former.end();
+        if let Some(unused) = unused {
+            unused.end();
         }
         result
     }

@@ -140,7 +140,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
         buffers.for_driver.budget.set(bounds.max_calls, bounds.until);
         let state = TurnState::new(Token::NONE, Events::NONE, self.now);
-        let mut turn = Turn { engine, state, buffers: &mut buffers, read: None };
+        let mut turn = Turn { engine, state, buffers: &mut buffers, read_result: None };
         let mut core = engine.lock();
         let result = loop {
             if !engine.control.has_work() {
@@ -200,8 +200,8 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     #[inline(always)]
     fn begin_turn(&mut self, state: &mut TurnState, token: Token, events: Events) {
         self.turns += 1;
-        let socket = Events::READABLE | Events::WRITABLE;
-        if self.turns >= TURNS_PER_CLOCK_READ || events.without(socket) != Events::NONE {
+        let socket_events = Events::READABLE | Events::WRITABLE;
+        if self.turns >= TURNS_PER_CLOCK_READ || events.without(socket_events) != Events::NONE {
             self.read_clock();
         }
         *state = TurnState::new(token, events, self.now);
@@ -268,9 +268,9 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     fn run_source(
         source: &mut Box<K::DynSource>,
         turn: &mut Turn<'_, K>,
-        read: Option<io::Result<usize>>,
+        read_result: Option<io::Result<usize>>,
     ) -> Result<Next<K>, Panic> {
-        turn.read = read;
+        turn.read_result = read_result;
         catch_panic(|| source.run(turn))
     }
 

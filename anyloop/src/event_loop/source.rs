@@ -69,5 +69,5 @@ pub struct Turn<'t, K: LoopTypes> {
     pub(crate) state: TurnState,
     pub(crate) buffers: &'t mut RunnerBuffers,
     /// The result of a read that the loop has made on the [fast path](Source::fast_path).
-    pub(crate) read: Option<io::Result<usize>>,
+    pub(crate) read_result: Option<io::Result<usize>>,
 }

@@ -69,7 +69,7 @@ impl<K: LoopTypes, S: StreamProtocol> Source<K> for StreamSource<S> {
             }
             turn.buffers.for_driver.costly_turns += 1;
         }
-        let first = turn.read.take();
+        let first = turn.read_result.take();
         StreamTurn::new(self, turn).serve(first)
     }
 

@@ -82,7 +82,7 @@ impl<F: HandlerFactory> Acceptor<F> {
         peer: Peer,
         turn: &Turn<'_, K>,
     ) -> io::Result<()> {
-        let layer = self.listener.layer().new_layer().map_err(io::Error::other)?;
+        let tls_layer = self.listener.tls().new_layer().map_err(io::Error::other)?;
         let handler = self.core.make_handler();
         let (engine, now) = (turn.engine, now()); // the timeout of the handshake starts here
         let inserted = engine.insert(|token| {
@@ -93,7 +93,7 @@ impl<F: HandlerFactory> Acceptor<F> {
             if self.core.state.is_shutting_down() {
                 session.abandon(now); // the shutdown may have read the registry before
             }
-            Ok(layer.source::<K, _>(Driver::new(session), socket))
+            Ok(tls_layer.source::<K, _>(Driver::new(session), socket))
         });
         inserted.map(|_| ())
     }

@@ -138,8 +138,8 @@ impl<H: Handler> ConnectSettings<H> {
         self.config.as_ref().unwrap_or(client)
     }
 
-    /// Creates the session of the connection, which begins at `now`, and its layer. Takes the request's handler, if
-    /// there is one; otherwise the factory makes a handler.
+    /// Creates the session of the connection, which begins at `now`, and its TLS layer. Takes the request's handler,
+    /// if there is one; otherwise the factory makes a handler.
     pub(super) fn new_session<F: HandlerFactory<Handler = H>>(
         &mut self,
         core: &ClientCore<F>,
@@ -153,7 +153,7 @@ impl<H: Handler> ConnectSettings<H> {
                 return Err(Error::NotPerConnection);
             }
         }
-        let layer = TlsLayer::for_client(&self.target, self.config(&core.config))?;
+        let tls_layer = TlsLayer::for_client(&self.target, self.config(&core.config))?;
         let handler = self.handler.take().unwrap_or_else(|| core.make_handler());
         let mut session = match &self.config {
             Some(config) => core.new_session_configured(handler, &self.target, config, now),
@@ -162,7 +162,7 @@ impl<H: Handler> ConnectSettings<H> {
         if let Some(total) = self.config(&core.config).connect.total_timeout {
             session.expire_by(now + total);
         }
-        Ok((session, layer))
+        Ok((session, tls_layer))
     }
 }
 
@@ -174,7 +174,7 @@ pub(super) fn connect<K: Supports<F>, F: HandlerFactory>(
     mut settings: ConnectSettings<F::Handler>,
 ) -> Result<Handle<F::Handler>, Error> {
     let started = now();
-    let (mut session, layer) = settings.new_session(core, started)?;
+    let (mut session, tls_layer) = settings.new_session(core, started)?;
     let ConnectSettings { target, config, destination, .. } = settings;
     let config = config.as_ref().unwrap_or(&core.config);
     let redirects =
@@ -188,7 +188,7 @@ pub(super) fn connect<K: Supports<F>, F: HandlerFactory>(
     );
     let connecting = |driver| Connecting {
         driver: Some(driver),
-        layer,
+        tls_layer,
         redirects,
         stream: None,
         first_hop,

@@ -53,7 +53,7 @@ pub(super) enum Destination {
 #[expect(unnameable_types, reason = "`MakeSources` needs it to be `pub`")]
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
-    pub(super) layer: TlsLayer,
+    pub(super) tls_layer: TlsLayer,
     /// If redirects are followed.
     pub(super) redirects: Option<Box<Redirects>>,
     /// The stream, during a handshake that may end in a redirect. Then there is no `driver`.
@@ -247,15 +247,15 @@ impl<F: HandlerFactory> Connecting<F> {
         let Some(mut driver) = self.driver.take() else { return Next::Done };
         let Connected { socket, peer, proxy_layer, received } = connected;
         driver.protocol.set_peer(peer); // the system forgets it when the stream is reset
-        let mut layer = std::mem::take(&mut self.layer);
-        driver.keep(&layer.put_behind_proxy(proxy_layer, received));
+        let mut tls_layer = std::mem::take(&mut self.tls_layer);
+        driver.keep(&tls_layer.put_behind_proxy(proxy_layer, received));
         // The edges that came with the end of connecting are not reported again.
         turn.state.unconsumed = Events::READABLE | turn.state.events.only(Events::CLOSED);
         if self.redirects.is_some() {
-            self.stream = Some(layer.stream(driver, socket));
+            self.stream = Some(tls_layer.stream(driver, socket));
             return Next::Again;
         }
-        Next::Become(layer.source::<K, _>(driver, socket))
+        Next::Become(tls_layer.source::<K, _>(driver, socket))
     }
 
     /// The result of a turn that did not connect.

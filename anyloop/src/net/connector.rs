@@ -48,10 +48,10 @@ impl<K: Supports<F>, F: HandlerFactory> Connects<F::Handler> for Connector<K, F>
         stream: Stream,
     ) -> Result<Handle<F::Handler>, Error> {
         let nodelay = settings.config(&self.core.config).nodelay;
-        let (session, layer) = settings.new_session(&self.core, now())?;
+        let (session, tls_layer) = settings.new_session(&self.core, now())?;
         let (engine, hooks, state) = (&self.engine, &self.hooks, &self.core.state);
         let options = AdoptOptions { nodelay, received: &[] };
-        insert_connection(engine, hooks, state, session, stream, options, layer)
+        insert_connection(engine, hooks, state, session, stream, options, tls_layer)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::tls::{ProxyTls, Records, ServerTls, TlsStream};
 
 /// How the connections of a listener speak TLS, if they do.
 #[derive(Clone, Default)]
-pub(super) struct ListenerLayer {
+pub(super) struct ListenerTls {
     #[cfg(feature = "tls-core")]
     pub(super) tls: Option<ServerTls>,
 }
@@ -29,7 +29,7 @@ pub(super) struct TlsLayer {
     proxy: Option<(Box<ProxyTls>, Vec<u8>)>,
 }
 
-impl ListenerLayer {
+impl ListenerTls {
     /// The layer of a connection that was accepted.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self, clippy::unnecessary_wraps))]
     pub(super) fn new_layer(&self) -> Result<TlsLayer, Error> {

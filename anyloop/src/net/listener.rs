@@ -14,7 +14,7 @@ use mio::net::UnixListener;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::hooks::Hooks;
-use super::layer::ListenerLayer;
+use super::layer::ListenerTls;
 use crate::endpoint::ListenOptions;
 use crate::event_loop::{Events, Registry, Socket as StreamSocket, Token, tcp_peer};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
@@ -86,7 +86,7 @@ pub(super) struct Listener {
     address: LocalAddress,
     /// The `TCP_NODELAY` that all connections inherit; `None` if they may differ.
     nodelay: Option<bool>,
-    layer: ListenerLayer,
+    tls: ListenerTls,
     state: Mutex<State>,
 }
 
@@ -235,13 +235,13 @@ impl Listener {
     }
 
     /// Sets whether connections speak TLS.
-    pub(super) fn with_layer(mut self, layer: ListenerLayer) -> Self {
-        self.layer = layer;
+    pub(super) fn with_tls(mut self, tls: ListenerTls) -> Self {
+        self.tls = tls;
         self
     }
 
-    pub(super) const fn layer(&self) -> &ListenerLayer {
-        &self.layer
+    pub(super) const fn tls(&self) -> &ListenerTls {
+        &self.tls
     }
 
     /// Registers the socket for its acceptor. `wake` is called when the listener is closed.
@@ -317,8 +317,8 @@ impl Listener {
             #[cfg(unix)]
             path: None,
         };
-        let layer = ListenerLayer::default();
-        Self { address, nodelay: None, layer, state: Mutex::new(state) }
+        let tls = ListenerTls::default();
+        Self { address, nodelay: None, tls, state: Mutex::new(state) }
     }
 
     fn has_acceptor(&self) -> bool {

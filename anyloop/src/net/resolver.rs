@@ -217,8 +217,9 @@ impl Pool {
                 break;
             }
             state.idle += 1;
-            let is_idle = |state: &mut State| state.queue.is_empty() && !state.is_closed;
-            let waited = self.changed.wait_timeout_while(state, self.idle_timeout, is_idle);
+            let has_nothing_to_do = |state: &mut State| state.queue.is_empty() && !state.is_closed;
+            let waited =
+                self.changed.wait_timeout_while(state, self.idle_timeout, has_nothing_to_do);
             let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             state = guard;
             state.idle -= 1;

@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_turn_ahead_is_not_now() {
+    fn a_full_revolution_ahead_is_not_now() {
         // 64 buckets of the second level ahead, which is the bucket of now again.
         let start = Instant::from_nanos(63 << TICK_BITS);
         let mut slots = vec![Links::default()];

@@ -44,8 +44,8 @@ impl Route {
 
     /// Whether the target must be looked up here, since the proxy does not do that.
     pub(super) fn needs_address(&self) -> bool {
-        let is_local = ProxyProtocol::Socks5 { remote_names: false };
-        self.address.is_none() && self.proxy.protocol() == is_local
+        let without_remote_names = ProxyProtocol::Socks5 { remote_names: false };
+        self.address.is_none() && self.proxy.protocol() == without_remote_names
     }
 
     /// The host to look up for the target.
