@@ -34,8 +34,7 @@ pub struct Engine<K: LoopTypes> {
     core: K::Lock<Core<K>>,
     /// Where followers wait.
     pub(super) followers: Condvar,
-    /// Locked by the leader, or by the wake-up thread, which polls while the host
-    /// does not.
+    /// Locked by the leader while it polls, or by the wake-up thread while it waits in place of the host.
     pub(super) reactor: Arc<TryMutex<Reactor>>,
     wakeup_thread: Mutex<Option<Arc<WakeupThread>>>,
     registry: Registry,
@@ -94,7 +93,7 @@ impl<K: LoopTypes> Engine<K> {
         }
     }
 
-    /// Removes the events that were added to a source since its present turn began.
+    /// Removes these events if they were added to the source since its present turn began.
     #[cfg(unix)]
     pub(super) fn clear_events(&self, token: Token, events: Events) {
         self.lock().slots.clear_events(token.index, events);
@@ -104,7 +103,7 @@ impl<K: LoopTypes> Engine<K> {
     pub(super) fn post(&self, f: Box<K::PostedFn>) {
         self.control.add_work();
         let mut core = self.lock();
-        core.apply_commands(&self.control); // queues functions that other threads have posted come first
+        core.apply_commands(&self.control); // functions that other threads have posted before come first
         core.queue_callback(Callback::Posted(f));
         drop(core);
         self.control.notify();

@@ -308,11 +308,11 @@ macro_rules! methods {
                 self.engine.clear_wakeup();
             }
 
-            /// Time until the next deadline; zero if work is ready; `None` if there is no deadline or the loop is
-            /// stopped. A host waits no longer than this before it polls again.
+            /// Time until the next deadline; zero if something is ready; `None` if there is no deadline or the loop
+            /// is stopped. A host waits no longer than this before it polls again.
             ///
             /// Deadlines are those of timers, of the protocol, and of buffers that large messages have needed and
-            /// that are to be freed. Work may be ready for another thread that is inside a run call.
+            /// that are to be freed. What is ready may be served by another thread that is inside a run call.
             #[must_use]
             pub fn next_timeout(&self) -> Option<Duration> {
                 self.engine.next_timeout()

@@ -102,7 +102,7 @@ pub(super) struct Runner<'e, K: LoopKind> {
     /// A poll was made (other than `BusyPoll`), or left to the leader. After that, a call that may not wait ends when
     /// the run queue is empty.
     has_polled: bool,
-    /// The last poll returned at once, with work to do. So the next one is made without waiting.
+    /// The last poll returned at once, with something to run. So the next one is made without waiting.
     is_busy: bool,
     _mark: RunningMark,
 }
@@ -545,7 +545,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
 
     /// Queues the sources that have events, gives up the lead, and then queues what is due.
     ///
-    /// If a signal ended the poll, deadlines are left until the next one. The process may have been stopped (SIGSTOP)
+    /// If a signal ended the poll, deadlines are left until the next poll. The process may have been stopped (SIGSTOP)
     /// past them, while data arrived in time and is still unread.
     fn end_poll<'g>(&mut self, events: Option<PolledEvents<'_>>) -> Guard<'g, K>
     where

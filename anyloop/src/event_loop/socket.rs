@@ -253,7 +253,7 @@ mod system {
         Ok(len)
     }
 
-    // With NOSIGNAL, since a program whose `main` is not in Rust may not ignore SIGPIPE.
+    // With NOSIGNAL, since SIGPIPE would end a program whose `main` is not in Rust, unless it ignores the signal.
 
     #[inline(always)]
     pub(super) fn send(stream: impl AsFd, bytes: &[u8]) -> io::Result<usize> {

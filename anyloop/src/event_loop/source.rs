@@ -20,8 +20,8 @@ pub trait Source<K: LoopTypes> {
     /// Handles the events of [`TurnState::events`]. Also sets `turn.state.unconsumed` and `deadline`.
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K>;
 
-    /// Lends the loop what it needs to serve these events on its fast path, where it receives, passes the input to the
-    /// protocol, and sends the output itself. `None` if anything else may have to be done.
+    /// Lends the loop what it needs to serve these events on its fast path. There the loop itself receives, passes the
+    /// input to the protocol, and sends the output. `None` if anything else may have to be done.
     fn fast_path(&mut self, _events: Events) -> Option<FastPath<'_>> {
         None
     }

@@ -15,8 +15,8 @@ use super::types::LoopTypes;
 use crate::cold::cold_path;
 use crate::stream::{Driver, StreamProtocol};
 
-/// A turn ends after about this many bytes were read, so that other sources have their turns. It ends after one read if
-/// the loop has commands: what handlers have sent to other connections is written before more is received.
+/// A turn ends after about this many bytes were read, so that other sources have their turns. It also ends after one
+/// read if the loop has commands, so that what handlers have sent to other connections is written before more is read.
 const READ_PER_TURN: usize = 1 << 20;
 
 /// The most turns of sources with costly input between two polls, so that a storm of handshakes does not hold up open

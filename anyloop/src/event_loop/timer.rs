@@ -12,7 +12,7 @@ use super::control::{Command, LoopControl};
 use super::timers::{OnCancel, TimerKey};
 use crate::sync::unmodelled::Mutex;
 
-/// A timer of a loop. Dropping it does not cancel the timer.
+/// A handle of a timer. Dropping the handle does not cancel the timer.
 ///
 /// ```
 /// use anyloop::EventLoop;
@@ -55,7 +55,7 @@ impl Timer {
         }
     }
 
-    /// The timer was set again: it may have been cancelled meanwhile.
+    /// Removes the timer from the loop if it was cancelled while it was set again.
     pub(super) fn remove_if_cancelled(&self) {
         if self.state.cancelled.load(Ordering::Relaxed) {
             self.remove();

@@ -14,7 +14,7 @@
 //! | state | runners | a change is noticed by | wake-up needed |
 //! |---|---|---|---|
 //! | unattended | none | the host, by the loop's descriptor, or the wake-up thread | yes, until one is sent |
-//! | running | some; no leader, or it makes a non-blocking poll | a runner, before it next waits | no |
+//! | running | some; no leader, or the leader makes a non-blocking poll | a runner, before it next waits | no |
 //! | waiting | some; the leader waits in the reactor | the leader | yes, until one is sent |
 //!
 //! # Transitions
@@ -332,8 +332,8 @@ impl WakeupState {
     }
 
     /// A run call finds the loop stopped. It may have consumed the wake-up that was meant for a host on another thread.
-    /// So the host is notified again: once for each thread that finds the loop stopped, and each time until a run call
-    /// on the host's own thread has found it stopped.
+    /// So the host is notified again: by the first such call of each thread, and by every such call until one was made
+    /// on the host's own thread.
     pub(super) fn note_stop_found(&mut self, thread: ThreadId, notifier: &Notifier) -> Action {
         notifier.set_needed(true);
         let is_new = !self.informed.contains(&thread);

@@ -121,7 +121,7 @@ impl WakeupThread {
         Some(has_event)
     }
 
-    /// A panic elsewhere does not leave the state half changed.
+    /// Locks the state, even after a panic under the lock: no step leaves the state half changed.
     fn state(&self) -> MutexGuard<'_, WakeupThreadState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -54,7 +54,7 @@ pub(super) enum Destination {
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
     pub(super) tls_layer: TlsLayer,
-    /// If redirects are followed.
+    /// Present if redirects are followed.
     pub(super) redirects: Option<Box<Redirects>>,
     /// The stream, during a handshake that may end in a redirect. Then there is no `driver`.
     pub(super) stream: Option<LayeredStream<F::Handler>>,
@@ -78,8 +78,8 @@ pub(super) struct FirstHop {
 }
 
 impl FirstHop {
-    /// The way to `target`. A connection that has a destination of its own uses no proxy. Fails if TLS with the proxy
-    /// cannot be used.
+    /// The first hop on the way to `target`. If the application has set a `destination`, no proxy is used. Fails if TLS
+    /// with the proxy cannot be used.
     pub(super) fn new(
         target: Target,
         destination: Option<&Destination>,
@@ -105,14 +105,14 @@ impl FirstHop {
 pub(super) enum Step {
     /// Nothing was done yet.
     Begin(Destination),
-    /// The result of a look-up.
+    /// Waits for the result of a look-up.
     Resolve(Resolution),
-    /// One of several TCP connection attempts.
+    /// Waits until one of several TCP connection attempts succeeds.
     ConnectTcp(TcpAttempts),
-    /// A Unix socket.
+    /// Waits until a Unix socket is connected.
     #[cfg(unix)]
     ConnectUnix(UnixAttempt),
-    /// The answers of the proxy.
+    /// Waits for the answers of the proxy.
     Tunnel(Box<Tunnel>),
     /// None: connecting is over, or the step is being taken.
     None,
@@ -123,12 +123,12 @@ pub(super) struct Resolution {
     started: Instant,
     /// The host, or the proxy, for errors.
     display_name: String,
-    /// It is the target of a tunnel that is looked up.
+    /// Whether the host is the target of a tunnel.
     is_target: bool,
     result: Arc<Mutex<Option<LookupResult>>>,
     /// Dropping it cancels the look-up.
     _lookup: Lookup,
-    /// Kept, since its client may be dropped.
+    /// Kept, since dropping it cancels the look-up: the client that has it may be dropped.
     resolver: Arc<Resolver>,
 }
 
@@ -211,7 +211,7 @@ impl<F: HandlerFactory> Connecting<F> {
     /// Serves what needs no stream: commands, calls that the budget has held back, and timers.
     fn run_driver<K: ServesConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) {
         let (events, now) = (turn.state.events, turn.state.now);
-        let is_first = matches!(self.step, Step::Begin(_)); // the handle exists since before this turn
+        let is_first = matches!(self.step, Step::Begin(_)); // commands may wait: the handle is older than this turn
         self.with_driver(turn, |driver, transport, buffers| {
             if is_first || events.contains(Events::WOKEN) {
                 driver.handle_wake(transport, buffers, now);

@@ -71,7 +71,7 @@ impl Attempts {
         }
     }
 
-    /// When the next attempt is due; `None` if there is none left, or if one must fail first.
+    /// When the next attempt is due; `None` if no address is left, or if an attempt under way must fail first.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let may_start = !self.waiting.is_empty() && self.under_way.len() < MAX_UNDER_WAY;
         may_start.then_some(self.due)

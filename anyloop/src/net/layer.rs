@@ -30,7 +30,7 @@ pub(super) struct TlsLayer {
 }
 
 impl ListenerTls {
-    /// The layer of a connection that was accepted.
+    /// The TLS layer of a connection that was accepted.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self, clippy::unnecessary_wraps))]
     pub(super) fn new_layer(&self) -> Result<TlsLayer, Error> {
         Ok(TlsLayer {
@@ -46,7 +46,7 @@ impl ListenerTls {
 }
 
 impl TlsLayer {
-    /// The layer of a connection to `target`.
+    /// The TLS layer of a connection to `target`.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unnecessary_wraps))]
     pub(super) fn for_client(target: &Target, config: &ClientConfig) -> Result<Self, Error> {
         let _ = (target, config);

@@ -55,8 +55,8 @@ struct State {
     queue: VecDeque<Job>,
     running: Vec<Arc<Completion>>,
     threads: usize,
-    /// Threads that wait for a job. A thread that was notified is counted until it wakes, so each of
-    /// them accounts for one queued job.
+    /// The number of threads that wait for a job. A notified thread counts until it wakes, and its job is in `queue`
+    /// until then. So no thread is free for another job if `queue` has as many jobs.
     idle: usize,
     is_closed: bool,
 }

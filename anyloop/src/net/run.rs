@@ -162,7 +162,7 @@ macro_rules! run_methods {
             ///
             /// # Errors
             ///
-            /// [`Running`]: a run call is in progress.
+            /// [`Running`]: a thread is inside a run call.
             pub fn reset(&self) -> Result<(), Running> {
                 if self.net.engine().reset() { Ok(()) } else { Err(Running) }
             }

@@ -47,7 +47,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     /// A server can listen on any number of addresses. Connections are accepted when
     /// [`start_accept`](Self::start_accept) is called. The look-up of a host name blocks.
     ///
-    /// A socket for an IPv6 address accepts IPv6 alone, unless the address is IPv4-mapped: `[::]:9002` does not include
+    /// A socket for an IPv6 address that is not IPv4-mapped accepts IPv6 alone: `[::]:9002` does not include
     /// `0.0.0.0:9002`, which can be listened on as well. [`listen_port`](Self::listen_port) listens on both.
     ///
     /// Addresses of a host name that this machine does not have are skipped: `localhost` often has `::1`
@@ -335,7 +335,7 @@ fn listen_error(address: SocketAddr, source: io::Error) -> Error {
     Error::Listen { address: address.to_string(), source }
 }
 
-/// The versions of IP that a socket for this address accepts. It is set, since the default depends on the system.
+/// The versions of IP that a socket for this address is to accept. The default depends on the system.
 fn ip_versions(address: SocketAddr) -> IpVersions {
     match address {
         SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none() => IpVersions::OnlyV6,

@@ -1,4 +1,4 @@
-//! The transport of endpoints with sockets: the loop, the listeners, and the hooks.
+//! The network of an endpoint: the loop, the listeners, and the hooks.
 //!
 //! A *hook* is a function of the application that this module calls with a socket, or to look up a host.
 
@@ -18,7 +18,7 @@ use crate::event_loop::{Engine, Kind, WorkGuard};
 use crate::session::WakeConnections;
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 
-/// The transport of endpoints in an event loop of this kind.
+/// What an endpoint has for the network: an event loop of this kind, hooks and listeners.
 pub(super) struct Net<K: Kind> {
     pub(super) event_loop: K::Loop,
     pub(super) hooks: Arc<SharedHooks>,
@@ -68,7 +68,7 @@ impl<K: Kind> Net<K> {
         }
     }
 
-    /// The transport of an endpoint that has a loop of its own.
+    /// For an endpoint that has a loop of its own.
     pub(super) fn with_own_loop() -> io::Result<Self> {
         Ok(Self::new(K::event_loop(Arc::new(Engine::new()?))))
     }

@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_nanos(1 << TICK_BITS);
 const LEVELS: usize = 4;
 const DIGIT_BITS: u32 = 6;
 const BUCKETS: usize = 1 << DIGIT_BITS;
-/// The lowest digit, in base 64.
+/// The mask of the lowest digit, in base 64.
 const DIGIT_MASK: u64 = BUCKETS as u64 - 1;
 
 /// The greatest distance of a bucket from the present, in ticks: 13 days.
@@ -171,8 +171,8 @@ impl Wheel {
         let tick = ticks(self.now);
         let begins = (0..LEVELS).filter(|level| self.occupied[*level] != 0).map(|level| {
             let shift = level as u32 * DIGIT_BITS;
-            // The current bucket was emptied when it began. If it has slots again, they belong to its next turn, 64
-            // buckets later, so it comes last.
+            // The current bucket was emptied when it began. If it has slots again, they belong to the next revolution
+            // of the wheel, 64 buckets later, so it comes last.
             let following = (tick >> shift) + 1;
             let rotated = self.occupied[level].rotate_right((following & DIGIT_MASK) as u32);
             (following + u64::from(rotated.trailing_zeros())) << shift

@@ -139,7 +139,7 @@ impl<F: HandlerFactory> Connecting<F> {
         }
     }
 
-    /// Exchanges with the proxy what it takes to open the tunnel.
+    /// Sends and receives the messages by which the proxy opens the tunnel.
     pub(super) fn open_tunnel<K: ServesConnections<F::Handler>>(
         &self,
         mut tunnel: Box<Tunnel>,
@@ -147,7 +147,7 @@ impl<F: HandlerFactory> Connecting<F> {
         turn: &mut Turn<'_, K>,
     ) -> Progress {
         let FirstHop { display_name, proxy_route: Some(route), .. } = &self.first_hop else {
-            return Progress::Pending(Step::None); // only a route has a tunnel
+            return Progress::Pending(Step::None); // without a route there is no tunnel
         };
         match tunnel.advance(route, &mut turn.buffers.read) {
             Ok(Some(received)) => {

@@ -76,7 +76,7 @@ pub(super) fn lookup_host(target: &Target) -> String {
 }
 
 impl ProxyHandshake {
-    /// Begins: appends what is sent first to `out`.
+    /// Begins: appends to `out` what is sent first.
     pub(super) fn new(
         route: &Route,
         proxy_layer: &mut ProxyLayer,
@@ -108,7 +108,7 @@ impl ProxyHandshake {
         }
     }
 
-    /// Takes received bytes, and appends what is sent next to `out`. Returns true when the tunnel is open; the bytes
+    /// Takes received bytes, and appends to `out` what is sent next. Returns true when the tunnel is open; the bytes
     /// that are left come from the server.
     pub(super) fn receive(
         &mut self,

@@ -75,7 +75,7 @@ impl Socks5 {
         Self { step: Step::Method, message: Vec::new(), request, credentials_message }
     }
 
-    /// Takes received bytes, and appends what is sent next to `out`. Returns true when the proxy has connected; the
+    /// Takes received bytes, and appends to `out` what is sent next. Returns true when the proxy has connected; the
     /// bytes that are left come from the server.
     pub(super) fn receive(
         &mut self,
