@@ -2,8 +2,8 @@
 //!
 //! One lock guards the [`Core`], and no application code runs under it. A runner takes a source out of its slot, runs
 //! it, and puts it back, so a source runs on one thread at a time. When the run queue is empty, one runner, the
-//! leader, polls the reactor and may wait there. The others wait until there is more work than the leader can do, or
-//! until there is no leader. [`wakeup`](super::wakeup) decides which thread is woken.
+//! leader, polls the reactor and may wait there. The others wait until the run queue has an entry for them, or until
+//! there is no leader. [`wakeup`](super::wakeup) decides which thread is woken.
 //! [`core`](super::core) explains source, leader and host.
 
 use std::io;
@@ -27,8 +27,8 @@ use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex, TryMutexGuard};
 /// Exclusive access to the [`Core`].
 pub(super) type Guard<'l, K> = <<K as LoopTypes>::Lock<Core<K>> as Lock<Core<K>>>::Guard<'l>;
 
-/// The object that the handles of a loop and its runners share: the core, the reactor and the idle buffers, each with
-/// its lock.
+/// The object that the clones of an [`EventLoop`](super::EventLoop) and its runners share: the core, the reactor and
+/// the idle buffers, each with its lock, and what needs none.
 #[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
 pub struct Engine<K: LoopTypes> {
     core: K::Lock<Core<K>>,
@@ -115,7 +115,7 @@ impl<K: LoopTypes> Engine<K> {
         self.control.notify();
     }
 
-    /// Trims the buffers that no runner uses, and drops those that are empty.
+    /// Trims the buffers that no runner uses, and drops those that then keep so little that no other trim is needed.
     pub(super) fn trim(&self, now: Instant) {
         let mut buffers = self.idle_buffers();
         buffers.iter_mut().for_each(|buffers| buffers.for_driver.trim(now));

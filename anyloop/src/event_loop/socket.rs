@@ -88,7 +88,8 @@ impl Socket {
         })
     }
 
-    /// The end of the stream, or the error, that the next read would return; `None` if it would return bytes, or block.
+    /// The end of the stream, or the error, that the next read would return. `None` if it would return bytes or block,
+    /// if a signal interrupts, or if the socket is closed.
     pub(crate) fn peek_end(&self) -> Option<io::Result<()>> {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {

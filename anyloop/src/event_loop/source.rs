@@ -17,7 +17,7 @@ use crate::stream::{Queued, StreamProtocol};
 /// come meanwhile are added to the slot, and it runs again.
 #[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
 pub trait Source<K: LoopTypes> {
-    /// Handles the events of [`TurnState::events`]. Also sets `turn.state.unconsumed` and `deadline`.
+    /// Handles the events of [`TurnState::events`]. Leaves its results, `unconsumed` and `deadline`, in `turn.state`.
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K>;
 
     /// Lends the loop what it needs to serve these events on its fast path. There the loop itself receives, passes the

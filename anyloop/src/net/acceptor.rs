@@ -49,7 +49,7 @@ impl<K: ServesConnections<F::Handler>, F: HandlerFactory> Source<K> for Acceptor
                         turn.state.unconsumed = Events::NONE;
                         return Next::Wait;
                     }
-                    // Only this connection has failed.
+                    // Only this attempt to accept has failed.
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                     _ => return self.back_off(&error, turn),
                 },
@@ -98,8 +98,8 @@ impl<F: HandlerFactory> Acceptor<F> {
         inserted.map(|_| ())
     }
 
-    /// Reports an error of the system and waits: descriptors or memory may become free when other
-    /// connections end.
+    /// Reports an error that the next connection would get as well, and waits: descriptors or memory may become free
+    /// when other connections end.
     fn back_off<K: ServesConnections<F::Handler>>(
         &mut self,
         error: &io::Error,

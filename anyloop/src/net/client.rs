@@ -74,13 +74,15 @@ impl<'c, H: Handler> ConnectRequest<'c, H> {
         self
     }
 
-    /// Connects to one of these addresses, instead of looking the host up. No [proxy](ClientConfig::proxy) is used.
+    /// Connects to one of these addresses, instead of looking the host up. No [proxy](ClientConfig::proxy) is used, and
+    /// no [redirects](ClientConfig::redirects) are followed.
     pub fn to_addresses(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.settings.destination = Some(Destination::Addresses(addresses.into_iter().collect()));
         self
     }
 
-    /// Connects to a Unix socket, instead of looking the host up. No [proxy](ClientConfig::proxy) is used.
+    /// Connects to a Unix socket, instead of looking the host up. No [proxy](ClientConfig::proxy) is used, and no
+    /// [redirects](ClientConfig::redirects) are followed.
     #[cfg(unix)]
     pub fn to_unix(mut self, path: impl AsRef<Path>) -> Self {
         self.settings.destination = Some(Destination::Unix(path.as_ref().to_path_buf()));

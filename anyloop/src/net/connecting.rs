@@ -49,7 +49,8 @@ pub(super) enum Destination {
     Unix(PathBuf),
 }
 
-/// A connection that has no byte stream yet. It becomes a [`StreamSource`] in the same slot.
+/// A connection that has no byte stream yet, or that a redirect may still lead to another server. It becomes a
+/// [`StreamSource`](crate::event_loop::StreamSource) in the same slot.
 #[expect(unnameable_types, reason = "`MakeSources` needs it to be `pub`")]
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
@@ -103,7 +104,7 @@ impl FirstHop {
 
 /// The step that connecting is at.
 pub(super) enum Step {
-    /// Nothing was done yet.
+    /// Nothing was done yet, except that the target of a tunnel may have been looked up.
     Begin(Destination),
     /// Waits for the result of a look-up.
     Resolve(Resolution),
@@ -146,14 +147,14 @@ pub(super) struct TcpAttempts {
 pub(super) struct UnixAttempt {
     started: Instant,
     path: PathBuf,
-    /// The stream, or the error. Absent while the listener's queue is full.
+    /// The stream, or the error. Absent before the first attempt, and while the listener's queue is full.
     stream: Option<io::Result<Socket>>,
 }
 
 /// A byte stream to the server.
 struct Connected {
     socket: Socket,
-    /// The end of the socket: the server, or a proxy.
+    /// The other end of the socket: the server, or a proxy.
     peer: Peer,
     /// The TLS with an `https` proxy; with other proxies it leaves bytes as they are.
     proxy_layer: ProxyLayer,
@@ -330,7 +331,7 @@ impl<F: HandlerFactory> Connecting<F> {
         [self.expiry(), step].into_iter().flatten().min()
     }
 
-    /// The timeout of the current step.
+    /// When the timeout of the current step expires.
     fn expiry(&self) -> Option<Instant> {
         let (stage, started) = match &self.step {
             Step::Begin(_) | Step::None => return None,

@@ -181,8 +181,8 @@ fn local_connector<H: Handler>(state: &Arc<EndpointState>) -> Result<Box<dyn Con
 
 impl<H: Handler> EndpointHandle<H> {
     /// Connects to a URI, as [`Client::connect`]. A handler can call this, for example to connect again from
-    /// [`close`](Handler::close). The handle of a client in a [`LocalEventLoop`](crate::LocalEventLoop) can connect only
-    /// on the thread of the loop; elsewhere this returns [`Error::OtherThread`].
+    /// [`close`](Handler::close). The handle of a client in a [`LocalEventLoop`](crate::LocalEventLoop) can connect
+    /// only on the thread of the loop; elsewhere this returns [`Error::OtherThread`].
     ///
     /// ```no_run
     /// use anyloop::net::Client;

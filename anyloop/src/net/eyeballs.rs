@@ -58,7 +58,7 @@ impl Attempts {
         Some(address)
     }
 
-    /// The attempt to connect to `address` failed. If it was the newest, the next is due at `now`.
+    /// The attempt to connect to `address` failed. If it was the newest, the next is due at once.
     pub(crate) fn failed(&mut self, address: SocketAddr, error: io::Error, now: Instant) {
         let Some(index) = self.under_way.iter().position(|other| *other == address) else {
             debug_assert!(false, "no attempt to connect to {address} is under way");

@@ -61,8 +61,8 @@ impl TlsLayer {
         })
     }
 
-    /// Adds the TLS with a proxy, if there is any. `received` was received from the tunnel. Returns the part of it that
-    /// is not passed on by the TLS with the proxy.
+    /// Adds the TLS with a proxy, if there is any, and with it `received`, the bytes from the tunnel. If there is none,
+    /// returns `received`, and otherwise nothing.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self))]
     pub(super) fn put_behind_proxy(
         &mut self,

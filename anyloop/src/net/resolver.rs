@@ -114,8 +114,8 @@ impl Resolver {
 
     /// Looks up `host`, which must not be a [`literal_address`].
     ///
-    /// `callback` is called once, on a thread of the pool. If the pool has no thread and cannot start
-    /// one, it is called with the error on this thread, before this function returns.
+    /// `callback` is called once, on a thread of the pool, unless the look-up is cancelled before. If the pool has no
+    /// thread and cannot start one, it is called with the error on this thread, before this function returns.
     pub(crate) fn resolve(&self, host: &str, port: u16, callback: Callback) -> Lookup {
         debug_assert!(literal_address(host, port).is_none(), "{host} needs no look-up");
         let completion = Arc::new(Completion(Mutex::new(Some(callback))));

@@ -1,6 +1,7 @@
 //! The network of an endpoint: the loop, the listeners, and the hooks.
 //!
-//! A *hook* is a function of the application that this module calls with a socket, or to look up a host.
+//! A *hook* is a function of the application that endpoints call with a socket, with an error of accepting, or to look
+//! up a host.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,7 +32,7 @@ pub(super) struct Net<K: Kind> {
 #[derive(Default)]
 pub(super) struct SharedHooks {
     hooks: Mutex<Arc<Hooks>>,
-    /// Created for the first look-up, or by `set_look_up`.
+    /// Created for the first connection to the host of a URI, or by `set_look_up`.
     resolver: Mutex<Option<Arc<Resolver>>>,
 }
 

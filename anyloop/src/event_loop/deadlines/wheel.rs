@@ -94,8 +94,7 @@ impl Wheel {
     }
 
     /// Puts slot `index` into the bucket for `deadline`, in place of the deadline that it had. The slot is
-    /// yielded no later than `deadline` rounded down to a tick, and a deadline beyond the horizon of 13 days
-    /// is yielded early.
+    /// yielded no later than `deadline` rounded down to a tick, and no later than the horizon of 13 days.
     ///
     /// Returns false if less than a tick remains, counted from the last [`expire`](Self::expire). Then the slot is not
     /// in the wheel, and the caller must keep the deadline elsewhere.

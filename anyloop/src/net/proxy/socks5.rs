@@ -100,7 +100,7 @@ impl Socks5 {
         Ok(false)
     }
 
-    /// Whether the message is complete. Fails as soon as anything in it is wrong.
+    /// Whether the message is complete. Fails as soon as its version, reply code or type of address is wrong.
     fn is_complete(&self) -> Result<bool, SocksFailure> {
         let message = self.message.as_slice();
         let version = match self.step {
