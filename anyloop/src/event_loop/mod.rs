@@ -65,8 +65,9 @@ pub use watch::{Readiness, Watch, WatchMode};
 /// The application's loop: it serves sockets, timers, and functions of the application's own, and calls their handlers.
 ///
 /// A value of this type is a reference to the loop: its clones are the same loop, and the loop exists until the last
-/// of them is dropped (endpoints hold one). Then queued functions are dropped without a call, and open sockets are
-/// closed. Handlers, and threads that should not keep the loop alive, hold a [`LoopHandle`].
+/// of them is dropped (endpoints hold one). Then the functions that were posted, and those of timers and watches, are
+/// dropped without a call, and open sockets are closed. Handlers, and threads that should not keep the loop alive, hold
+/// a [`LoopHandle`].
 ///
 /// # Running
 ///
@@ -118,8 +119,9 @@ pub use watch::{Readiness, Watch, WatchMode};
 /// 3. It ends if the loop is [stopped](Self::stopped).
 ///
 /// The descriptor is readable as long as anything is ready. A deadline that has come does not make it readable:
-/// `next_timeout` is zero then. It becomes readable when another thread posts, sends, sets an earlier timer, or stops
-/// the loop, and when the loop runs out of work. It may be readable once when nothing is ready. A host whose watch is edge-triggered must poll until `next_timeout` is not zero before it waits.
+/// `next_timeout` is zero then. The descriptor becomes readable when another thread posts, sends, sets an earlier
+/// timer, or stops the loop, and when the loop runs out of work. It may be readable once when nothing is ready. A host
+/// whose watch is edge-triggered must poll until `next_timeout` is not zero before it waits.
 ///
 /// A host that cannot watch a descriptor sets a function to be [called](Self::set_wakeup) instead. While it is set, the
 /// descriptor is of no use to the host.
@@ -410,8 +412,8 @@ macro_rules! methods {
             }
 
             /// Calls `f` as long as `descriptor` is ready (level-triggered): `f` need not read or write all that it
-            /// can. The watch ends when `f` returns [`Break`](ControlFlow::Break), or when it is
-            /// [cancelled](Watch::cancel). Then the descriptor is dropped.
+            /// can. The watch ends when `f` returns [`Break`](ControlFlow::Break), when it is
+            /// [cancelled](Watch::cancel), or when `f` has closed the descriptor. Then the descriptor is dropped.
             ///
             /// The descriptor may be blocking or non-blocking. With several threads inside run calls, `f` may be
             /// called once when the descriptor is not ready, so the descriptor should be non-blocking then. Do not

@@ -48,8 +48,8 @@ enum PollPlan<'g, K: LoopKind> {
     /// Do not poll: another thread is the leader, or this call may not wait and has polled already, or buffers were
     /// trimmed this time. `continues`: the run call goes on.
     Skip { core: Guard<'g, K>, continues: bool },
-    /// Poll, and wait for at most `timeout`, which may be zero. The call continues if there is more to do, or if it
-    /// waits. `reactor` is `None` while the wake-up thread uses it.
+    /// Poll, and wait for at most `timeout`, which may be zero. The call continues if there is more to do, or if it may
+    /// wait. `reactor` is `None` while the wake-up thread uses it.
     Poll { reactor: Option<TryMutexGuard<'g, Reactor>>, timeout: Option<Duration> },
     /// Poll without waiting, as events are probably there. The call, which may wait, continues in any case.
     BusyPoll(Option<TryMutexGuard<'g, Reactor>>),

@@ -30,7 +30,7 @@ pub(crate) enum Socket {
 impl Socket {
     /// Registers the socket, once, for all events.
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        // CLOSED includes urgent data: a read ends there (RFC 6093), and no event reports the data after it.
+        // CLOSED includes urgent data (RFC 6093): a read ends there, and no event reports the data after it.
         let interest = Events::READABLE | Events::WRITABLE | Events::CLOSED;
         match self {
             Self::Tcp(stream) => registry.register(stream, token, interest),

@@ -47,8 +47,8 @@ impl Timer {
     }
 
     /// Cancels the timer: the loop drops its function as soon as possible. A function that was set by `set_timer_then`
-    /// is called with [`Aborted`](super::Aborted) instead. A call that is about to be made may still be made, with `Ok`,
-    /// as the last one. Does nothing if a timer that does not repeat has called its function.
+    /// is called with [`Aborted`](super::Aborted) instead. A call that is about to be made may still be made, with
+    /// `Ok`, as the last one. Does nothing if a timer that does not repeat has called its function.
     pub fn cancel(&self) {
         if !self.state.cancelled.swap(true, Ordering::Relaxed) {
             self.remove();
