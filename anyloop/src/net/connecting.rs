@@ -170,7 +170,7 @@ impl Connected {
 }
 
 /// The outcome of one step.
-enum Progress {
+enum StepOutcome {
     /// The next step can be taken at once.
     Advance(Step),
     /// The step waits for an event or a deadline.
@@ -290,7 +290,7 @@ impl<F: HandlerFactory> Connecting<F> {
     fn advance<K: ServesConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) -> Outcome {
         loop {
             let has_expired = self.expiry().is_some_and(|expiry| expiry <= turn.state.now);
-            let progress = match std::mem::replace(&mut self.step, Step::None) {
+            let outcome = match std::mem::replace(&mut self.step, Step::None) {
                 Step::Begin(destination) => self.begin(destination, turn),
                 Step::Resolve(resolution) => {
                     self.finish_look_up(resolution, has_expired, turn.state.now)
@@ -299,17 +299,17 @@ impl<F: HandlerFactory> Connecting<F> {
                 #[cfg(unix)]
                 Step::ConnectUnix(attempt) => self.advance_unix(attempt, has_expired, turn),
                 Step::Tunnel(tunnel) => self.open_tunnel(tunnel, has_expired, turn),
-                Step::None => Progress::Pending(Step::None),
+                Step::None => StepOutcome::Pending(Step::None),
             };
-            match progress {
-                Progress::Advance(step) => self.step = step,
-                Progress::Pending(step) => {
+            match outcome {
+                StepOutcome::Advance(step) => self.step = step,
+                StepOutcome::Pending(step) => {
                     self.step = step;
                     return Outcome::Pending;
                 }
-                Progress::Connected(connected) => return Outcome::Connected(connected),
-                Progress::Failed(error) => return Outcome::Failed(error),
-                Progress::Panicked(step, panic) => {
+                StepOutcome::Connected(connected) => return Outcome::Connected(connected),
+                StepOutcome::Failed(error) => return Outcome::Failed(error),
+                StepOutcome::Panicked(step, panic) => {
                     self.step = step;
                     resume_unwind(panic);
                 }
@@ -362,8 +362,13 @@ impl<F: HandlerFactory> Connecting<F> {
         stage: Stage,
         started: Instant,
         attempts: Vec<(String, io::Error)>,
-    ) -> Progress {
+    ) -> StepOutcome {
         let after = self.timeout(stage, started).map_or(Duration::ZERO, |(_, timeout)| timeout);
-        Progress::Failed(ConnectError::TimedOut { host: host.to_string(), stage, after, attempts })
+        StepOutcome::Failed(ConnectError::TimedOut {
+            host: host.to_string(),
+            stage,
+            after,
+            attempts,
+        })
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Route {
     pub(super) target: Target,
     /// The target's address, if it is known: the host is an address, or it was looked up.
     pub(super) address: Option<SocketAddr>,
-    /// Taken by [`connecting::Tunnel`](crate::net::connecting::Tunnel) when the socket is connected; empty after that.
+    /// Taken by the `Tunnel` of [`connecting`](crate::net::connecting) when the socket is connected; empty after that.
     pub(super) proxy_layer: ProxyLayer,
 }
 
