@@ -71,7 +71,7 @@ fn advice(error: &ConnectError) -> &'static str {
         ConnectError::TimedOut { stage: Stage::Proxy, .. } => {
             return "; is it a proxy, and of this kind?";
         }
-        ConnectError::ProxyAuthentication { sent: false, .. } => {
+        ConnectError::ProxyAuthentication { with_credentials: false, .. } => {
             return "; write USER:PASSWORD@ before its host";
         }
         ConnectError::ProxyTls { source: TlsError::ServerCertificate(_), .. } => {

@@ -159,7 +159,7 @@ pub enum ConnectError {
         /// The proxy.
         proxy: String,
         /// Whether a user and a password were set.
-        sent: bool,
+        with_credentials: bool,
         /// What an HTTP proxy asks for (`Proxy-Authenticate`, RFC 9110 §11.7.1).
         challenge: Option<String>,
     },
@@ -349,8 +349,8 @@ impl fmt::Display for ConnectError {
             }
             Self::ProxyClosed { proxy, .. } => write!(f, "proxy {proxy} has closed the connection"),
             Self::ProxyAnswer { proxy, .. } => write!(f, "the answer of proxy {proxy} is invalid"),
-            Self::ProxyAuthentication { proxy, sent, challenge } => {
-                match sent {
+            Self::ProxyAuthentication { proxy, with_credentials, challenge } => {
+                match with_credentials {
                     true => write!(f, "proxy {proxy} does not accept this user and password")?,
                     false => write!(f, "proxy {proxy} wants a user and a password")?,
                 }

@@ -40,6 +40,11 @@ pub enum SocksError {
     /// The proxy has chosen a method of authentication that was not offered.
     #[error("it has chosen the authentication method {0:#04x}, which was not offered")]
     Method(u8),
+    /// The proxy accepts none of the methods that were offered: no authentication, or a user and a password.
+    #[error(
+        "it accepts neither clients without authentication nor those with a user and a password"
+    )]
+    NoMethod,
     /// The reply has an address of this type, which RFC 1928 does not define.
     #[error("its reply has an address of type {0:#04x}")]
     AddressType(u8),

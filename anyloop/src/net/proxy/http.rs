@@ -32,8 +32,9 @@ pub(super) fn failure(
     // tinyproxy answers a wrong password with 401 instead of 407. The server cannot have sent it: there is no tunnel.
     let wanting_credentials = [StatusCode::PROXY_AUTHENTICATION_REQUIRED, StatusCode::UNAUTHORIZED];
     if wanting_credentials.contains(&response.status()) {
-        let sent = route.proxy.credentials().is_some();
-        return ConnectError::ProxyAuthentication { proxy, sent, challenge: challenge(response) };
+        let with_credentials = route.proxy.credentials().is_some();
+        let challenge = challenge(response);
+        return ConnectError::ProxyAuthentication { proxy, with_credentials, challenge };
     }
     ConnectError::ProxyRefused {
         proxy,

@@ -145,8 +145,8 @@ fn socks_failure(route: &Route, failure: SocksFailure) -> ConnectError {
     let proxy = route.proxy_text();
     match failure {
         SocksFailure::Authentication => {
-            let sent = route.proxy.credentials().is_some();
-            ConnectError::ProxyAuthentication { proxy, sent, challenge: None }
+            let with_credentials = route.proxy.credentials().is_some();
+            ConnectError::ProxyAuthentication { proxy, with_credentials, challenge: None }
         }
         SocksFailure::Refused(reply) => {
             ConnectError::SocksRefused { proxy, target: route.target_text(), reply }

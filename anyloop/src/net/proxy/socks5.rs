@@ -139,7 +139,10 @@ impl Socks5 {
                 out.append(&mut self.credentials_message);
                 Step::Password
             }
-            (Step::Method, NO_METHOD) => return Err(SocksFailure::Authentication),
+            (Step::Method, NO_METHOD) if self.credentials_message.is_empty() => {
+                return Err(SocksFailure::Authentication);
+            }
+            (Step::Method, NO_METHOD) => return Err(SocksFailure::Invalid(SocksError::NoMethod)),
             (Step::Method, NO_AUTHENTICATION) | (Step::Password, 0) => {
                 out.append(&mut self.request);
                 Step::Reply
@@ -274,7 +277,7 @@ mod tests {
         assert_eq!(result, Ok(true));
         assert_eq!(sent, [b"\x05\x02\x00\x02", REQUEST].concat());
         failed(both, b"\x05\x02\x01\x01", SocksFailure::Authentication);
-        failed(both, b"\x05\xff", SocksFailure::Authentication);
+        failed(both, b"\x05\xff", SocksFailure::Invalid(SocksError::NoMethod));
         failed(None, b"\x05\xff", SocksFailure::Authentication);
     }
 

@@ -64,9 +64,13 @@ fn copy(error: &ConnectError) -> ConnectError {
         ConnectError::ProxyAnswer { proxy, source } => {
             ConnectError::ProxyAnswer { proxy: proxy.clone(), source: *source }
         }
-        ConnectError::ProxyAuthentication { proxy, sent, challenge } => {
+        ConnectError::ProxyAuthentication { proxy, with_credentials, challenge } => {
             let (proxy, challenge) = (proxy.clone(), challenge.clone());
-            ConnectError::ProxyAuthentication { proxy, sent: *sent, challenge }
+            ConnectError::ProxyAuthentication {
+                proxy,
+                with_credentials: *with_credentials,
+                challenge,
+            }
         }
         ConnectError::ProxyRefused { proxy, target, status, body } => {
             let (proxy, target, body) = (proxy.clone(), target.clone(), body.clone());
@@ -173,12 +177,18 @@ fn a_user_and_a_password_are_asked_for_or_not_accepted() {
         peer.write(asks);
         peer.read_to_end();
     });
-    assert!(matches!(failed.error, ConnectError::ProxyAuthentication { sent: true, .. }));
+    assert!(matches!(
+        failed.error,
+        ConnectError::ProxyAuthentication { with_credentials: true, .. }
+    ));
     assert!(failed.text.contains("does not accept this user and password"), "{}", failed.text);
     assert!(!failed.text.contains("hidden"));
 
     let failed = replied(b"\x05\xff", Vec::new());
-    assert!(matches!(failed.error, ConnectError::ProxyAuthentication { sent: false, .. }));
+    assert!(matches!(
+        failed.error,
+        ConnectError::ProxyAuthentication { with_credentials: false, .. }
+    ));
     let with_password = |address| socks(address).with_credentials("alice", "wrong").unwrap();
     let failed = fail(with_password, ClientConfig::new(), |mut peer| {
         read(&mut peer, 4);
@@ -187,7 +197,10 @@ fn a_user_and_a_password_are_asked_for_or_not_accepted() {
         peer.write(b"\x01\x01");
         peer.read_to_end();
     });
-    assert!(matches!(failed.error, ConnectError::ProxyAuthentication { sent: true, .. }));
+    assert!(matches!(
+        failed.error,
+        ConnectError::ProxyAuthentication { with_credentials: true, .. }
+    ));
 }
 
 #[test]
