@@ -41,10 +41,10 @@ impl Assembly {
         if self.capacity() < size {
             self.grow(size.max(2 * self.capacity()));
         }
-        let in_place = bytes.len().min(self.buffer.len() - self.end());
-        let (first, second) = bytes.split_at(in_place);
+        let initialised = bytes.len().min(self.buffer.len() - self.end());
+        let (first, second) = bytes.split_at(initialised);
         let end = self.end();
-        self.buffer[end..end + in_place].copy_from_slice(first);
+        self.buffer[end..end + initialised].copy_from_slice(first);
         self.buffer.extend_from_slice(second);
         self.used = size;
     }
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(offset(&assembly), PADDING);
         // Decoding into the same memory may come later, and begins at offset 0.
         assembly.clear_message();
-        assembly.append_with(|text| text.extend_from_slice(b"decoded"));
+        assembly.append_with(|buffer| buffer.extend_from_slice(b"decoded"));
         assert_eq!(assembly.message(), b"decoded");
         assert_eq!(assembly.start, 0);
     }

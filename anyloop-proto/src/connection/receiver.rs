@@ -750,7 +750,7 @@ fn decode(
     let max_len = (limit - decoding.size).saturating_add(start as u64);
     let max_len = usize::try_from(max_len).unwrap_or(usize::MAX);
     let result =
-        assembly.append_with(|text| decoding.decoder.decode(part, max_len, text, contexts));
+        assembly.append_with(|buffer| decoding.decoder.decode(part, max_len, buffer, contexts));
     let too_big = assembly.message().len() > max_len;
     let before = decoding.size;
     let decoded = assembly.message().get(start..).unwrap_or_default();

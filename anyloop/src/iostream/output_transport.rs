@@ -43,7 +43,7 @@ pub(super) enum Output<K: Outputs> {
 }
 
 /// The most bytes that are collected. More bytes wait in the send buffer of the connection, which has a limit.
-const COLLECT: usize = 64 * 1024;
+const MAX_COLLECTED: usize = 64 * 1024;
 
 impl<K: Outputs> Settings<K> {
     pub(super) fn new(settings: &EndpointSettings<K>) -> Self {
@@ -108,7 +108,7 @@ impl<K: Outputs> OutputTransport<K> {
         let collected = &mut self.settings().collected;
         let before = collected.len();
         for slice in slices {
-            let free = COLLECT.saturating_sub(collected.len());
+            let free = MAX_COLLECTED.saturating_sub(collected.len());
             collected.extend_from_slice(&slice[..slice.len().min(free)]);
         }
         collected.len() - before

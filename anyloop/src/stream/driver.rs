@@ -111,11 +111,11 @@ impl<S: StreamProtocol> Driver<S> {
         Self { protocol, queued: None, on_fast_path, started, half_closed, closed }
     }
 
-    /// The same connection with a layer around its protocol. It must not be started yet.
+    /// The same connection, with its protocol inside another one that `wrap` returns. It must not be started yet.
     #[cfg(feature = "tls-core")]
-    pub(crate) fn map<T: StreamProtocol>(self, layer: impl FnOnce(S) -> T) -> Driver<T> {
+    pub(crate) fn map<T: StreamProtocol>(self, wrap: impl FnOnce(S) -> T) -> Driver<T> {
         let Self { protocol, queued, on_fast_path, started, half_closed, closed } = self;
-        Driver { protocol: layer(protocol), queued, on_fast_path, started, half_closed, closed }
+        Driver { protocol: wrap(protocol), queued, on_fast_path, started, half_closed, closed }
     }
 
     // Events.
