@@ -193,8 +193,8 @@ impl WebSocket {
         }
     }
 
-    /// Whether input is processed now. While a WebSocket request waits for its answer, input is only buffered, and
-    /// while a plain HTTP request does, it is dropped. The caller should not read meanwhile.
+    /// Whether input is processed now. While a WebSocket request waits for its answer, input is only buffered. While a
+    /// plain HTTP request waits for its answer, input is dropped. The caller should not read meanwhile.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         match &self.phase {

@@ -112,7 +112,7 @@ impl Receiver {
     /// pong, the answer to a Close, or the Close that fails the connection) to `out`.
     ///
     /// `Ok(None)` means that all input was taken, or that nothing more is received: the peer's Close has arrived, or
-    /// the connection has failed or ended. Input is then left in place. Call [`receive_buffer`](Self::receive_buffer)
+    /// the connection has failed or ended. In the second case input is left. Call [`receive_buffer`](Self::receive_buffer)
     /// only after `Ok(None)`.
     ///
     /// # Errors
@@ -671,8 +671,8 @@ impl Receiver {
     }
 
     /// Reports that the first `n` bytes of the memory that [`receive_buffer`](Self::receive_buffer) returned were
-    /// filled. A larger `n` counts as all of it. Does nothing if it returned no memory since
-    /// the last call of [`next`](Self::next).
+    /// filled. A larger `n` counts as all of it. Does nothing if `receive_buffer` has returned no memory since the last
+    /// call of [`next`](Self::next).
     pub fn filled(&mut self, n: usize) {
         if let Some(partial) = self.partial.as_deref_mut() {
             partial.assembly.filled(n);

@@ -212,7 +212,7 @@ impl<K: Outputs> Output<K> {
                 }
             }
             Self::Vectored(f) => f(slices)?,
-            Self::Collected => return Ok(0), // `OutputTransport::write` does it
+            Self::Collected => return Ok(0), // `OutputTransport::write` collects
         }
         Ok(slices.iter().map(|slice| slice.len()).sum())
     }

@@ -71,8 +71,8 @@ use crate::session::{Answer, Context, HandlerFactory};
 /// a part of it (`/logs/{day}.txt`), never an empty one. A last segment `{*rest}` matches all that follows, which is
 /// not empty and can have slashes. `{{` and `}}` are literal braces. Literal text takes precedence over a parameter,
 /// whatever the order in which they were added. Ambiguous patterns are an error when the second is added: `/{a}` beside
-/// `/{b}` or `/{*rest}`. So are some other pairs, because the matcher cannot hold both: `/{a}.txt` beside `/{*rest}`,
-/// and in the same segment, a parameter with text before it beside one with text behind it (`/a-{b}` beside
+/// `/{b}` or `/{*rest}`. Some other pairs are an error, too, because the matcher cannot hold both: `/{a}.txt` beside
+/// `/{*rest}`, and in the same segment, a parameter with text before it beside one with text behind it (`/a-{b}` beside
 /// `/{b}.txt`).
 ///
 /// The path of the request is compared as it was sent, and without its query: `/rooms/` is not `/rooms`, `%2F` does not
@@ -142,7 +142,7 @@ use crate::session::{Answer, Context, HandlerFactory};
 ///
 /// A router can be the factory of a route: it selects by the whole path again. A timer, posted function or filter whose
 /// parameter is the type of a route's handler gets that handler, however deeply routers are nested. One whose parameter
-/// is [`Routed`] gets that of the innermost router.
+/// is [`Routed`] gets the [`Routed`] of the innermost router.
 #[derive(Clone, Default)]
 pub struct Router(Routes);
 

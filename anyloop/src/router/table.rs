@@ -21,14 +21,14 @@ pub(super) struct Table<M, A> {
     page_tree: Tree<usize>,
 }
 
-/// The handlers of a path.
+/// A route: its pattern, and the factory of its handlers.
 #[derive(Clone)]
 struct Route<M> {
     pattern: Arc<str>,
     make: M,
 }
 
-/// The HTTP functions of a path, by method.
+/// A page: its pattern, and its HTTP functions by method.
 #[derive(Clone)]
 struct Page<A> {
     pattern: Arc<str>,

@@ -111,7 +111,8 @@ impl<S: StreamProtocol> Driver<S> {
         Self { protocol, queued: None, on_fast_path, started, half_closed, closed }
     }
 
-    /// The same connection, with its protocol inside another one that `wrap` returns. It must not be started yet.
+    /// The same connection, with its protocol inside another one that `wrap` returns. The connection must not be
+    /// started yet.
     #[cfg(feature = "tls-core")]
     pub(crate) fn map<T: StreamProtocol>(self, wrap: impl FnOnce(S) -> T) -> Driver<T> {
         let Self { protocol, queued, on_fast_path, started, half_closed, closed } = self;
@@ -244,7 +245,7 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         self.call(transport, buffers, |protocol, out, _| {
-            // This extends timeouts, so it must not be called if output waits and the transport has taken none of it.
+            // `handle_writable` extends timeouts: not if output waits and the transport has taken none of it.
             if out.queued() == 0 || out.flush_send_buffer() {
                 protocol.handle_writable(out, now);
             }
@@ -512,7 +513,7 @@ impl<S: StreamProtocol> Driver<S> {
     }
 
     fn run_timers(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
-        let send_buffer = self.buffered_amount(); // the ping of a late pong may wait behind this output
+        let send_buffer = self.buffered_amount(); // the ping whose pong is late may wait behind this output
         let mut queue = || {
             let SendQueue { acknowledged, waiting } = transport.send_queue()?;
             Some(SendQueue { acknowledged, waiting: waiting.saturating_add(send_buffer) })

@@ -17,8 +17,9 @@ use super::write_buffer::WriteBuffer;
 /// 2. It writes `out`, and [reports](Self::handle_written) how much still waits.
 /// 3. It calls [`wants`](Self::wants), does what the result requires, and [ends the call](Self::end_call).
 ///
-/// [`Progress::SameWants`] means that the wants have not changed, and that the deadline is at most later. A driver that
-/// has nothing queued, before and after it has written `out`, may then omit the rest of steps 2 and 3.
+/// [`Progress::SameWants`] means that the wants have not changed, and that the deadline has not moved to an earlier
+/// time. A driver that has nothing queued, before and after it has written `out`, may then omit the rest of steps 2 and
+/// 3.
 ///
 /// A call stops early when the budget is spent. [`Wants::again`] then holds until
 /// [`resume`](Self::resume).

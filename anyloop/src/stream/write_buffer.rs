@@ -253,8 +253,9 @@ impl Output for WriteBuffer<'_> {
         true
     }
 
-    /// A frame that many connections send. It waits in the send buffer by reference. A large frame is written without a
-    /// copy. Returns false, so that the caller copies the frame, if it is small and nothing waits or there is a layer.
+    /// A frame that many connections send. If it has to wait, the send buffer has a reference to it. A large frame is
+    /// written without a copy. A small one is left to the caller, who copies it, if nothing waits or there is a layer:
+    /// then this returns false.
     fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
         let is_small = frame.len() < LARGE_PAYLOAD;
         if is_small && (self.queued() == 0 || self.layer.is_some()) {

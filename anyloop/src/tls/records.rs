@@ -1,6 +1,6 @@
 //! The records of one connection: all calls of rustls's connections are here.
 //!
-//! To seal is to encrypt into a record, as AEAD ciphers do (RFC 5116).
+//! To *seal* bytes is to encrypt and authenticate them, as records: see [`Seal`].
 
 use std::any::Any;
 use std::sync::Arc;

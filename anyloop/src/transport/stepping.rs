@@ -525,8 +525,8 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// Carries bytes between two connections until both are idle: each reads what the other writes, and then the end of its
-/// stream. Commands of handles run. No time passes.
+/// Carries bytes between two connections until both are idle: each reads what the other writes, and then the end of the
+/// other's stream. Commands of handles run. No time passes.
 pub fn exchange<A: Handler, B: Handler>(a: &mut Connection<A>, b: &mut Connection<B>) {
     while carry(a, b) | carry(b, a) {}
 }
