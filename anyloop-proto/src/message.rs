@@ -44,11 +44,12 @@ use crate::kind::Kind;
 pub enum Event<'e> {
     /// A part of a message, in [streaming](crate::Config::streaming) mode.
     Chunk(Chunk<'e>),
-    /// The peer's Close frame. It has been answered; nothing more will be received.
+    /// The peer's Close frame. It has been answered, unless we sent a Close first; nothing more will be received.
     Close(CloseFrame<&'e str>),
     /// A whole message.
     Message(Message<'e>),
-    /// A ping. It has been answered, unless [`auto_pong`](crate::Config::auto_pong) is off.
+    /// A ping. It has been answered, unless [`auto_pong`](crate::Config::auto_pong) is off. While the output is blocked,
+    /// the pong is held back.
     Ping(&'e [u8]),
     /// A pong.
     Pong {
@@ -267,7 +268,8 @@ impl Eq for Text<'_> {}
 pub struct Chunk<'e> {
     /// Whether the message is text or binary.
     pub kind: Kind,
-    /// The bytes. A chunk of text may end inside a character; all bytes before that character are valid UTF-8.
+    /// The bytes. A chunk of text may begin and end inside a character. The text so far is valid UTF-8, up to its last
+    /// whole character.
     pub payload: &'e [u8],
     /// Whether the message begins with this chunk.
     pub first: bool,
@@ -358,7 +360,7 @@ impl Prepared {
     }
 
     /// The frame that was encoded under this key. If there is none yet, `encode` creates it. `None` if the message
-    /// already keeps its [`MAX_ENCODED`] frames under other keys.
+    /// already keeps its [`MAX_ENCODED`] frames under other keys, or if another thread fills the free slot meanwhile.
     #[cfg(feature = "std")]
     pub(crate) fn encoded_frame(
         &self,

@@ -97,7 +97,7 @@ pub enum Event {
     /// A part of a message, in [streaming](crate::Config::streaming) mode.
     #[expect(missing_docs, reason = "the fields are those of `anyloop_proto::Chunk`")]
     Chunk { kind: Kind, payload: Vec<u8>, first: bool, last: bool },
-    /// The peer's Close frame. It has been answered; nothing more will be received.
+    /// The peer's Close frame. It has been answered, unless we sent a Close first; nothing more will be received.
     Close(CloseFrame),
     /// The handshake or the connection failed. No other event follows.
     Failed(Failure),

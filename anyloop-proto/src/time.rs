@@ -5,7 +5,7 @@ use core::time::Duration;
 
 /// A point in time, in nanoseconds from an arbitrary zero that the caller chooses.
 ///
-/// The state machine only compares and adds, so any monotonic clock will do: the operating
+/// The state machine only compares, adds and subtracts, so any monotonic clock will do: the operating
 /// system's (see the `From<std::time::Instant>` implementation), a tick counter of a device, or a
 /// virtual clock in a test. Arithmetic saturates; the range is 584 years.
 ///

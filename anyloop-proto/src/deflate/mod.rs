@@ -10,8 +10,8 @@
 //! with context takeover. Thus 10,000 connections hold 10 MB of history, and each thread has one compressor.
 //!
 //! Without contexts (the output is a `Vec<u8>`, the input is made by [`Input::new`](crate::Input::new), or the
-//! [owned](crate::owned) connection is used), a compressor or a decompressor is created for each message.
-//! [Dedicated](Deflate::dedicated) compressors are better there.
+//! [owned](crate::owned) connection is used), a decompressor is created for each message, and a compressor for each
+//! message or piece. [Dedicated](Deflate::dedicated) compressors are better there.
 //!
 //! Received messages are decompressed in the same way. The peer decides how far back they refer, up to the agreed
 //! window. A server asks its clients for a window of 1 KiB, and asks a client that cannot limit its window to do without

@@ -21,7 +21,7 @@ pub(super) struct Settings<K: Outputs> {
     pub(super) output: Output<K>,
     /// Bytes that were collected and not taken.
     pub(super) collected: Vec<u8>,
-    /// Another output was set after the last write.
+    /// Another output was set, and the send buffer was not offered to it yet.
     pub(super) output_is_new: bool,
     pub(super) on_shutdown: Option<Box<K::ShutdownHandler>>,
     pub(super) secure: bool,
@@ -63,7 +63,7 @@ impl<K: Outputs> OutputTransport<K> {
         Self { settings, output_missing: false }
     }
 
-    /// Repeats a flush that would have blocked.
+    /// Writes what was collected before the present output was set. Repeats a flush that would have blocked.
     pub(super) fn flush(&self) {
         let mut taken = self.take_output();
         if !matches!(taken.output, Output::None | Output::Collected) {

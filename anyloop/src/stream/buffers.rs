@@ -42,7 +42,7 @@ impl Buffers {
     /// frames, and for codecs of extensions. Does nothing within a second of the last trim.
     ///
     /// A loop calls this before it waits, and at [`next_trim`](Self::next_trim). Then unused memory is kept for at most
-    /// two seconds, except for 64 KiB, which are kept until the loop has another reason to wake up.
+    /// two seconds. Unused memory of up to 64 KiB in all is kept until the loop has another reason to wake up.
     pub fn trim(&mut self, now: Instant) {
         if self.needs_trim(now) {
             self.pool.trim();

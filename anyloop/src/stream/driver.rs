@@ -36,8 +36,8 @@ use crate::cold::cold_path;
 /// # Bounded handlers
 ///
 /// An owner with other work sets a [`budget`](Buffers::budget) before each call. A call returns when the budget is
-/// spent. The driver then keeps the input that was not taken, and `wants_resume` holds. `resume` serves input, commands
-/// of handles and timers in turn. The end of the stream is reported last.
+/// spent. If anything is left to do, `wants_resume` then holds; `receive` keeps the input that was not taken.
+/// `resume` serves input, commands of handles and timers in turn. The end of the stream is reported last.
 ///
 /// ```
 /// # use std::io::{self, IoSlice};
@@ -77,7 +77,7 @@ use crate::cold::cold_path;
 ///
 /// # Panics
 ///
-/// A panic of a handler fails the connection with 1011, and the call resumes the panic. The driver remains usable, and
+/// A panic of a handler or of a completion fails the connection with 1011, and the call resumes the panic. The driver remains usable, and
 /// its handler is still notified of the end.
 ///
 /// The example of [`Transport`] uses a driver.
@@ -154,8 +154,9 @@ impl<S: StreamProtocol> Driver<S> {
     }
 
     /// Reports received bytes, without keeping any. Returns the number of bytes that were taken: all, unless reading is
-    /// paused, an answer is awaited, the budget is spent, or the peer's Close was among them. Pass the rest again when
-    /// [`wants_input`](Self::wants_input) holds; drop it when [`discards_input`](Self::discards_input) does.
+    /// paused, an answer is awaited, the budget is spent, or the connection uses no input any more (after the peer's
+    /// Close, a failure, or a response to plain HTTP). Drop the rest if [`discards_input`](Self::discards_input) holds.
+    /// Otherwise pass it again when [`wants_input`](Self::wants_input) holds.
     pub fn receive_some(
         &mut self,
         transport: &mut dyn Transport,
@@ -624,7 +625,8 @@ impl<S: StreamProtocol> Driver<S> {
         }
     }
 
-    /// Drops input that is to be discarded, and reports the end of the stream if no input waits before it.
+    /// Drops input that is to be discarded. Reports the end of the stream, unless handler calls that were held back, or
+    /// unread input, come before it. An error waits only for input that the protocol reads.
     fn end_input(&mut self) {
         let Wants { read, discard, again, .. } = self.protocol.wants();
         let Some(queued) = self.queued.as_deref_mut() else { return };

@@ -28,8 +28,8 @@ pub trait StreamProtocol {
     /// handshake fails instead.
     fn start(&mut self, secure: bool, out: &mut WriteBuffer<'_>, now: Instant);
 
-    /// Takes received bytes until `input` is empty, `budget` is spent, reading is paused, or the protocol receives
-    /// nothing more, such as after the peer's Close. The driver keeps what is left in `input`, and passes it again,
+    /// Takes received bytes until `input` is empty, `budget` is spent, reading is paused, an answer of the application is
+    /// awaited, or the protocol receives nothing more, such as after the peer's Close. The driver keeps what is left in `input`, and passes it again,
     /// before newer bytes, while [`Wants::read`] holds.
     fn receive(
         &mut self,
@@ -89,8 +89,8 @@ pub trait StreamProtocol {
         now: Instant,
     ) -> Progress;
 
-    /// Calls the handlers that an earlier budget held back. The driver then offers commands, input
-    /// and deadlines again.
+    /// Calls the handlers that an earlier budget held back, and sends more of a response's body. The driver then offers
+    /// commands, input and deadlines again.
     fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
 
     /// A handler or a completion panicked: fails the connection.
@@ -149,7 +149,8 @@ pub struct Wants {
     pub discard: bool,
     /// Report the end of the stream, even while nothing is received, if no input is before it.
     pub end: bool,
-    /// Call [`resume`](StreamProtocol::resume): the budget was spent.
+    /// Call [`resume`](StreamProtocol::resume): the rest waits for another turn (handler calls, commands, or the body of
+    /// a response).
     pub again: bool,
     /// Not on the fast path: ask for a [`receive_buffer`](StreamProtocol::receive_buffer) before each read.
     pub slow_path: bool,

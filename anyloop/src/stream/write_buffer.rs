@@ -110,8 +110,8 @@ impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
 /// The output side of one connection during one call: the cork, in which output gathers; the send buffer; and the
 /// transport.
 ///
-/// Output in the cork is written together when the call is over, or when 64 KiB have gathered. Large payloads are
-/// written immediately, without a copy.
+/// Output in the cork is written together when the call is over, or when 64 KiB have gathered. A large payload is
+/// written immediately, without a copy, unless output waits in the send buffer.
 pub struct WriteBuffer<'w> {
     pub(super) cork: &'w mut Cork,
     pub(super) queued: &'w mut Option<Box<Queued>>,

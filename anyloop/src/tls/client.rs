@@ -120,7 +120,7 @@ pub struct ClientTlsBuilder {
 /// The roots that are trusted beside the CAs that the application adds.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Roots {
-    /// Those of the operating system if the feature is enabled, otherwise Mozilla's.
+    /// Those of the operating system if the feature is enabled (on Android: and no CA was added), otherwise Mozilla's.
     #[default]
     Default,
     #[cfg(feature = "tls-webpki-roots")]

@@ -1,6 +1,6 @@
 //! A transport for tests, in which each operation completes in a step of the test, and the clock is a number.
 //!
-//! Nothing arrives before [`step_read`](Connection::step_read), nothing is written before
+//! Nothing is read before [`step_read`](Connection::step_read), nothing is written before
 //! [`accept`](Connection::accept), and no deadline passes before [`expire`](Connection::expire). So a test determines
 //! the order of events, which is the same in each run. The [operations](Connection::operations) of the transport are
 //! recorded.
@@ -619,7 +619,7 @@ impl Transport for SteppingTransport {
     }
 }
 
-/// An error kind that [`TransportError::from`] maps to `error`.
+/// An error kind that [`TransportError::from`] maps to `error`; to `Other` for those that no write reports.
 fn kind_of(error: TransportError) -> ErrorKind {
     match error {
         TransportError::NotFound => ErrorKind::NotFound,
