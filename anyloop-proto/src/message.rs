@@ -183,7 +183,7 @@ pub struct Text<'e>(Repr<'e>);
 #[derive(Clone, Copy)]
 enum Repr<'e> {
     Str(&'e str),
-    /// Bytes that the streaming check has validated.
+    /// Bytes that were validated as they arrived, or when the message was made.
     Checked(&'e [u8]),
 }
 
@@ -198,7 +198,7 @@ impl<'e> Text<'e> {
     pub fn as_str(self) -> &'e str {
         match self.0 {
             Repr::Str(text) => text,
-            // Cannot fail: the streaming check has validated all of it.
+            // Cannot fail: all of it was validated before.
             Repr::Checked(bytes) => simdutf8::basic::from_utf8(bytes).unwrap_or_default(),
         }
     }

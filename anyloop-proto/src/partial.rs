@@ -31,8 +31,8 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    /// Bytes of the payload that have not arrived yet. `remaining` in [`Position`] counts those that were not
-    /// processed; those that were received straight into the assembly have arrived.
+    /// Bytes of the payload that have not arrived yet. `remaining` in [`Position`] also counts bytes that were received
+    /// straight into the assembly and not processed yet.
     pub(crate) const fn outstanding(&self) -> u64 {
         match self.position {
             Position::Payload { remaining, .. } => {

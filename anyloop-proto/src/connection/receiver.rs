@@ -462,8 +462,8 @@ impl Receiver {
         len: u64,
         sender: &mut Sender,
     ) -> Result<MessageState, Cause> {
-        let begun = self.partial.as_deref().and_then(|partial| partial.message);
-        let message = if let Some(message) = begun {
+        let in_progress = self.partial.as_deref().and_then(|partial| partial.message);
+        let message = if let Some(message) = in_progress {
             MessageState { fragments: message.fragments.saturating_add(1), ..message }
         } else {
             if let Some(decoding) = sender.decoding() {

@@ -173,9 +173,9 @@ pub struct Router(Routes);
 #[derive(Clone, Default)]
 pub struct LocalRouter(LocalRoutes);
 
-/// The methods of a router, with the bounds of factories and of functions.
+/// The methods of a router, with the bounds of factories and of functions. `$pointer` is `Arc` or `Rc`.
 macro_rules! router {
-    ($router:ident, $routed:ident, $shared:ident, $route_handler:ty, [$($factory:tt)*], [$($page:tt)*]) => {
+    ($router:ident, $routed:ident, $pointer:ident, $route_handler:ty, [$($factory_bound:tt)*], [$($page_bound:tt)*]) => {
         impl $router {
             /// A router without routes: it answers 404.
             #[must_use]
@@ -190,12 +190,12 @@ macro_rules! router {
             /// [`RouteError::Invalid`], [`RouteError::Conflict`].
             pub fn route<F>(mut self, pattern: &str, factory: F) -> Result<Self, RouteError>
             where
-                F: $($factory)* + 'static,
+                F: $($factory_bound)* + 'static,
             {
-                let make = $shared::new(move |pattern: &Arc<str>| -> Box<$route_handler> {
+                let make = $pointer::new(move |pattern: &Arc<str>| -> Box<$route_handler> {
                     Box::new(Selected { pattern: pattern.clone(), handler: factory.make() })
                 });
-                $shared::make_mut(&mut self.0).add_route(pattern, make)?;
+                $pointer::make_mut(&mut self.0).add_route(pattern, make)?;
                 Ok(self)
             }
 
@@ -207,7 +207,7 @@ macro_rules! router {
             pub fn http<V: Into<Answer>>(
                 self,
                 pattern: &str,
-                page: impl Fn(&Request, &mut Context<'_, $routed>) -> V + $($page)*,
+                page: impl Fn(&Request, &mut Context<'_, $routed>) -> V + $($page_bound)*,
             ) -> Result<Self, RouteError> {
                 self.http_method(Method::GET, pattern, page)
             }
@@ -222,14 +222,14 @@ macro_rules! router {
                 mut self,
                 method: Method,
                 pattern: &str,
-                page: impl Fn(&Request, &mut Context<'_, $routed>) -> V + $($page)*,
+                page: impl Fn(&Request, &mut Context<'_, $routed>) -> V + $($page_bound)*,
             ) -> Result<Self, RouteError> {
-                let page = $shared::new(
+                let page = $pointer::new(
                     move |request: &Request, context: &mut Context<'_, $routed>| {
                         page(request, context).into()
                     },
                 );
-                $shared::make_mut(&mut self.0).add_page(method, pattern, page)?;
+                $pointer::make_mut(&mut self.0).add_page(method, pattern, page)?;
                 Ok(self)
             }
         }

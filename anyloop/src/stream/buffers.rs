@@ -35,7 +35,13 @@ impl Buffers {
     pub fn new(limit: usize) -> Self {
         let last_trim = Instant::from_nanos(0);
         let pool = BufferPool::new(limit);
-        Self { cork: Cork::default(), pool, budget: Budget::unlimited(), costly_turns: 0, last_trim }
+        Self {
+            cork: Cork::default(),
+            pool,
+            budget: Budget::unlimited(),
+            costly_turns: 0,
+            last_trim,
+        }
     }
 
     /// Frees memory that no message has used since the last trim: memory for messages that arrive in several reads or
