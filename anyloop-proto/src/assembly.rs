@@ -6,8 +6,8 @@ use core::mem;
 /// Gathers one message, and separately one control frame that arrives in parts.
 #[derive(Default)]
 pub(crate) struct Assembly {
-    /// `used` bytes from `start` on are the message so far. Any bytes after them are kept, between messages as well, so
-    /// that they need not be zeroed again.
+    /// `used` bytes from `start` on are the message so far. What is behind them is initialised memory. It is kept, also
+    /// between messages, so that it need not be zeroed again.
     buffer: Vec<u8>,
     /// The offset of the message in the buffer.
     start: usize,

@@ -662,7 +662,8 @@ pub enum Refused {
     MessageUnfinished,
     /// A piece was sent without a message begun.
     NoMessageBegun,
-    /// The connection is not open; the state says why. After its Close an end sends no data (RFC 6455 §5.5.1).
+    /// The connection is not open; the state says why. An endpoint sends no data after its Close (RFC 6455
+    /// §5.5.1).
     NotOpen(State),
     /// A close reason of this many bytes; the limit is 123 (RFC 6455 §5.5).
     ReasonTooLong(usize),

@@ -48,8 +48,8 @@ pub enum Event<'e> {
     Close(CloseFrame<&'e str>),
     /// A whole message.
     Message(Message<'e>),
-    /// A ping. It has been answered, unless [`auto_pong`](crate::Config::auto_pong) is off. While the output is blocked,
-    /// the pong is held back.
+    /// A ping. It has been answered, unless [`auto_pong`](crate::Config::auto_pong) is off. The pong is held back while
+    /// the output is blocked.
     Ping(&'e [u8]),
     /// A pong.
     Pong {

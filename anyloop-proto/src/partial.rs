@@ -137,7 +137,7 @@ impl MessageState {
     }
 }
 
-/// Checks the part of a text that comes after its first `before` bytes. After the `last` part the text must be complete.
+/// Checks the part of a text after its first `before` bytes. After the `last` part the text must be complete.
 pub(crate) fn check_text(
     utf8: &mut Utf8,
     bytes: &[u8],

@@ -59,8 +59,8 @@ impl Sub for Instant {
 
 #[cfg(feature = "std")]
 impl From<std::time::Instant> for Instant {
-    /// Counts from the first conversion in this process, whose number is 2^62 (146 years), so that earlier instants have
-    /// a number too.
+    /// Counts from the first conversion in this process, whose number is 2^62 (146 years), so that earlier instants
+    /// have a number too.
     fn from(instant: std::time::Instant) -> Self {
         use std::sync::OnceLock;
 

@@ -112,8 +112,8 @@ impl Receiver {
     /// pong, the answer to a Close, or the Close that fails the connection) to `out`.
     ///
     /// `Ok(None)` means that all input was taken, or that nothing more is received: the peer's Close has arrived, or
-    /// the connection has failed or ended. In the second case input is left. Call [`receive_buffer`](Self::receive_buffer)
-    /// only after `Ok(None)`.
+    /// the connection has failed or ended. In the second case input is left. Call
+    /// [`receive_buffer`](Self::receive_buffer) only after `Ok(None)`.
     ///
     /// # Errors
     ///
@@ -148,8 +148,8 @@ impl Receiver {
 
     /// The fast path of [`next`](Self::next): returns the next message if [it applies](Self::is_on_fast_path), and the
     /// message is one frame, unencoded, with at most 65,535 bytes of payload, all of it in `input`. `Ok(None)` takes no
-    /// input and means that [`next`](Self::next) must be called. A message of a server that has less than two bytes
-    /// gives `Ok(None)`, too, if the input ends with it.
+    /// input and means that [`next`](Self::next) must be called. At the end of the input, a server's message of
+    /// less than two bytes gives `Ok(None)` as well.
     ///
     /// A loop over small messages that calls this first saves some 20 of 200 instructions per
     /// message.

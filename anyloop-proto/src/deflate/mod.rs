@@ -14,7 +14,7 @@
 //! message or piece. [Dedicated](Deflate::dedicated) compressors are better there.
 //!
 //! Received messages are decompressed in the same way. The peer decides how far back they refer, up to the agreed
-//! window. A server asks its clients for a window of 1 KiB, and asks a client that cannot limit its window to do without
+//! window. A server asks its clients for a window of 1 KiB. It asks a client that cannot limit its window to do without
 //! context takeover. A client asks for 1 KiB as well, but must accept 32 KiB from a server that does not grant it.
 //!
 //! A message that arrives in parts waits compressed until it is whole, or until more than 64 KiB of it have arrived. In

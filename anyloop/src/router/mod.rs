@@ -132,8 +132,8 @@ use crate::session::{Answer, Context, HandlerFactory};
 /// # Handlers
 ///
 /// The route's handler is made when its request arrives. A request that is invalid, or that the router answers with
-/// 400, 404 or 405, gets none: the endpoint's [`counters`](crate::endpoint::EndpointHandle::counters) count it. The handler
-/// gets all events, as without a router, at the cost of one dynamic call each.
+/// 400, 404 or 405, gets none: the endpoint's [`counters`](crate::endpoint::EndpointHandle::counters) count it. The
+/// handler gets all events, as without a router, at the cost of one dynamic call each.
 ///
 /// [`Context::endpoint`] is the whole server. Its `broadcast` reaches the connections of all routes, and
 /// `broadcast_where` those whose handler has the type of the filter's parameter. `connections` returns handles of all.
@@ -175,7 +175,10 @@ pub struct LocalRouter(LocalRoutes);
 
 /// The methods of a router, with the bounds of factories and of functions. `$pointer` is `Arc` or `Rc`.
 macro_rules! router {
-    ($router:ident, $routed:ident, $pointer:ident, $route_handler:ty, [$($factory_bound:tt)*], [$($page_bound:tt)*]) => {
+    (
+        $router:ident, $routed:ident, $pointer:ident, $route_handler:ty,
+        [$($factory_bound:tt)*], [$($page_bound:tt)*]
+    ) => {
         impl $router {
             /// A router without routes: it answers 404.
             #[must_use]

@@ -77,8 +77,8 @@ use crate::cold::cold_path;
 ///
 /// # Panics
 ///
-/// A panic of a handler or of a completion fails the connection with 1011, and the call resumes the panic. The driver remains usable, and
-/// its handler is still notified of the end.
+/// A panic of a handler or of a completion fails the connection with 1011, and the call resumes the panic. The driver
+/// remains usable, and its handler is still notified of the end.
 ///
 /// The example of [`Transport`] uses a driver.
 pub struct Driver<S> {
@@ -246,7 +246,7 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         self.call(transport, buffers, |protocol, out, _| {
-            // `handle_writable` extends timeouts: not if output waits and the transport has taken none of it.
+            // `handle_writable` extends timeouts. It is not called if output waits and the transport took none of it.
             if out.queued() == 0 || out.flush_send_buffer() {
                 protocol.handle_writable(out, now);
             }

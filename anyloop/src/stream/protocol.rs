@@ -28,9 +28,9 @@ pub trait StreamProtocol {
     /// handshake fails instead.
     fn start(&mut self, secure: bool, out: &mut WriteBuffer<'_>, now: Instant);
 
-    /// Takes received bytes until `input` is empty, `budget` is spent, reading is paused, an answer of the application is
-    /// awaited, or the protocol receives nothing more, such as after the peer's Close. The driver keeps what is left in `input`, and passes it again,
-    /// before newer bytes, while [`Wants::read`] holds.
+    /// Takes received bytes until `input` is empty, `budget` is spent, reading is paused, the application's answer is
+    /// awaited, or the protocol receives nothing more, such as after the peer's Close. The driver keeps what is left in
+    /// `input`, and passes it again, before newer bytes, while [`Wants::read`] holds.
     fn receive(
         &mut self,
         input: &mut Input<'_>,
@@ -149,8 +149,7 @@ pub struct Wants {
     pub discard: bool,
     /// Report the end of the stream, even while nothing is received, if no input is before it.
     pub end: bool,
-    /// Call [`resume`](StreamProtocol::resume): the rest waits for another turn (handler calls, commands, or the body of
-    /// a response).
+    /// Call [`resume`](StreamProtocol::resume): handler calls, commands, or a response's body wait for another turn.
     pub again: bool,
     /// Not on the fast path: ask for a [`receive_buffer`](StreamProtocol::receive_buffer) before each read.
     pub slow_path: bool,

@@ -41,8 +41,8 @@ impl Records {
 
 impl OuterTls {
     /// As [`Records::receive`] of `inner`; `input` has the records of the proxy. All of it is used, even if
-    /// [`PLAINTEXT_LIMIT`](super::PLAINTEXT_LIMIT) is passed, unless `inner` is closed or fails. The close_notify of the
-    /// proxy is not reported.
+    /// [`PLAINTEXT_LIMIT`](super::PLAINTEXT_LIMIT) is passed, unless `inner` is closed or fails. The close_notify of
+    /// the proxy is not reported.
     pub(super) fn receive(
         &mut self,
         inner: &mut Records,
