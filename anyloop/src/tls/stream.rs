@@ -258,7 +258,8 @@ impl<S: StreamProtocol> TlsStream<S> {
         progress
     }
 
-    /// Whether the protocol takes no input now. Then the input waits here and in the driver.
+    /// Whether decryption must wait: the protocol has not taken what was decrypted before, or has to be resumed first.
+    /// Then the input waits here and in the driver.
     fn is_input_blocked(&self) -> bool {
         self.has_unread() || self.inner.wants().again
     }
