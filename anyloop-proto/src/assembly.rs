@@ -6,13 +6,14 @@ use core::mem;
 /// Gathers one message, and separately one control frame that arrives in parts.
 #[derive(Default)]
 pub(crate) struct Assembly {
-    /// All of its length is initialised; `used` bytes from `start` on are the message so far. The
-    /// rest stays initialised between messages, so that it need not be zeroed again.
+    /// `used` bytes from `start` on are the message so far. What is behind them is initialised memory. It is kept, also
+    /// between messages, so that it need not be zeroed again.
     buffer: Vec<u8>,
     /// The offset of the message in the buffer.
     start: usize,
     used: usize,
-    /// The number of the last used bytes that were received in place and are not yet unmasked and checked.
+    /// How many of the used bytes, the last ones, were received straight into the buffer and are not yet unmasked and
+    /// checked.
     unprocessed: usize,
     /// The size of the receive buffer that was handed out.
     offered: usize,
@@ -41,10 +42,10 @@ impl Assembly {
         if self.capacity() < size {
             self.grow(size.max(2 * self.capacity()));
         }
-        let in_place = bytes.len().min(self.buffer.len() - self.end());
-        let (first, second) = bytes.split_at(in_place);
+        let initialised = bytes.len().min(self.buffer.len() - self.end());
+        let (first, second) = bytes.split_at(initialised);
         let end = self.end();
-        self.buffer[end..end + in_place].copy_from_slice(first);
+        self.buffer[end..end + initialised].copy_from_slice(first);
         self.buffer.extend_from_slice(second);
         self.used = size;
     }
@@ -102,11 +103,11 @@ impl Assembly {
             }
             self.buffer.copy_within(message, self.start);
         }
-        debug_assert!(self.capacity() >= size, "the next append moves the message again");
+        debug_assert!(self.capacity() >= size, "the next append would move the message again");
     }
 
-    /// Reports that the first `n` bytes of the [receive buffer](Self::receive_buffer) were filled
-    /// with bytes as received.
+    /// Reports that the first `n` bytes of the [receive buffer](Self::receive_buffer) were filled with bytes that are
+    /// neither unmasked nor checked.
     pub(crate) fn filled(&mut self, n: usize) {
         let n = n.min(mem::take(&mut self.offered));
         self.used += n;
@@ -227,7 +228,7 @@ mod tests {
         assert_eq!(offset(&assembly), PADDING);
         // Decoding into the same memory may come later, and begins at offset 0.
         assembly.clear_message();
-        assembly.append_with(|text| text.extend_from_slice(b"decoded"));
+        assembly.append_with(|buffer| buffer.extend_from_slice(b"decoded"));
         assert_eq!(assembly.message(), b"decoded");
         assert_eq!(assembly.start, 0);
     }

@@ -42,6 +42,7 @@ pub struct Contexts {
     free: Vec<Context>,
 }
 
+/// A free context.
 struct Context {
     memory: Box<dyn Any + Send>,
     /// The size of the memory in bytes.

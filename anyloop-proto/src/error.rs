@@ -156,7 +156,7 @@ pub enum State {
     Closed,
     /// The connection has failed (RFC 6455 §7.1.7); input is ignored.
     Failed,
-    /// The byte stream has ended.
+    /// The byte stream has ended, or has failed, or the transport [aborts](crate::Shutdown::Abort) it.
     Ended,
 }
 
@@ -662,7 +662,8 @@ pub enum Refused {
     MessageUnfinished,
     /// A piece was sent without a message begun.
     NoMessageBegun,
-    /// The connection is not open; the state says why. After a Close nothing may be sent (RFC 6455 §5.5.1).
+    /// The connection is not open; the state says why. An endpoint sends no data after its Close (RFC 6455
+    /// §5.5.1).
     NotOpen(State),
     /// A close reason of this many bytes; the limit is 123 (RFC 6455 §5.5).
     ReasonTooLong(usize),

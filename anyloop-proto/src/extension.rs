@@ -75,14 +75,14 @@ pub trait Decoder: Send {
     fn claims(&self) -> Rsv;
 
     /// Decodes the next part of a message and appends the result to `message`, which must not
-    /// exceed `limit` bytes. If it would, this returns [`ExtensionError::TooBig`] before it
-    /// allocates memory.
+    /// exceed `limit` bytes. If it would, this returns [`ExtensionError::TooBig`], and allocates no memory for what is
+    /// beyond the limit.
     ///
     /// Part boundaries are arbitrary and may lie inside a frame. Bytes decoded before an error are
     /// appended. A message that arrives whole is one part. A decoder may hold parts back, and decode them together with
     /// a later part: the last one, at the latest.
     ///
-    /// `contexts` are those of the thread; see [`Contexts`].
+    /// `contexts` are those of the pool of the input; empty if it has no pool. See [`Contexts`].
     ///
     /// # Errors
     ///
@@ -101,17 +101,18 @@ pub trait Decoder: Send {
 /// The example of [`Decoder`] implements both.
 pub trait Encoder: Send {
     /// The size in bytes from which messages may be encoded: shorter messages are sent without a call of
-    /// [`begin`](Self::begin). Constant for the connection. By default 0.
+    /// [`begin`](Self::begin), unless they are sent in pieces. Constant for the connection. By default 0.
     fn threshold(&self) -> usize {
         0
     }
 
-    /// Called at the start of each message. Returns the reserved bits to set, or `None` to send the
-    /// message unencoded. `len` is the size of the message in bytes, if known.
+    /// Called at the start of each message that may be encoded: not of one below the threshold, nor of an
+    /// [`Uncompressed`](crate::Uncompressed) one. Returns the reserved bits to set, or `None` to send the message
+    /// unencoded. `len` is the size of the message in bytes; `None` if it is sent in pieces.
     fn begin(&mut self, kind: Kind, len: Option<usize>) -> Option<Rsv>;
 
     /// Encodes the next part of the message and appends the result to `out`. The message ends with this part if `last`
-    /// is true. `contexts` are those of the thread; see [`Contexts`].
+    /// is true. `contexts` are those that the [output lends](crate::Output::parts); empty if it lends none.
     fn encode(&mut self, payload: &[u8], last: bool, out: &mut Vec<u8>, contexts: &mut Contexts);
 
     /// The key under which encoded [`Prepared`](crate::Prepared) messages are shared with other connections. `None`,

@@ -44,11 +44,12 @@ use crate::kind::Kind;
 pub enum Event<'e> {
     /// A part of a message, in [streaming](crate::Config::streaming) mode.
     Chunk(Chunk<'e>),
-    /// The peer's Close frame. It has been answered; nothing more will be received.
+    /// The peer's Close frame. It has been answered, unless we sent a Close first; nothing more will be received.
     Close(CloseFrame<&'e str>),
     /// A whole message.
     Message(Message<'e>),
-    /// A ping. It has been answered, unless [`auto_pong`](crate::Config::auto_pong) is off.
+    /// A ping. It has been answered, unless [`auto_pong`](crate::Config::auto_pong) is off. The pong is held back while
+    /// the output is blocked.
     Ping(&'e [u8]),
     /// A pong.
     Pong {
@@ -182,7 +183,7 @@ pub struct Text<'e>(Repr<'e>);
 #[derive(Clone, Copy)]
 enum Repr<'e> {
     Str(&'e str),
-    /// Bytes that the streaming check has validated.
+    /// Bytes that were validated as they arrived, or when the message was made.
     Checked(&'e [u8]),
 }
 
@@ -197,7 +198,7 @@ impl<'e> Text<'e> {
     pub fn as_str(self) -> &'e str {
         match self.0 {
             Repr::Str(text) => text,
-            // Cannot fail: the streaming check has validated all of it.
+            // Cannot fail: all of it was validated before.
             Repr::Checked(bytes) => simdutf8::basic::from_utf8(bytes).unwrap_or_default(),
         }
     }
@@ -267,7 +268,8 @@ impl Eq for Text<'_> {}
 pub struct Chunk<'e> {
     /// Whether the message is text or binary.
     pub kind: Kind,
-    /// The bytes. A chunk of text may end inside a character; all bytes before that character are valid UTF-8.
+    /// The bytes. A chunk of text may begin and end inside a character. The text so far is valid UTF-8, up to its last
+    /// whole character.
     pub payload: &'e [u8],
     /// Whether the message begins with this chunk.
     pub first: bool,
@@ -358,7 +360,7 @@ impl Prepared {
     }
 
     /// The frame that was encoded under this key. If there is none yet, `encode` creates it. `None` if the message
-    /// already keeps its [`MAX_ENCODED`] frames under other keys.
+    /// already keeps its [`MAX_ENCODED`] frames under other keys, or if another thread fills the free slot meanwhile.
     #[cfg(feature = "std")]
     pub(crate) fn encoded_frame(
         &self,

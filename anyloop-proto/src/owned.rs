@@ -97,7 +97,7 @@ pub enum Event {
     /// A part of a message, in [streaming](crate::Config::streaming) mode.
     #[expect(missing_docs, reason = "the fields are those of `anyloop_proto::Chunk`")]
     Chunk { kind: Kind, payload: Vec<u8>, first: bool, last: bool },
-    /// The peer's Close frame. It has been answered; nothing more will be received.
+    /// The peer's Close frame. It has been answered, unless we sent a Close first; nothing more will be received.
     Close(CloseFrame),
     /// The handshake or the connection failed. No other event follows.
     Failed(Failure),
@@ -193,8 +193,8 @@ impl WebSocket {
         }
     }
 
-    /// Whether input is processed now. While a WebSocket request waits for its answer, input is only buffered, and
-    /// while a plain HTTP request does, it is dropped. The caller should not read meanwhile.
+    /// Whether input is processed now. While a WebSocket request waits for its answer, input is only buffered. While a
+    /// plain HTTP request waits for its answer, input is dropped. The caller should not read meanwhile.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         match &self.phase {

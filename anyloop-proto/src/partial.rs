@@ -7,7 +7,7 @@ use crate::kind::Kind;
 use crate::utf8::Utf8;
 
 /// Each fragment is charged this many bytes against the size limit of messages, separately from the payload. A message
-/// may have `limit / 16` fragments after its first, and 65 536 in any case: only messages with fragments of under 16
+/// may have `limit / 16` fragments after its first, and 65,536 in any case: only messages with fragments of under 16
 /// bytes on average can reach this limit first.
 const FRAGMENT_CHARGE: u64 = 16;
 
@@ -31,8 +31,8 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    /// Bytes of the payload that have not arrived yet. `remaining` in [`Position`] counts those that were not
-    /// processed; those that were received straight into the assembly have arrived.
+    /// Bytes of the payload that have not arrived yet. `remaining` in [`Position`] also counts bytes that were received
+    /// straight into the assembly and not processed yet.
     pub(crate) const fn outstanding(&self) -> u64 {
         match self.position {
             Position::Payload { remaining, .. } => {
@@ -62,7 +62,7 @@ impl Partial {
 pub(crate) enum Position {
     /// In a header of which `len` bytes have arrived, or before it.
     Header { bytes: [u8; MAX_HEADER_SIZE], len: u8 },
-    /// In a payload.
+    /// In a payload, of which `remaining` bytes were not processed yet. `key` is the masking key for the first of them.
     Payload { remaining: u64, key: [u8; 4], opcode: Opcode, fin: bool },
 }
 
@@ -101,6 +101,7 @@ pub(crate) struct MessageState {
     pub(crate) first: bool,
     /// Payload bytes so far; with an extension, as encoded.
     pub(crate) size: u64,
+    /// The number of fragments after the first.
     pub(crate) fragments: u32,
     pub(crate) utf8: Utf8,
 }
@@ -136,7 +137,7 @@ impl MessageState {
     }
 }
 
-/// Checks a part of a text that follows `before` bytes.
+/// Checks the part of a text after its first `before` bytes. After the `last` part the text must be complete.
 pub(crate) fn check_text(
     utf8: &mut Utf8,
     bytes: &[u8],

@@ -87,9 +87,9 @@ impl Cache {
                     .expect("the operating system provides random bytes");
                 self.used = 0;
             }
-            let cache = &mut self.bytes[self.used..self.used + part.len()];
-            part.copy_from_slice(cache);
-            cache.fill(0); // used bytes must not stay in memory
+            let next = &mut self.bytes[self.used..self.used + part.len()];
+            part.copy_from_slice(next);
+            next.fill(0); // used bytes must not stay in memory
             self.used += part.len();
         }
     }

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 /// A point in time, in nanoseconds from an arbitrary zero that the caller chooses.
 ///
-/// The state machine only compares and adds, so any monotonic clock will do: the operating
+/// The state machine only compares, adds and subtracts, so any monotonic clock will do: the operating
 /// system's (see the `From<std::time::Instant>` implementation), a tick counter of a device, or a
 /// virtual clock in a test. Arithmetic saturates; the range is 584 years.
 ///
@@ -59,19 +59,19 @@ impl Sub for Instant {
 
 #[cfg(feature = "std")]
 impl From<std::time::Instant> for Instant {
-    /// Counts from the first conversion in this process, which is placed in the middle of the
-    /// range so that earlier instants have a number too.
+    /// Counts from the first conversion in this process, whose number is 2^62 (146 years), so that earlier instants
+    /// have a number too.
     fn from(instant: std::time::Instant) -> Self {
         use std::sync::OnceLock;
 
         static FIRST: OnceLock<std::time::Instant> = OnceLock::new();
-        const MIDDLE: Instant = Instant(1 << 62);
+        const OF_FIRST: Instant = Instant(1 << 62);
 
         let first = *FIRST.get_or_init(|| instant);
         match instant.checked_duration_since(first) {
-            Some(after) => MIDDLE + after,
+            Some(after) => OF_FIRST + after,
             None => {
-                Self((MIDDLE - Self::default()).saturating_sub(first - instant).as_nanos() as u64)
+                Self((OF_FIRST - Self::default()).saturating_sub(first - instant).as_nanos() as u64)
             }
         }
     }

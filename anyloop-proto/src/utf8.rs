@@ -1,4 +1,4 @@
-//! Streaming UTF-8 validation that fails at the offending byte (RFC 6455 §8.1).
+//! Validation of UTF-8 that arrives in parts. It fails at the offending byte (RFC 6455 §8.1).
 
 /// Checks a text that arrives in parts of any size.
 ///

@@ -127,8 +127,8 @@ impl Sender {
         matches!(self.keep_alive, KeepAlive::Suspended | KeepAlive::Stalled)
     }
 
-    /// Sends the held ping, if the output is no longer blocked. Called when the peer has read
-    /// something.
+    /// Sends the held ping, if the output is no longer blocked; otherwise its timeout starts anew. Called when the peer
+    /// has read something.
     pub(super) fn send_held_ping(&mut self, now: Instant, out: &mut dyn Output) {
         if matches!(self.keep_alive, KeepAlive::Held | KeepAlive::Stalled)
             && self.state() == State::Open
@@ -149,7 +149,7 @@ impl Sender {
         Some(round_trip)
     }
 
-    /// Whether the ping timer is the only timer that can run now.
+    /// Whether it is certain that only the ping timer can run now. A quick check of the usual case.
     #[inline]
     pub(super) fn runs_ping_timer_only(&self) -> bool {
         self.state() == State::Open

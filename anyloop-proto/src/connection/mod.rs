@@ -274,7 +274,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Cause::OutputLost`] if nothing else had failed; reported once.
+    /// [`Cause::OutputLost`] if the state was [`Open`](State::Open) or [`CloseSent`](State::CloseSent), and in other
+    /// states if nothing had failed before; reported once.
     pub fn handle_lost_output(&mut self) -> Result<(), Failure> {
         let state = self.sender.state();
         if matches!(state, State::Open | State::CloseSent) {

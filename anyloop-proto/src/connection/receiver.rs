@@ -112,8 +112,8 @@ impl Receiver {
     /// pong, the answer to a Close, or the Close that fails the connection) to `out`.
     ///
     /// `Ok(None)` means that all input was taken, or that nothing more is received: the peer's Close has arrived, or
-    /// the connection has failed or ended. Input is then left in place. Call [`receive_buffer`](Self::receive_buffer)
-    /// only after `Ok(None)`.
+    /// the connection has failed or ended. In the second case input is left. Call
+    /// [`receive_buffer`](Self::receive_buffer) only after `Ok(None)`.
     ///
     /// # Errors
     ///
@@ -146,9 +146,10 @@ impl Receiver {
         }
     }
 
-    /// The fast path of [`next`](Self::next): returns the next message if it is one unfragmented
-    /// frame with at most 65,535 bytes of payload and all of it is in `input`. `Ok(None)` takes no
-    /// input and means that [`next`](Self::next) must be called.
+    /// The fast path of [`next`](Self::next): returns the next message if [it applies](Self::is_on_fast_path), and the
+    /// message is one frame, unencoded, with at most 65,535 bytes of payload, all of it in `input`. `Ok(None)` takes no
+    /// input and means that [`next`](Self::next) must be called. At the end of the input, a server's message of
+    /// less than two bytes gives `Ok(None)` as well.
     ///
     /// A loop over small messages that calls this first saves some 20 of 200 instructions per
     /// message.
@@ -209,8 +210,8 @@ impl Receiver {
         matches!(self.path, Path::Fast)
     }
 
-    /// The fast path: a whole message in one frame with a length of at most 16 bits, all of it in
-    /// the input. Takes no input and returns `None` in any other case.
+    /// The fast path: a whole message in one frame with a length of at most 16 bits, all of it in the input, which has
+    /// at least four bytes. Takes no input and returns `None` in any other case.
     #[inline(always)]
     fn next_fast<'b>(
         &mut self,
@@ -461,8 +462,8 @@ impl Receiver {
         len: u64,
         sender: &mut Sender,
     ) -> Result<MessageState, Cause> {
-        let begun = self.partial.as_deref().and_then(|partial| partial.message);
-        let message = if let Some(message) = begun {
+        let in_progress = self.partial.as_deref().and_then(|partial| partial.message);
+        let message = if let Some(message) = in_progress {
             MessageState { fragments: message.fragments.saturating_add(1), ..message }
         } else {
             if let Some(decoding) = sender.decoding() {
@@ -671,8 +672,8 @@ impl Receiver {
     }
 
     /// Reports that the first `n` bytes of the memory that [`receive_buffer`](Self::receive_buffer) returned were
-    /// filled. A larger `n` counts as all of it. Does nothing if it returned no memory since
-    /// the last call of [`next`](Self::next).
+    /// filled. A larger `n` counts as all of it. Does nothing if `receive_buffer` has returned no memory since the last
+    /// call of [`next`](Self::next).
     pub fn filled(&mut self, n: usize) {
         if let Some(partial) = self.partial.as_deref_mut() {
             partial.assembly.filled(n);
@@ -750,7 +751,7 @@ fn decode(
     let max_len = (limit - decoding.size).saturating_add(start as u64);
     let max_len = usize::try_from(max_len).unwrap_or(usize::MAX);
     let result =
-        assembly.append_with(|text| decoding.decoder.decode(part, max_len, text, contexts));
+        assembly.append_with(|buffer| decoding.decoder.decode(part, max_len, buffer, contexts));
     let too_big = assembly.message().len() > max_len;
     let before = decoding.size;
     let decoded = assembly.message().get(start..).unwrap_or_default();

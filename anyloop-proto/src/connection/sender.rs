@@ -546,7 +546,7 @@ impl Sender {
     }
 
     /// The frame of a prepared message, encoded once for all connections with the same share key. `None` if the encoder
-    /// has no share key, or the message already keeps as many frames (of other keys) as it can.
+    /// has no share key, or the message [keeps no frame](Prepared::encoded_frame) for this key.
     #[cfg(feature = "std")]
     fn shared_frame<'p>(
         &mut self,

@@ -113,7 +113,7 @@ impl Encoder for Compressor {
                 let Settings { level, window_bits, .. } = self.settings;
                 Some(ShareKey::new::<Self>(u64::from(level) << 8 | u64::from(window_bits)))
             }
-            // A dedicated compressor cannot add a message that it has not compressed to its window.
+            // A dedicated compressor cannot add to its window a message that it has not compressed.
             State::Never | State::Dedicated { .. } => None,
         }
     }
@@ -201,7 +201,7 @@ impl Context {
         if last {
             match out[start..].strip_suffix(&FLUSH_MARKER) {
                 Some(rest) => out.truncate(start + rest.len()),
-                // zlib does not flush twice in a row: this is the beginning of the empty block (RFC 7692 §7.2.3.6).
+                // zlib does not flush twice in a row. A zero begins the empty block (RFC 7692 §7.2.3.6).
                 None => out.push(0),
             }
         }

@@ -20,7 +20,7 @@ const GATHER_LIMIT: usize = 64 * 1024;
 /// did not end inside a block.
 const FINAL_BLOCK: [u8; 5] = [1, 0, 0, 0xff, 0xff];
 
-/// zlib starts anew after each final block. This costs about as much as this many bytes of input.
+/// After each final block zlib starts anew, which costs about as much as this many bytes of input.
 const FINAL_BLOCK_COST: u64 = 1024;
 
 /// The number of final blocks that is allowed in a message of any size.
@@ -143,7 +143,8 @@ impl CompressedMessage {
             self.context = Some(context);
             return Ok(());
         }
-        // Some peers end a message with a final block, or send an empty message as an empty payload.
+        // Some peers end a message with a final block, or send an empty message as an empty payload. Then there is
+        // nothing to finish.
         if !context.is_fresh() {
             let start = out.len();
             context.finish(limit, out)?;

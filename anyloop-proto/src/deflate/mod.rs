@@ -10,12 +10,12 @@
 //! with context takeover. Thus 10,000 connections hold 10 MB of history, and each thread has one compressor.
 //!
 //! Without contexts (the output is a `Vec<u8>`, the input is made by [`Input::new`](crate::Input::new), or the
-//! [owned](crate::owned) connection is used), a compressor or a decompressor is created for each message.
-//! [Dedicated](Deflate::dedicated) compressors are better there.
+//! [owned](crate::owned) connection is used), a decompressor is created for each message, and a compressor for each
+//! message or piece. [Dedicated](Deflate::dedicated) compressors are better there.
 //!
 //! Received messages are decompressed in the same way. The peer decides how far back they refer, up to the agreed
-//! window. A server asks its clients for a window of 1 KiB, and those that cannot limit their window for no context
-//! takeover. A client asks for 1 KiB as well, but must accept 32 KiB from a server that does not grant it.
+//! window. A server asks its clients for a window of 1 KiB. It asks a client that cannot limit its window to do without
+//! context takeover. A client asks for 1 KiB as well, but must accept 32 KiB from a server that does not grant it.
 //!
 //! A message that arrives in parts waits compressed until it is whole, or until more than 64 KiB of it have arrived. In
 //! [streaming](crate::Config::streaming) mode, its chunks are returned only then, too. A chunk can be a thousand times

@@ -553,8 +553,8 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     fn lock(&self) -> Result<MutexGuard<'_, Core<H, K>>, CallError> {
         match self.shared.core.try_lock() {
             Ok(core) => Ok(core),
-            // A panic of a handler has already failed the connection. One of the reader of `read_from` or of the clock
-            // leaves the connection usable.
+            // A panic of a handler has already failed the connection. A panic of the reader of `read_from`, or of the
+            // clock, leaves the connection usable.
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => Err(CallError::Busy),
         }
@@ -590,7 +590,7 @@ impl<H: Handler, K: Outputs> Core<H, K> {
 
     /// Resumes the driver, and passes it the unread input. Returns whether none of that is left.
     fn resume_and_feed(&mut self, now: Instant) -> bool {
-        // The driver or TLS keeps input that the session has not taken. Once only, since some may stay.
+        // The driver or TLS keeps input that the session has not taken. Resume only once: some of it may stay.
         if self.driver.has_unread() && self.driver.wants_resume() {
             self.driver.resume(&mut self.transport, &mut self.buffers, now);
         }

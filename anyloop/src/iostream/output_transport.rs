@@ -21,7 +21,7 @@ pub(super) struct Settings<K: Outputs> {
     pub(super) output: Output<K>,
     /// Bytes that were collected and not taken.
     pub(super) collected: Vec<u8>,
-    /// Another output was set after the last write.
+    /// Another output was set, and the send buffer was not offered to it yet.
     pub(super) output_is_new: bool,
     pub(super) on_shutdown: Option<Box<K::ShutdownHandler>>,
     pub(super) secure: bool,
@@ -43,7 +43,7 @@ pub(super) enum Output<K: Outputs> {
 }
 
 /// The most bytes that are collected. More bytes wait in the send buffer of the connection, which has a limit.
-const COLLECT: usize = 64 * 1024;
+const MAX_COLLECTED: usize = 64 * 1024;
 
 impl<K: Outputs> Settings<K> {
     pub(super) fn new(settings: &EndpointSettings<K>) -> Self {
@@ -63,7 +63,7 @@ impl<K: Outputs> OutputTransport<K> {
         Self { settings, output_missing: false }
     }
 
-    /// Repeats a flush that would have blocked.
+    /// Writes what was collected before the present output was set. Repeats a flush that would have blocked.
     pub(super) fn flush(&self) {
         let mut taken = self.take_output();
         if !matches!(taken.output, Output::None | Output::Collected) {
@@ -108,7 +108,7 @@ impl<K: Outputs> OutputTransport<K> {
         let collected = &mut self.settings().collected;
         let before = collected.len();
         for slice in slices {
-            let free = COLLECT.saturating_sub(collected.len());
+            let free = MAX_COLLECTED.saturating_sub(collected.len());
             collected.extend_from_slice(&slice[..slice.len().min(free)]);
         }
         collected.len() - before
@@ -212,7 +212,7 @@ impl<K: Outputs> Output<K> {
                 }
             }
             Self::Vectored(f) => f(slices)?,
-            Self::Collected => return Ok(0), // `OutputTransport::write` does it
+            Self::Collected => return Ok(0), // `OutputTransport::write` collects
         }
         Ok(slices.iter().map(|slice| slice.len()).sum())
     }

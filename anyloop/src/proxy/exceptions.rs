@@ -72,7 +72,7 @@ fn is_in_domain(name: &str, domain: &str) -> bool {
     }
 }
 
-/// Whether both have the same family, and the same first `bits`. An IPv4-mapped address is an IPv4 address.
+/// Whether both have the same family, and the same first `bits`. An IPv4-mapped `address` counts as IPv4.
 fn is_in_network(address: IpAddr, network: IpAddr, bits: u32) -> bool {
     match (address.to_canonical(), network) {
         (IpAddr::V4(address), IpAddr::V4(network)) => {

@@ -71,8 +71,8 @@ use crate::session::{Answer, Context, HandlerFactory};
 /// a part of it (`/logs/{day}.txt`), never an empty one. A last segment `{*rest}` matches all that follows, which is
 /// not empty and can have slashes. `{{` and `}}` are literal braces. Literal text takes precedence over a parameter,
 /// whatever the order in which they were added. Ambiguous patterns are an error when the second is added: `/{a}` beside
-/// `/{b}` or `/{*rest}`. So are some other pairs, because the matcher cannot hold both: `/{a}.txt` beside `/{*rest}`,
-/// and in the same segment, a parameter with text before it beside one with text behind it (`/a-{b}` beside
+/// `/{b}` or `/{*rest}`. Some other pairs are an error, too, because the matcher cannot hold both: `/{a}.txt` beside
+/// `/{*rest}`, and in the same segment, a parameter with text before it beside one with text behind it (`/a-{b}` beside
 /// `/{b}.txt`).
 ///
 /// The path of the request is compared as it was sent, and without its query: `/rooms/` is not `/rooms`, `%2F` does not
@@ -132,8 +132,8 @@ use crate::session::{Answer, Context, HandlerFactory};
 /// # Handlers
 ///
 /// The route's handler is made when its request arrives. A request that is invalid, or that the router answers with
-/// 400, 404 or 405, gets none: the endpoint's [`counters`](crate::endpoint::EndpointHandle::counters) count it. The handler
-/// gets all events, as without a router, at the cost of one dynamic call each.
+/// 400, 404 or 405, gets none: the endpoint's [`counters`](crate::endpoint::EndpointHandle::counters) count it. The
+/// handler gets all events, as without a router, at the cost of one dynamic call each.
 ///
 /// [`Context::endpoint`] is the whole server. Its `broadcast` reaches the connections of all routes, and
 /// `broadcast_where` those whose handler has the type of the filter's parameter. `connections` returns handles of all.
@@ -142,7 +142,7 @@ use crate::session::{Answer, Context, HandlerFactory};
 ///
 /// A router can be the factory of a route: it selects by the whole path again. A timer, posted function or filter whose
 /// parameter is the type of a route's handler gets that handler, however deeply routers are nested. One whose parameter
-/// is [`Routed`] gets that of the innermost router.
+/// is [`Routed`] gets the [`Routed`] of the innermost router.
 #[derive(Clone, Default)]
 pub struct Router(Routes);
 
@@ -173,9 +173,12 @@ pub struct Router(Routes);
 #[derive(Clone, Default)]
 pub struct LocalRouter(LocalRoutes);
 
-/// The methods of a router, with the bounds of factories and of functions.
+/// The methods of a router, with the bounds of factories and of functions. `$pointer` is `Arc` or `Rc`.
 macro_rules! router {
-    ($router:ident, $routed:ident, $shared:ident, $route_handler:ty, [$($factory:tt)*], [$($page:tt)*]) => {
+    (
+        $router:ident, $routed:ident, $pointer:ident, $route_handler:ty,
+        [$($factory_bound:tt)*], [$($page_bound:tt)*]
+    ) => {
         impl $router {
             /// A router without routes: it answers 404.
             #[must_use]
@@ -190,12 +193,12 @@ macro_rules! router {
             /// [`RouteError::Invalid`], [`RouteError::Conflict`].
             pub fn route<F>(mut self, pattern: &str, factory: F) -> Result<Self, RouteError>
             where
-                F: $($factory)* + 'static,
+                F: $($factory_bound)* + 'static,
             {
-                let make = $shared::new(move |pattern: &Arc<str>| -> Box<$route_handler> {
+                let make = $pointer::new(move |pattern: &Arc<str>| -> Box<$route_handler> {
                     Box::new(Selected { pattern: pattern.clone(), handler: factory.make() })
                 });
-                $shared::make_mut(&mut self.0).add_route(pattern, make)?;
+                $pointer::make_mut(&mut self.0).add_route(pattern, make)?;
                 Ok(self)
             }
 
@@ -207,7 +210,7 @@ macro_rules! router {
             pub fn http<V: Into<Answer>>(
                 self,
                 pattern: &str,
-                page: impl Fn(&Request, &mut Context<'_, $routed>) -> V + $($page)*,
+                page: impl Fn(&Request, &mut Context<'_, $routed>) -> V + $($page_bound)*,
             ) -> Result<Self, RouteError> {
                 self.http_method(Method::GET, pattern, page)
             }
@@ -222,14 +225,14 @@ macro_rules! router {
                 mut self,
                 method: Method,
                 pattern: &str,
-                page: impl Fn(&Request, &mut Context<'_, $routed>) -> V + $($page)*,
+                page: impl Fn(&Request, &mut Context<'_, $routed>) -> V + $($page_bound)*,
             ) -> Result<Self, RouteError> {
-                let page = $shared::new(
+                let page = $pointer::new(
                     move |request: &Request, context: &mut Context<'_, $routed>| {
                         page(request, context).into()
                     },
                 );
-                $shared::make_mut(&mut self.0).add_page(method, pattern, page)?;
+                $pointer::make_mut(&mut self.0).add_page(method, pattern, page)?;
                 Ok(self)
             }
         }

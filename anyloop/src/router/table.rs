@@ -21,14 +21,14 @@ pub(super) struct Table<M, A> {
     page_tree: Tree<usize>,
 }
 
-/// The handlers of a path.
+/// A route: its pattern, and the factory of its handlers.
 #[derive(Clone)]
 struct Route<M> {
     pattern: Arc<str>,
     make: M,
 }
 
-/// The HTTP functions of a path, by method.
+/// A page: its pattern, and its HTTP functions by method.
 #[derive(Clone)]
 struct Page<A> {
     pattern: Arc<str>,
@@ -56,20 +56,20 @@ impl<M, A> Table<M, A> {
         &mut self,
         method: Method,
         pattern: &str,
-        answer: A,
+        function: A,
     ) -> Result<(), RouteError> {
         check(pattern)?;
         if let Some(page) = self.pages.iter_mut().find(|page| *page.pattern == *pattern) {
             if page.methods.iter().any(|(other, _)| *other == method) {
                 return Err(RouteError::Duplicate { pattern: pattern.to_string(), method });
             }
-            page.methods.push((method, answer));
+            page.methods.push((method, function));
             return Ok(());
         }
         let pattern: Arc<str> = pattern.into();
         let inserted = self.page_tree.insert(&*pattern, self.pages.len());
         inserted.map_err(|error| RouteError::new(&pattern, error))?;
-        self.pages.push(Page { pattern, methods: vec![(method, answer)] });
+        self.pages.push(Page { pattern, methods: vec![(method, function)] });
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl<A> Page<A> {
     fn function_for(&self, method: &Method) -> Option<&A> {
         let of = |wanted: &Method| self.methods.iter().find(|(method, _)| method == wanted);
         let found = of(method).or_else(|| of(&Method::GET).filter(|_| *method == Method::HEAD));
-        found.map(|(_, answer)| answer)
+        found.map(|(_, function)| function)
     }
 
     /// The methods, as in the field `Allow`.

@@ -10,8 +10,8 @@ use super::cork::Cork;
 /// The least time between two trims. Memory that is used again within this time is kept.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The most bytes that are not worth a wake-up to free them.
-const WORTH_WAKING: usize = 64 * 1024;
+/// A thread does not wake up only to free this many bytes or fewer.
+const KEPT_WHILE_WAITING: usize = 64 * 1024;
 
 /// Memory that a thread lends to one connection at a time, and the [`Budget`] of the current call.
 ///
@@ -26,28 +26,34 @@ pub struct Buffers {
     /// The number of turns with [costly](super::StreamProtocol::is_costly) input (handshakes of TLS) in this round. A
     /// round begins when it is time to poll.
     pub(crate) costly_turns: u32,
-    trimmed: Instant,
+    last_trim: Instant,
 }
 
 impl Buffers {
     /// Buffers that keep at most `limit` bytes of unused memory for messages that arrive in several reads or frames.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        let trimmed = Instant::from_nanos(0);
+        let last_trim = Instant::from_nanos(0);
         let pool = BufferPool::new(limit);
-        Self { cork: Cork::default(), pool, budget: Budget::unlimited(), costly_turns: 0, trimmed }
+        Self {
+            cork: Cork::default(),
+            pool,
+            budget: Budget::unlimited(),
+            costly_turns: 0,
+            last_trim,
+        }
     }
 
     /// Frees memory that no message has used since the last trim: memory for messages that arrive in several reads or
     /// frames, and for codecs of extensions. Does nothing within a second of the last trim.
     ///
     /// A loop calls this before it waits, and at [`next_trim`](Self::next_trim). Then unused memory is kept for at most
-    /// two seconds, except for 64 KiB, which are kept until the loop has another reason to wake up.
+    /// two seconds. Unused memory of up to 64 KiB in all is kept until the loop has another reason to wake up.
     pub fn trim(&mut self, now: Instant) {
         if self.needs_trim(now) {
             self.pool.trim();
             self.cork.contexts.trim();
-            self.trimmed = now;
+            self.last_trim = now;
         }
     }
 
@@ -59,13 +65,13 @@ impl Buffers {
     /// ```
     #[must_use]
     pub fn next_trim(&self) -> Option<Instant> {
-        (self.held() > WORTH_WAKING).then(|| self.trimmed + TRIM_INTERVAL)
+        (self.held() > KEPT_WHILE_WAITING).then(|| self.last_trim + TRIM_INTERVAL)
     }
 
     /// Whether a trim is due: memory is kept, and the last trim was a second ago or more.
     #[inline]
     pub(crate) fn needs_trim(&self, now: Instant) -> bool {
-        now - self.trimmed >= TRIM_INTERVAL && self.held() > 0
+        now - self.last_trim >= TRIM_INTERVAL && self.held() > 0
     }
 
     /// The number of bytes that are kept for messages in several reads or frames, and for codecs.

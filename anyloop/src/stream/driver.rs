@@ -36,8 +36,8 @@ use crate::cold::cold_path;
 /// # Bounded handlers
 ///
 /// An owner with other work sets a [`budget`](Buffers::budget) before each call. A call returns when the budget is
-/// spent. The driver then keeps the input that was not taken, and `wants_resume` holds. `resume` serves input, commands
-/// of handles and timers in turn. The end of the stream is reported last.
+/// spent. If anything is left to do, `wants_resume` then holds; `receive` keeps the input that was not taken.
+/// `resume` serves input, commands of handles and timers in turn. The end of the stream is reported last.
 ///
 /// ```
 /// # use std::io::{self, IoSlice};
@@ -77,8 +77,8 @@ use crate::cold::cold_path;
 ///
 /// # Panics
 ///
-/// A panic of a handler fails the connection with 1011, and the call resumes the panic. The driver remains usable, and
-/// its handler is still notified of the end.
+/// A panic of a handler or of a completion fails the connection with 1011, and the call resumes the panic. The driver
+/// remains usable, and its handler is still notified of the end.
 ///
 /// The example of [`Transport`] uses a driver.
 pub struct Driver<S> {
@@ -111,11 +111,12 @@ impl<S: StreamProtocol> Driver<S> {
         Self { protocol, queued: None, on_fast_path, started, half_closed, closed }
     }
 
-    /// The same connection with a layer around its protocol. It must not be started yet.
+    /// The same connection, with its protocol inside another one that `wrap` returns. The connection must not be
+    /// started yet.
     #[cfg(feature = "tls-core")]
-    pub(crate) fn map<T: StreamProtocol>(self, layer: impl FnOnce(S) -> T) -> Driver<T> {
+    pub(crate) fn map<T: StreamProtocol>(self, wrap: impl FnOnce(S) -> T) -> Driver<T> {
         let Self { protocol, queued, on_fast_path, started, half_closed, closed } = self;
-        Driver { protocol: layer(protocol), queued, on_fast_path, started, half_closed, closed }
+        Driver { protocol: wrap(protocol), queued, on_fast_path, started, half_closed, closed }
     }
 
     // Events.
@@ -153,8 +154,9 @@ impl<S: StreamProtocol> Driver<S> {
     }
 
     /// Reports received bytes, without keeping any. Returns the number of bytes that were taken: all, unless reading is
-    /// paused, an answer is awaited, the budget is spent, or the peer's Close was among them. Pass the rest again when
-    /// [`wants_input`](Self::wants_input) holds; drop it when [`discards_input`](Self::discards_input) does.
+    /// paused, an answer is awaited, the budget is spent, or the connection uses no input any more (after the peer's
+    /// Close, a failure, or a response to plain HTTP). Drop the rest if [`discards_input`](Self::discards_input) holds.
+    /// Otherwise pass it again when [`wants_input`](Self::wants_input) holds.
     pub fn receive_some(
         &mut self,
         transport: &mut dyn Transport,
@@ -244,7 +246,7 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         self.call(transport, buffers, |protocol, out, _| {
-            // This extends timeouts, so it must not be called if output waits and the transport has taken none of it.
+            // `handle_writable` extends timeouts. It is not called if output waits and the transport took none of it.
             if out.queued() == 0 || out.flush_send_buffer() {
                 protocol.handle_writable(out, now);
             }
@@ -512,7 +514,7 @@ impl<S: StreamProtocol> Driver<S> {
     }
 
     fn run_timers(&mut self, transport: &mut dyn Transport, buffers: &mut Buffers, now: Instant) {
-        let send_buffer = self.buffered_amount(); // the ping of a late pong may wait behind this output
+        let send_buffer = self.buffered_amount(); // the ping whose pong is late may wait behind this output
         let mut queue = || {
             let SendQueue { acknowledged, waiting } = transport.send_queue()?;
             Some(SendQueue { acknowledged, waiting: waiting.saturating_add(send_buffer) })
@@ -623,7 +625,8 @@ impl<S: StreamProtocol> Driver<S> {
         }
     }
 
-    /// Drops input that is to be discarded, and reports the end of the stream if no input waits before it.
+    /// Drops input that is to be discarded. Reports the end of the stream, unless handler calls that were held back, or
+    /// unread input, come before it. An error waits only for input that the protocol reads.
     fn end_input(&mut self) {
         let Wants { read, discard, again, .. } = self.protocol.wants();
         let Some(queued) = self.queued.as_deref_mut() else { return };

@@ -115,7 +115,7 @@ impl WriteBuffer<'_> {
     fn seal_record(&mut self, record: &[u8], sealed: usize, completions: &mut Completions) {
         let Some(SealLayer { seal, below }) = &mut self.layer else { return };
         if !seal.seal(record, &mut below.bytes) {
-            return; // dropped, the completions are called with `Unsent`
+            return; // the completions stay: when they are dropped, they are called with `Unsent`
         }
         let due = completions.0.iter().take_while(|(end, _)| *end <= sealed).count();
         let at = below.bytes.len();

@@ -1,6 +1,6 @@
 //! Byte streams, and the contract between them and the protocols over them.
 //!
-//! Nothing here depends on the protocol, and only a [`Transport`] depends on the kind of the byte stream.
+//! Nothing here depends on which protocol it is, and only a [`Transport`] depends on the kind of the byte stream.
 //!
 //! ```text
 //!   StreamProtocol    takes input, calls handlers, appends output; no I/O    (session::Session, tls::TlsStream)

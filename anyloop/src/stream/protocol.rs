@@ -17,8 +17,9 @@ use super::write_buffer::WriteBuffer;
 /// 2. It writes `out`, and [reports](Self::handle_written) how much still waits.
 /// 3. It calls [`wants`](Self::wants), does what the result requires, and [ends the call](Self::end_call).
 ///
-/// [`Progress::SameWants`] means that the wants have not changed, and that the deadline is at most later. A driver that
-/// has nothing queued, before and after it has written `out`, may then omit the rest of steps 2 and 3.
+/// [`Progress::SameWants`] means that the wants have not changed, and that the deadline has not moved to an earlier
+/// time. A driver that has nothing queued, before and after it has written `out`, may then omit the rest of steps 2 and
+/// 3.
 ///
 /// A call stops early when the budget is spent. [`Wants::again`] then holds until
 /// [`resume`](Self::resume).
@@ -27,9 +28,9 @@ pub trait StreamProtocol {
     /// handshake fails instead.
     fn start(&mut self, secure: bool, out: &mut WriteBuffer<'_>, now: Instant);
 
-    /// Takes received bytes until `input` is empty, `budget` is spent, reading is paused, or the protocol receives
-    /// nothing more, such as after the peer's Close. The driver keeps what is left in `input`, and passes it again,
-    /// before newer bytes, while [`Wants::read`] holds.
+    /// Takes received bytes until `input` is empty, `budget` is spent, reading is paused, the application's answer is
+    /// awaited, or the protocol receives nothing more, such as after the peer's Close. The driver keeps what is left in
+    /// `input`, and passes it again, before newer bytes, while [`Wants::read`] holds.
     fn receive(
         &mut self,
         input: &mut Input<'_>,
@@ -88,8 +89,8 @@ pub trait StreamProtocol {
         now: Instant,
     ) -> Progress;
 
-    /// Calls the handlers that an earlier budget held back. The driver then offers commands, input
-    /// and deadlines again.
+    /// Calls the handlers that an earlier budget held back, and sends more of a response's body. The driver then offers
+    /// commands, input and deadlines again.
     fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant);
 
     /// A handler or a completion panicked: fails the connection.
@@ -148,7 +149,7 @@ pub struct Wants {
     pub discard: bool,
     /// Report the end of the stream, even while nothing is received, if no input is before it.
     pub end: bool,
-    /// Call [`resume`](StreamProtocol::resume): the budget was spent.
+    /// Call [`resume`](StreamProtocol::resume): handler calls, commands, or a response's body wait for another turn.
     pub again: bool,
     /// Not on the fast path: ask for a [`receive_buffer`](StreamProtocol::receive_buffer) before each read.
     pub slow_path: bool,

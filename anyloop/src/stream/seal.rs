@@ -9,8 +9,8 @@ use super::cork::Cork;
 /// The most bytes that are sealed at once: those of a TLS record (RFC 8446 §5.1).
 pub(crate) const MAX_RECORD_PLAINTEXT: usize = 16 * 1024;
 
-/// Seals output. The bound `Send` is for messages of the compiler: a context is not `Send`, and without the bound the
-/// message would name this trait.
+/// Seals output. The bound `Send` is only for a message of the compiler: a handler's `Context` is not `Send`, and the
+/// message that says so would give this trait as the reason.
 pub(crate) trait Seal: Send {
     /// Seals `bytes`, at most [`MAX_RECORD_PLAINTEXT`] of them, and appends them to `out`. Returns false if they cannot
     /// be sent.

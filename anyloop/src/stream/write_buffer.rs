@@ -110,8 +110,8 @@ impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
 /// The output side of one connection during one call: the cork, in which output gathers; the send buffer; and the
 /// transport.
 ///
-/// Output in the cork is written together when the call is over, or when 64 KiB have gathered. Large payloads are
-/// written immediately, without a copy.
+/// Output in the cork is written together when the call is over, or when 64 KiB have gathered. A large payload is
+/// written immediately, without a copy, unless output waits in the send buffer.
 pub struct WriteBuffer<'w> {
     pub(super) cork: &'w mut Cork,
     pub(super) queued: &'w mut Option<Box<Queued>>,
@@ -253,8 +253,9 @@ impl Output for WriteBuffer<'_> {
         true
     }
 
-    /// A frame that many connections send. It waits in the send buffer by reference. A large frame is written without a
-    /// copy. Returns false, so that the caller copies the frame, if it is small and nothing waits or there is a layer.
+    /// A frame that many connections send. If it has to wait, the send buffer has a reference to it. A large frame is
+    /// written without a copy. A small one is left to the caller, who copies it, if nothing waits or there is a layer:
+    /// then this returns false.
     fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
         let is_small = frame.len() < LARGE_PAYLOAD;
         if is_small && (self.queued() == 0 || self.layer.is_some()) {

@@ -40,13 +40,13 @@ use super::server::{ALPN, offers_http2, read_certified_key, read_roots};
 /// ```
 #[derive(Clone, Default)]
 pub struct ClientTls {
-    /// Empty until the first connection if it is the default.
+    /// The default configuration is made for the first connection; until then this is empty.
     config: Arc<OnceLock<Arc<ClientConfig>>>,
 }
 
 impl ClientTls {
-    /// The default. The roots are read by the call that makes the first connection; if that fails, so does the call. To
-    /// read them at once, use [`builder`](Self::builder).
+    /// The default. The call that makes the first connection reads the roots; if they cannot be read, that call fails.
+    /// To read them at once, use [`builder`](Self::builder).
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -112,6 +112,7 @@ fn server_name(host: &str) -> Option<ServerName<'static>> {
 pub struct ClientTlsBuilder {
     roots: Roots,
     cas: Vec<PemSource>,
+    /// The client's own certificate, and its key.
     identity: Option<(PemSource, PemSource)>,
     accepts_any: bool,
 }
@@ -119,7 +120,7 @@ pub struct ClientTlsBuilder {
 /// The roots that are trusted beside the CAs that the application adds.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Roots {
-    /// Those of the operating system if the feature is enabled, otherwise Mozilla's.
+    /// Those of the operating system if the feature is enabled (on Android: and no CA was added), otherwise Mozilla's.
     #[default]
     Default,
     #[cfg(feature = "tls-webpki-roots")]

@@ -84,7 +84,7 @@ impl TlsError {
     }
 }
 
-/// Why a certificate of this end cannot be used.
+/// Why a certificate in the configuration of this end cannot be used.
 pub(super) fn reason(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(error) => format!("{}{}", description(error), advice(error)),
@@ -154,7 +154,7 @@ fn advice(error: &CertificateError) -> &'static str {
         }
         E::Revoked => "; its owner must replace it",
         E::Other(other) if other.0.is::<SelfSigned>() => "; add it as an authority to trust it",
-        // As `openssl req -x509` makes it. The type is of a crate that rustls does not export.
+        // `openssl req -x509` makes such a certificate. The error's type is of a crate that rustls does not export.
         E::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
             ": it is the certificate of an authority; a server needs one with basicConstraints CA:FALSE"
         }

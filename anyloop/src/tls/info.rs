@@ -39,7 +39,7 @@ impl<'c> TlsInfo<'c> {
     }
 
     /// On a server, the host name that the client has asked for (RFC 6066 §3). `None` on a client, before the client's
-    /// first message has arrived, and if it has asked for none, as clients do that connect to an address.
+    /// first message has arrived, and if the client has asked for none, which is so if it connects to an address.
     #[must_use]
     pub fn server_name(&self) -> Option<&'c str> {
         self.records.server_name()

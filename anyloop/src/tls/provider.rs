@@ -22,8 +22,8 @@ pub(super) fn provider() -> Result<Arc<CryptoProvider>, TlsConfigError> {
     Err(TlsConfigError::NoProvider)
 }
 
-/// Issues session tickets (RFC 8446 §4.6.1): clients resume sessions with them, and the server stores no sessions. If
-/// it is `None`, rustls stores the last few hundred sessions.
+/// What issues session tickets (RFC 8446 §4.6.1): clients resume sessions with them, and the server stores no sessions.
+/// If this is `None`, rustls stores the last few hundred sessions.
 pub(super) fn ticketer() -> Option<Arc<dyn rustls::server::ProducesTickets>> {
     #[cfg(feature = "tls-aws-lc-rs")]
     return rustls::crypto::aws_lc_rs::Ticketer::new().ok();

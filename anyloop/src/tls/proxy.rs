@@ -34,8 +34,8 @@ impl ProxyTls {
         }
     }
 
-    /// Decrypts the records in `bytes`. Returns their content. Output of TLS is appended to `out`; if it fails, the
-    /// alert, unless the peer does not speak TLS.
+    /// Decrypts the records in `bytes`. Returns their content. Output of TLS itself is appended to `out`. On an error
+    /// this is the alert, but a peer that does not speak TLS gets none.
     pub(crate) fn decrypt(
         &mut self,
         bytes: &mut [u8],

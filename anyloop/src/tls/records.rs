@@ -1,6 +1,6 @@
 //! The records of one connection: all calls of rustls's connections are here.
 //!
-//! To seal is to encrypt into a record, as AEAD ciphers do (RFC 5116).
+//! To *seal* bytes is to encrypt and authenticate them, as records: see [`Seal`].
 
 use std::any::Any;
 use std::sync::Arc;
@@ -66,7 +66,8 @@ enum Side {
 /// The peer's direction of the stream, after [`Records::receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {
-    /// The peer may send more. All input was used, or [`PLAINTEXT_LIMIT`] was reached.
+    /// The peer may send more. If input is left, call again: one incomplete record was completed, or
+    /// [`PLAINTEXT_LIMIT`] was reached.
     Open,
     /// The close_notify of the peer has arrived: it sends nothing more.
     Closed,

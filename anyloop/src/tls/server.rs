@@ -19,7 +19,7 @@ use super::server_name::CapturesServerName;
 /// The ALPN protocol ID of HTTP/1.1 (RFC 7301), in which each WebSocket connection begins.
 pub(super) const ALPN: &[u8] = b"http/1.1";
 
-/// In place of a name: the identity is the default, for clients that no other identity is for.
+/// The name of the default identity, which is for the clients that no other identity is for.
 const ANY_NAME: Option<&str> = None;
 
 /// The certificates and the settings with which a server speaks TLS.
@@ -106,9 +106,9 @@ impl ServerTls {
     ///
     /// # Errors
     ///
-    /// As [`ServerTlsBuilder::build`]. [`TlsConfigError::NotFromFiles`]: there are no files. It was made with
-    /// [`from_config`](Self::from_config) or only from PEM bytes, or [`replace`](Self::replace) has given it another
-    /// configuration, before or during this call.
+    /// As [`ServerTlsBuilder::build`]. [`TlsConfigError::NotFromFiles`]: there are no files. This `ServerTls` was made
+    /// with [`from_config`](Self::from_config) or only from PEM bytes, or [`replace`](Self::replace) has given it
+    /// another configuration, before or during this call.
     pub fn reload(&self) -> Result<(), TlsConfigError> {
         let builder = self.read().builder.clone().ok_or(TlsConfigError::NotFromFiles)?;
         let config = builder.config()?;

@@ -31,7 +31,8 @@ pub struct TlsStream<S> {
     inner: S,
     records: Records,
     phase: Phase,
-    /// The number of bytes that were appended to the output for our close_notify, at most 255; 0 until then.
+    /// The number of bytes that our close_notify has added to the output, from 1 to 255; 0 until it was due. 1 if it
+    /// could not be sealed.
     close_notify_len: u8,
     held: Option<Box<Held>>,
 }
@@ -257,7 +258,8 @@ impl<S: StreamProtocol> TlsStream<S> {
         progress
     }
 
-    /// Whether the protocol takes no input now. Then the input waits here and in the driver.
+    /// Whether decryption must wait: the protocol has not taken what was decrypted before, or has to be resumed first.
+    /// Then the input waits here and in the driver.
     fn is_input_blocked(&self) -> bool {
         self.has_unread() || self.inner.wants().again
     }

@@ -1,6 +1,6 @@
 //! A transport for tests, in which each operation completes in a step of the test, and the clock is a number.
 //!
-//! Nothing arrives before [`step_read`](Connection::step_read), nothing is written before
+//! Nothing is read before [`step_read`](Connection::step_read), nothing is written before
 //! [`accept`](Connection::accept), and no deadline passes before [`expire`](Connection::expire). So a test determines
 //! the order of events, which is the same in each run. The [operations](Connection::operations) of the transport are
 //! recorded.
@@ -525,8 +525,8 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// Carries bytes between two connections until both are idle: each reads what the other writes, and then the end of its
-/// stream. Commands of handles run. No time passes.
+/// Carries bytes between two connections until both are idle: each reads what the other writes, and then the end of the
+/// other's stream. Commands of handles run. No time passes.
 pub fn exchange<A: Handler, B: Handler>(a: &mut Connection<A>, b: &mut Connection<B>) {
     while carry(a, b) | carry(b, a) {}
 }
@@ -619,7 +619,7 @@ impl Transport for SteppingTransport {
     }
 }
 
-/// An error kind that [`TransportError::from`] maps to `error`.
+/// An error kind that [`TransportError::from`] maps to `error`; to `Other` for those that no write reports.
 fn kind_of(error: TransportError) -> ErrorKind {
     match error {
         TransportError::NotFound => ErrorKind::NotFound,

@@ -16,7 +16,8 @@ pub(super) struct OuterTls {
 }
 
 impl Records {
-    /// The same records as the content of those of a proxy. `content` was received through the proxy before.
+    /// The same records, from now on carried as the content of the records of `proxy`. `content` was received through
+    /// the proxy before.
     #[cfg(feature = "net")]
     pub(in crate::tls) fn with_outer(mut self, proxy: Self, content: Vec<u8>) -> Self {
         let outer = OuterTls { records: proxy, content, inner_output: Vec::new() };
@@ -40,8 +41,8 @@ impl Records {
 
 impl OuterTls {
     /// As [`Records::receive`] of `inner`; `input` has the records of the proxy. All of it is used, even if
-    /// [`PLAINTEXT_LIMIT`](super::PLAINTEXT_LIMIT) is passed, unless `inner` is closed. The close_notify of the proxy
-    /// is not reported.
+    /// [`PLAINTEXT_LIMIT`](super::PLAINTEXT_LIMIT) is passed, unless `inner` is closed or fails. The close_notify of
+    /// the proxy is not reported.
     pub(super) fn receive(
         &mut self,
         inner: &mut Records,
