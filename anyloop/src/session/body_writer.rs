@@ -11,9 +11,8 @@ use bytes::Bytes;
 
 use super::error::{SendError, Sent};
 use super::limits::SendBufferLimits;
-use super::unsent::report_unsent;
 use crate::running;
-use crate::stream::{Completion, Unsent};
+use crate::stream::{Completion, Unsent, report_unsent};
 use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 
 /// Sends the body of a response in pieces, from any thread. [`Body::channel`](crate::Body::channel) makes it.

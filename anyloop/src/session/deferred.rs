@@ -6,8 +6,7 @@ use std::sync::Arc;
 use anyloop_proto::{CloseCode, Message, Payload, Prepared, Uncompressed};
 
 use super::pieces::{MessageProgress, Piece};
-use super::unsent::report_unsent;
-use crate::stream::Completion;
+use crate::stream::{Completion, report_unsent};
 
 /// A message of a handle, of a broadcast, or of a handler that has to defer it.
 pub(super) struct OutgoingMessage {

@@ -37,7 +37,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
-mod unsent;
 mod writer;
 
 use std::error::Error;

@@ -7,8 +7,7 @@ use std::sync::PoisonError;
 use anyloop_proto::Kind;
 use bytes::Bytes;
 
-use super::unsent::report_unsent;
-use crate::stream::Completion;
+use crate::stream::{Completion, report_unsent};
 use crate::sync::{Mutex, MutexGuard};
 
 /// A piece of a message: one fragment (RFC 6455 §5.4).

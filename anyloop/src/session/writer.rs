@@ -10,8 +10,7 @@ use super::flags::Flags;
 use super::handler::{Context, Handler};
 use super::pieces::{MessageProgress, MessageState, Piece};
 use super::shared::{Command, HandleRef};
-use super::unsent::report_unsent;
-use crate::stream::{Completion, Unsent};
+use crate::stream::{Completion, Unsent, report_unsent};
 
 /// The reason of a Close when a writer is dropped within its message.
 const UNFINISHED: &str = "a message was not finished";

@@ -2,7 +2,7 @@
 
 use anyloop_proto::extension::Contexts;
 
-use super::send_buffer::Completion;
+use super::completion::Completion;
 
 /// Output that was not written yet. The memory belongs to a thread. `bytes` and `completions` are empty between calls.
 #[derive(Default)]

@@ -12,6 +12,7 @@
 
 mod budget;
 mod buffers;
+mod completion;
 mod cork;
 mod driver;
 mod layer;
@@ -24,6 +25,8 @@ mod write_buffer;
 
 pub use budget::Budget;
 pub use buffers::Buffers;
+pub(crate) use completion::report_unsent;
+pub use completion::{Completion, Unsent};
 #[cfg(feature = "tls-core")]
 pub(crate) use cork::Scratch;
 pub use driver::Driver;
@@ -33,7 +36,6 @@ pub use protocol::{Progress, StreamProtocol, Wants};
 pub(crate) use queued::{Queued, Unread};
 #[cfg(feature = "tls-core")]
 pub(crate) use seal::{MAX_RECORD_PLAINTEXT, Seal};
-pub use send_buffer::{Completion, Unsent};
 pub use transport::{Peer, Transport};
 pub use write_buffer::WriteBuffer;
 pub(crate) use write_buffer::WriteGuard;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use anyloop_proto::TransportError;
 
+use super::completion::{Completion, call_all, report_unsent};
+
 /// A block that has reached this size is full: further bytes begin a new one.
 const BLOCK_SIZE: usize = 64 * 1024;
 
@@ -45,42 +47,6 @@ impl Block {
         }
     }
 }
-
-/// Called once for a message: with `Ok` when the transport has taken the whole message, and with [`Unsent`] if the
-/// message is not sent.
-///
-/// The example of [`Unsent`] sends a message with one.
-pub type Completion = Box<dyn FnOnce(Result<(), Unsent>) + Send>;
-
-/// The message was not sent: it was dropped or refused, or the connection ended before the transport took the whole
-/// message.
-///
-/// The connection may still be open: [`Overflow::Drop`](crate::endpoint::Overflow::Drop) drops messages of open
-/// connections, for example.
-///
-/// ```
-/// # use anyloop::iostream::Server;
-/// # use anyloop::prelude::*;
-/// # use anyloop::endpoint::Unsent;
-/// # use std::io::{Error, ErrorKind};
-/// # use std::sync::mpsc;
-/// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-/// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-/// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
-/// let (result_sender, results) = mpsc::channel();
-/// server.on_open(move |context| {
-///     let sender = result_sender.clone();
-///     let _ = context.send_then("hello", move |result| sender.send(result).unwrap());
-/// });
-/// let connection = server.connection();
-/// connection.set_write_handler(|_| Err(Error::from(ErrorKind::BrokenPipe)));
-/// connection.read_all(REQUEST)?; // of a client that does not stay for the answer
-/// assert_eq!(results.try_recv(), Ok(Err(Unsent)));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the message was not sent: it was dropped or refused, or the connection ended")]
-pub struct Unsent;
 
 impl SendBuffer {
     /// The number of bytes that wait.
@@ -165,10 +131,9 @@ impl SendBuffer {
                 break;
             }
         }
-        while self.completions.front().is_some_and(|(at, _)| *at <= self.written) {
-            if let Some((_, completion)) = self.completions.pop_front() {
-                completion(Ok(()));
-            }
+        let due = self.completions.partition_point(|(at, _)| *at <= self.written);
+        if due > 0 {
+            call_all(self.completions.drain(..due).map(|(_, completion)| (completion, Ok(()))));
         }
     }
 
@@ -189,14 +154,15 @@ impl SendBuffer {
 
 impl Drop for SendBuffer {
     fn drop(&mut self) {
-        for (_, completion) in self.completions.drain(..) {
-            completion(Err(Unsent));
-        }
+        report_unsent(self.completions.drain(..).map(|(_, completion)| completion));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::super::completion::Unsent;
     use super::*;
 
     fn take(send_buffer: &mut SendBuffer, mut most: usize) -> Vec<u8> {
@@ -264,5 +230,23 @@ mod tests {
         assert!(results.try_recv().is_err());
         drop(send_buffer);
         assert_eq!(results.try_recv(), Ok(("two", Err(Unsent))));
+    }
+
+    #[test]
+    fn a_panic_of_a_completion_keeps_no_other_from_being_called() {
+        for (written, expected) in [(4, Ok(())), (0, Err(Unsent))] {
+            let (result_sender, results) = std::sync::mpsc::channel();
+            let mut send_buffer = SendBuffer::default();
+            send_buffer.push(b"four");
+            send_buffer.push_completion(0, Box::new(|_| panic!("deliberate")));
+            send_buffer
+                .push_completion(0, Box::new(move |result| result_sender.send(result).unwrap()));
+            let call = AssertUnwindSafe(|| {
+                take(&mut send_buffer, written);
+                drop(send_buffer);
+            });
+            assert!(catch_unwind(call).is_err());
+            assert_eq!(results.try_recv(), Ok(expected));
+        }
     }
 }

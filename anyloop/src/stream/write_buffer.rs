@@ -1,16 +1,16 @@
 //! The write buffer: the output of a connection during one call.
 
 use std::io::{self, ErrorKind, IoSlice};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anyloop_proto::extension::Contexts;
 use anyloop_proto::{Instant, LARGE_PAYLOAD, Output};
 
+use super::completion::{Completion, Unsent, call_all, report_unsent};
 use super::cork::Cork;
 use super::queued::Queued;
 use super::seal::SealLayer;
-use super::send_buffer::{Completion, SendBuffer, Unsent};
+use super::send_buffer::SendBuffer;
 use super::transport::{Peer, Transport};
 use crate::cold::cold_path;
 
@@ -285,10 +285,7 @@ pub(super) struct Completions(pub(super) Vec<(usize, Completion)>);
 
 impl Drop for Completions {
     fn drop(&mut self) {
-        for (_, completion) in self.0.drain(..) {
-            // A second panic would abort the process.
-            let _ = catch_unwind(AssertUnwindSafe(|| completion(Err(Unsent))));
-        }
+        report_unsent(self.0.drain(..).map(|(_, completion)| completion));
     }
 }
 
@@ -354,12 +351,14 @@ fn call_completions(
     written: usize,
     len: usize,
 ) {
-    for (end, completion) in std::mem::take(&mut completions.0) {
-        match queued.as_deref_mut() {
-            Some(queued) if end > written => queued.output.push_completion(len - end, completion),
-            _ => completion(Ok(())),
+    let completions = std::mem::take(&mut completions.0).into_iter();
+    call_all(completions.filter_map(|(end, completion)| match queued.as_deref_mut() {
+        Some(queued) if end > written => {
+            queued.output.push_completion(len - end, completion);
+            None
         }
-    }
+        _ => Some((completion, Ok(()))),
+    }));
 }
 
 /// Keeps `parts` without the first `written` bytes.

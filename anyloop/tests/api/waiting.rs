@@ -231,6 +231,21 @@ fn a_completion_that_panics_does_not_keep_others_from_being_called() {
 }
 
 #[test]
+fn a_completion_that_panics_does_not_keep_others_of_its_batch_from_being_called() {
+    let mut server = server();
+    let (sender, results) = channel();
+    server.on_message(move |message, context| {
+        context.send_then(message, |_| panic!("deliberate")).unwrap();
+        let sender = sender.clone();
+        context.send_then("second", move |result| sender.send(result).unwrap()).unwrap();
+    });
+    let connection = opened(&server);
+    let end = std::panic::AssertUnwindSafe(|| connection.read_all(BEGIN));
+    assert!(std::panic::catch_unwind(end).is_err());
+    assert_eq!(results.try_recv(), Ok(Ok(())));
+}
+
+#[test]
 fn a_close_before_the_opening_follows_the_messages_before_it() {
     let mut client = anyloop::iostream::Client::new(ClientConfig::new().random(Arc::new(Zeros)));
     let (sender, calls) = channel();
