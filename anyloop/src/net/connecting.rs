@@ -50,7 +50,11 @@ pub(super) enum Destination {
 }
 
 /// A connection that has no byte stream yet. It becomes a [`StreamSource`] in the same slot.
-#[expect(unnameable_types, reason = "`MakeSources` needs it to be `pub`")]
+#[expect(
+    unnameable_types,
+    missing_debug_implementations,
+    reason = "`MakeSources` needs it to be `pub`"
+)]
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
     pub(super) layer: TlsLayer,
