@@ -72,7 +72,8 @@ pub use server::{AsAddress, Listening};
 pub use supports::Supports;
 use transport::Net;
 
-/// A server with sockets, in an [`EventLoop`](crate::EventLoop). Its connections get their handlers from `F`.
+/// A server with sockets, in an [`EventLoop`](crate::EventLoop). Its connections get their handlers from `F`. Handlers
+/// must be [`Send`], except in a [`LocalServer`].
 ///
 /// The example of the [module](self) has one.
 pub struct Server<F: HandlerFactory = Handlers, K: Kind = Threads> {
@@ -80,7 +81,8 @@ pub struct Server<F: HandlerFactory = Handlers, K: Kind = Threads> {
     net: Net<K>,
 }
 
-/// A client with sockets, in an [`EventLoop`](crate::EventLoop). Its connections get their handlers from `F`.
+/// A client with sockets, in an [`EventLoop`](crate::EventLoop). Its connections get their handlers from `F`. Handlers
+/// must be [`Send`], except in a [`LocalClient`].
 ///
 /// The example of the [module](self) has one.
 pub struct Client<F: HandlerFactory = Handlers, K: Kind = Threads> {
@@ -126,10 +128,12 @@ endpoint::client_methods!(LocalClient);
 #[cfg(feature = "tls-core")]
 endpoint::over_tls!(Server, Client, K: Kind);
 run::constructors!(
-    Server (net), ServerConfig, EventLoop, Handlers, [<Handler: Send> + Send + Sync + 'static]
+    Server (net), ServerConfig, EventLoop, Handlers,
+    [<Handler: Send> + Send + Sync + 'static] // not required by `LocalServer`
 );
 run::constructors!(
-    Client (net), ClientConfig, EventLoop, Handlers, [<Handler: Send> + Send + Sync + 'static]
+    Client (net), ClientConfig, EventLoop, Handlers,
+    [<Handler: Send> + Send + Sync + 'static] // not required by `LocalClient`
 );
 run::constructors!(
     LocalServer (server.net), ServerConfig, LocalEventLoop, LocalHandlers, [+ 'static]
