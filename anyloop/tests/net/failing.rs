@@ -173,17 +173,21 @@ fn a_socket_that_cannot_be_set_up() {
 fn what_is_not_a_url() {
     let client = client();
     let cases = [
-        ("http://a.example/", UriError::Scheme),
-        ("a.example", UriError::Scheme),
-        ("ws://", UriError::MissingHost),
-        ("ws://a.example:99999/", UriError::Port),
-        ("ws://a.example/#part", UriError::Fragment),
-        ("ws://a b/", UriError::Character(' ')),
-        ("ws://[::1/", UriError::Host),
+        ("http://a.example/", UriError::Scheme, "; did you mean ws://a.example/?"),
+        ("localhost:9002", UriError::Scheme, "; did you mean ws://localhost:9002?"),
+        ("a.example", UriError::Scheme, "; did you mean ws://a.example?"),
+        ("ws://", UriError::MissingHost, ""),
+        ("ws://a.example:99999/", UriError::Port, ""),
+        ("ws://a.example/#part", UriError::Fragment, ""),
+        ("ws://a b/", UriError::Character(' '), ""),
+        ("ws://[::1/", UriError::Host, ""),
     ];
-    for (url, expected) in cases {
-        match client.connect(url) {
-            Err(Error::Uri { uri, source }) => assert_eq!((&*uri, source), (url, expected)),
+    for (url, expected, suggestion) in cases {
+        let error = client.connect(url).unwrap_err();
+        assert_eq!(error.to_string(), format!("not a WebSocket URI: {url}{suggestion}"));
+        assert_eq!(chain(&error)[1..], [expected.to_string()]);
+        match error {
+            Error::Uri { uri, source } => assert_eq!((&*uri, source), (url, expected)),
             other => panic!("{url}: {other:?}"),
         }
     }
