@@ -17,7 +17,7 @@
 //! client.on_open(|context| _ = context.send("hello"));
 //! client.on_message(|message, context| {
 //!     assert_eq!(message.as_bytes(), b"hello");
-//!     let _ = context.close(CloseCode::NORMAL, "");
+//!     _ = context.close(CloseCode::NORMAL, "");
 //! });
 //! let stop = event_loop.handle();
 //! client.on_close(move |ending, _| {
@@ -127,6 +127,7 @@ endpoint::server_methods!(LocalServer);
 endpoint::client_methods!(LocalClient);
 #[cfg(feature = "tls-core")]
 endpoint::over_tls!(Server, Client, K: Kind);
+// The compiler shows the line of a bound that is not met.
 run::constructors!(
     Server (net), ServerConfig, EventLoop, Handlers,
     [<Handler: Send> + Send + Sync + 'static] // not required by `LocalServer`
