@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         let ended = if echo {
             drive(&mut carrier, &mut connection, |event, sender, out| {
                 if let Event::Message(message) = event {
-                    let _ = sender.send(message, out); // refused if the connection is closing
+                    _ = sender.send(message, out); // refused if the connection is closing
                 }
             })
             .map_err(Into::into)
@@ -92,10 +92,10 @@ fn converse(
 ) -> Result<(), Box<dyn Error>> {
     let close = |sender: &mut Sender, out: &mut Vec<u8>| {
         // A connection that is closing refuses, and then nothing is left to do.
-        let _ = sender.close(CloseCode::NORMAL, "", now(), out);
+        _ = sender.close(CloseCode::NORMAL, "", now(), out);
     };
     for message in messages {
-        let _ = connection.sender.send(message.as_str(), &mut carrier.out);
+        _ = connection.sender.send(message.as_str(), &mut carrier.out);
     }
     let mut awaited = messages.len();
     if awaited == 0 {
@@ -105,7 +105,7 @@ fn converse(
         let Event::Message(message) = event else { return };
         let mut stdout = std::io::stdout().lock();
         // Ignore errors: the reader of the output may have closed it.
-        let _ = stdout.write_all(message.as_bytes()).and_then(|()| stdout.write_all(b"\n"));
+        _ = stdout.write_all(message.as_bytes()).and_then(|()| stdout.write_all(b"\n"));
         awaited = awaited.saturating_sub(1);
         if awaited == 0 {
             close(sender, out);

@@ -89,7 +89,7 @@ fn serve(stream: TcpStream, options: Arc<ServerOptions>) -> std::io::Result<Resu
             };
             // Neither answer can be refused: the request is waiting, and both are well-formed.
             Ok(if plain {
-                let _ = handshake.respond(&page(), now(), out);
+                _ = handshake.respond(&page(), now(), out);
                 None
             } else {
                 handshake.accept(Accept::new(), now(), out).ok()
@@ -122,7 +122,7 @@ fn serve(stream: TcpStream, options: Arc<ServerOptions>) -> std::io::Result<Resu
 
     Ok(drive(&mut carrier, &mut opened.connection, |event, sender, out| {
         if let Event::Message(message) = event {
-            let _ = sender.send(message, out); // refused if the connection is closing
+            _ = sender.send(message, out); // refused if the connection is closing
         }
     }))
 }

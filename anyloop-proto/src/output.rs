@@ -56,7 +56,7 @@ pub const LARGE_PAYLOAD: usize = 16 * 1024;
 /// wire.blocked = true;
 /// let mut ping = *b"\x89\x80\0\0\0\0";
 /// let Connection { receiver, sender } = &mut connection;
-/// let _ = receiver.next(sender, &mut Input::new(&mut ping), now, &mut wire)?;
+/// _ = receiver.next(sender, &mut Input::new(&mut ping), now, &mut wire)?;
 /// assert_eq!(wire.buffer, b""); // the pong is held back
 /// wire.blocked = false;
 /// connection.handle_writable(now, &mut wire);

@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     server.on_message(|message, context| {
         let Some(name) = message.as_text() else { return };
         let before = names().insert(context.handle().id(), name.to_string());
-        let _ = context.send(format!("{} is now {name}", before.unwrap_or_default()));
+        _ = context.send(format!("{} is now {name}", before.unwrap_or_default()));
     });
     server.on_close(|_, context| {
         let name = names().remove(&context.handle().id());

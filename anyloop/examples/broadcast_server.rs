@@ -51,7 +51,7 @@ fn act(queue: mpsc::Receiver<Action>) {
             Action::Message(message) => {
                 for connection in connections.values() {
                     // It may have closed meanwhile; then its Unsubscribe is in the queue.
-                    let _ = connection.send_prepared(&message);
+                    _ = connection.send_prepared(&message);
                 }
                 continue;
             }

@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     client.on_open(|context| _ = context.send("hello, child"));
     client.on_message(|message, context| {
         println!("{}", String::from_utf8_lossy(message.as_bytes()));
-        let _ = context.close(CloseCode::NORMAL, "");
+        _ = context.close(CloseCode::NORMAL, "");
     });
     client.on_close(|ending, _| println!("closed cleanly: {}", ending.clean));
     client.on_fail(|failure, _| println!("{failure}"));

@@ -24,13 +24,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     client.on_open(move |context| {
         print(start, format_args!("open: {}", context.remote_endpoint()));
-        let _ = context.ping(b"ping");
-        let _ = context.send("hello");
+        _ = context.ping(b"ping");
+        _ = context.send("hello");
     });
     client.on_pong(move |_, _, _| print(start, "pong"));
     client.on_message(move |message, context| {
         print(start, format_args!("message: {} bytes", message.as_bytes().len()));
-        let _ = context.close(CloseCode::NORMAL, "that was all");
+        _ = context.close(CloseCode::NORMAL, "that was all");
     });
     client.on_close(move |ending, _| {
         let Ending { by, clean, sent, received, failure, .. } = ending;

@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     server.on_message(|message, context| {
         let (kind, length) = (message.kind(), message.as_bytes().len());
         print(context, format_args!("message: {kind:?} of {length} bytes"));
-        let _ = context.send(message);
+        _ = context.send(message);
     });
     server.on_ping(|payload, context| {
         print(context, format_args!("ping of {} bytes", payload.len()));

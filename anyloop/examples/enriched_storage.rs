@@ -28,7 +28,7 @@ impl Handler for Visitor {
                 answer
             }
         };
-        let _ = context.send(answer);
+        _ = context.send(answer);
     }
 
     fn close(&mut self, _: &Ending<'_>, _: &mut Context<'_, Self>) {

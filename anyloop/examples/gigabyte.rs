@@ -23,14 +23,14 @@ struct Transfer {
 impl Handler for Transfer {
     fn open(&mut self, context: &mut Context<'_, Self>) {
         // Each side sends one message. The server's pieces follow when it has received the client's.
-        let _ = context.begin(Kind::Binary);
+        _ = context.begin(Kind::Binary);
         self.drained(context);
     }
 
     fn chunk(&mut self, chunk: Chunk<'_>, context: &mut Context<'_, Self>) {
         self.received += chunk.payload.len() as u64; // a program would write it to a file, for example
         if chunk.last && self.is_client {
-            let _ = context.close(CloseCode::NORMAL, "");
+            _ = context.close(CloseCode::NORMAL, "");
         } else if chunk.last {
             self.to_send = self.received;
             self.drained(context);

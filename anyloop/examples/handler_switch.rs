@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut server = Server::new(ServerConfig::new(OriginPolicy::Any))?;
     server.on_message(move |message, context| {
-        let _ = context.send("from the default handler");
+        _ = context.send("from the default handler");
         if message.as_text() == Some("upgrade") {
             // From the next event on. A clone shares the closures.
             context.set_handler(custom.clone());

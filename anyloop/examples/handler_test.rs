@@ -20,16 +20,16 @@ struct Quiz {
 
 impl Handler for Quiz {
     fn open(&mut self, context: &mut Context<'_, Self>) {
-        let _ = context.send("what is 6 x 7?");
+        _ = context.send("what is 6 x 7?");
         context.set_timer(PATIENCE, |_, context| _ = context.close(CloseCode::NORMAL, "too late"));
     }
 
     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
         if message.as_text() == Some("42") {
-            let _ = context.close(CloseCode::NORMAL, "right");
+            _ = context.close(CloseCode::NORMAL, "right");
         } else {
             self.wrong += 1;
-            let _ = context.send("wrong");
+            _ = context.send("wrong");
         }
     }
 }

@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             *received.lock().unwrap() = response.headers().get(header::SET_COOKIE).and_then(pair);
         }
-        let _ = context.close(CloseCode::NORMAL, "");
+        _ = context.close(CloseCode::NORMAL, "");
     });
     client.on_fail(|failure, context| {
         println!("{failure}");

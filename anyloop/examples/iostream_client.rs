@@ -39,7 +39,7 @@ fn echo(url: &str) -> Result<(), Box<dyn Error>> {
     let config = config.deflate(Deflate::pooled());
     let mut client = Client::new(config);
     client.on_message(|message, context| {
-        let _ = context.send(message); // refused if the connection is closing
+        _ = context.send(message); // refused if the connection is closing
     });
     // Exactly one of these two closures is called, once.
     let (sender, outcome) = mpsc::channel();

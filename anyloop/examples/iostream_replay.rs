@@ -39,7 +39,7 @@ fn replay(recording: &str, output: &str) -> Result<(), Box<dyn Error>> {
     server.on_open(|_| println!("open"));
     server.on_message(|message, context| {
         println!("{:?} message of {} bytes", message.kind(), message.as_bytes().len());
-        let _ = context.send(message); // refused after a Close of the recording
+        _ = context.send(message); // refused after a Close of the recording
     });
     server.on_close(|ending, _| match (ending.failure, ending.received) {
         (Some(failure), _) => println!("failed: {failure}"),

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let config = config.deflate(Deflate::pooled());
     let mut server = Server::new(config);
     server.on_message(|message, context| {
-        let _ = context.send(message); // refused if the connection is closing
+        _ = context.send(message); // refused if the connection is closing
     });
 
     loop {

@@ -11,19 +11,19 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
     server.on_message(|message, context| {
-        let _ = context.send(message); // refused if the connection is closing
+        _ = context.send(message); // refused if the connection is closing
     });
     let mut client = Client::new(ClientConfig::new());
     client.on_open(|context| {
         for n in 1..=3 {
-            let _ = context.send(format!("message {n}").as_str()); // cannot fail in `open`
+            _ = context.send(format!("message {n}").as_str()); // cannot fail in `open`
         }
     });
     client.on_message(|message, context| {
         let text = String::from_utf8_lossy(message.as_bytes());
         println!("{text} came back");
         if text == "message 3" {
-            let _ = context.close(CloseCode::NORMAL, "that was all");
+            _ = context.close(CloseCode::NORMAL, "that was all");
         }
     });
     client.on_close(|ending, _| println!("closed cleanly: {}", ending.clean));
@@ -52,7 +52,7 @@ fn attach<H: Handler>(
     let other = socket.try_clone()?;
     connection.set_shutdown_handler(move |_| {
         // For either kind only writing ends, so that the peer can read what was written before.
-        let _ = other.shutdown(std::net::Shutdown::Write);
+        _ = other.shutdown(std::net::Shutdown::Write);
     });
     Ok((connection, socket))
 }

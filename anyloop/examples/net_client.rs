@@ -19,16 +19,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut client = Client::new(ClientConfig::new())?;
     client.on_open(move |context| {
         for message in &messages {
-            let _ = context.send(message.as_str());
+            _ = context.send(message.as_str());
         }
         if messages.is_empty() {
-            let _ = context.close(CloseCode::NORMAL, "");
+            _ = context.close(CloseCode::NORMAL, "");
         }
     });
     client.on_message(move |message, context| {
         println!("{}", String::from_utf8_lossy(message.as_bytes()));
         if missing.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let _ = context.close(CloseCode::NORMAL, "");
+            _ = context.close(CloseCode::NORMAL, "");
         }
     });
     client.on_close(|ending, _| println!("closed cleanly: {}", ending.clean));

@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     server.on_message(|message, context| {
         // What is compressed already can be sent as it is.
-        let _ = match message {
+        _ = match message {
             Message::Text(_) => context.send(message),
             Message::Binary(_) => context.send(Uncompressed(message)),
         };

@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     server.on_open(|context| println!("{} connected", context.remote_endpoint()));
     server.on_message(|message, context| {
         // Sending fails if the peer does not read, or has closed.
-        let _ = context.send(message);
+        _ = context.send(message);
     });
     server.on_close(|ending, _| println!("closed, by {}", ending.by));
 

@@ -47,13 +47,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             while let Some(end) = line.iter().position(|&byte| byte == b'\n') {
                 let text: Vec<u8> = line.drain(..=end).collect();
                 // An error means that the connection is over, which `on_close` reports.
-                let _ = connection.send(String::from_utf8_lossy(&text[..end]).as_ref());
+                _ = connection.send(String::from_utf8_lossy(&text[..end]).as_ref());
             }
             stdin_ended = n == 0;
         }
         // Not before it is open: that would abandon the handshake, and the messages that wait for it.
         if stdin_ended && connection.state() == State::Open {
-            let _ = connection.close(CloseCode::NORMAL, "");
+            _ = connection.close(CloseCode::NORMAL, "");
         }
         if Instant::now() >= next_beat {
             next_beat += HEARTBEAT;

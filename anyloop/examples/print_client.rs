@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 println!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));
             }
         }
-        let _ = context.close(CloseCode::GOING_AWAY, "");
+        _ = context.close(CloseCode::GOING_AWAY, "");
     });
     client.on_fail(|failure, context| match context.error() {
         Some(error) => println!("{failure}: {error}"),

@@ -46,7 +46,7 @@ impl Handler for User {
     }
 
     fn open(&mut self, context: &mut Context<'_, Self>) {
-        let _ = context.send(format!("welcome, {}", self.name));
+        _ = context.send(format!("welcome, {}", self.name));
     }
 }
 
@@ -70,11 +70,11 @@ fn look_up(Question { token, subprotocol, connection }: Question) {
     if name == "nobody" {
         let mut response = Response::new("unknown token\n");
         *response.status_mut() = StatusCode::UNAUTHORIZED;
-        let _ = connection.respond(response);
+        _ = connection.respond(response);
         return;
     }
     let headers = HeaderMap::from_iter([(HeaderName::from_static("x-session"), 7.into())]);
     // In this order, so that the name is there when the connection opens.
-    let _ = connection.post(move |user, _| user.name = name);
-    let _ = connection.accept(Accept::new().with_subprotocol(subprotocol).with_headers(headers));
+    _ = connection.post(move |user, _| user.name = name);
+    _ = connection.accept(Accept::new().with_subprotocol(subprotocol).with_headers(headers));
 }

@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     server.on_open(|context| {
         let text = format!("subprotocol: {}", context.subprotocol().unwrap_or("none"));
-        let _ = context.send(text);
+        _ = context.send(text);
     });
     println!("listening on ws://{}", server.listen(address.as_str())?);
     server.start_accept()?;

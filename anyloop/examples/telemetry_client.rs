@@ -70,6 +70,6 @@ fn reconnect(
         println!("the next attempt is in {delay:?}");
         let (client, uri) = (client.clone(), uri.clone());
         // A timer of the loop: those of the connection end with it.
-        let _ = event_loop.set_timer(delay, move || _ = client.connect(uri.as_str()));
+        _ = event_loop.set_timer(delay, move || _ = client.connect(uri.as_str()));
     }
 }

@@ -4,7 +4,11 @@
 //! [`Arc`](std::sync::Arc) is always the standard library's, since loom's lacks `Weak` and `Wake`.
 
 #[cfg(anyloop_tsan)]
-#[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
+#[expect(
+    unnameable_types,
+    missing_debug_implementations,
+    reason = "of the interface of the sealed `LoopKind`"
+)]
 mod traced;
 
 /// Locks that no loom model shares between threads: the standard library's, which loom does not replace.

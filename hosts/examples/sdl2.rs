@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let _ticker = timers.add_timer(
         tick,
         Box::new(move || {
-            let _ = sender.push_custom_event(Tick);
+            _ = sender.push_custom_event(Tick);
             tick
         }),
     );

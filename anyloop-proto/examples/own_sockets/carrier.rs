@@ -107,7 +107,7 @@ impl Carrier {
             Shutdown::HalfClose => {
                 if !self.half_closed {
                     // If this fails the socket is gone, and the next read reports it.
-                    let _ = self.stream.shutdown(std::net::Shutdown::Write);
+                    _ = self.stream.shutdown(std::net::Shutdown::Write);
                     self.half_closed = true;
                 }
                 false

@@ -84,7 +84,7 @@ pub struct Connection {
 ///
 /// let mut bytes = *b"\x88\x82\0\0\0\0\x03\xe8";
 /// let Connection { receiver, sender } = &mut server;
-/// let _ = receiver.next(sender, &mut Input::new(&mut bytes), now, &mut out)?;
+/// _ = receiver.next(sender, &mut Input::new(&mut bytes), now, &mut out)?;
 /// assert_eq!(server.shutdown(), Shutdown::HalfClose); // for a client: `Linger`
 /// server.handle_eof()?;
 /// assert_eq!(server.shutdown(), Shutdown::Close);

@@ -149,7 +149,7 @@ impl Sender {
     /// let mut input = Input::new(bytes);
     /// while let Some(event) = receiver.next(sender, &mut input, now, out)? {
     ///     if let Event::Message(message) = event {
-    ///         let _ = sender.send(message, out); // the peer may have begun to close
+    ///         _ = sender.send(message, out); // the peer may have begun to close
     ///     }
     /// }
     /// # Ok(()) }

@@ -24,7 +24,7 @@ use crate::time::Instant;
 ///
 /// let plain = Accept::new();
 /// let chosen = Accept::new().with_subprotocol("chat.v2");
-/// # let _ = (plain, chosen);
+/// # _ = (plain, chosen);
 /// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]

@@ -51,7 +51,7 @@
 //! let opened = opened.expect("a whole response was sent");
 //! assert_eq!(opened.subprotocol, accepted.subprotocol);
 //! let (client, server) = (opened.connection, accepted.connection);
-//! # let _ = (client, server);
+//! # _ = (client, server);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -58,7 +58,7 @@ use crate::time::Instant;
 ///
 /// let opened = handshake.accept(Accept::new(), now, &mut out)?;
 /// assert!(out.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
-/// # let _ = opened.connection;
+/// # _ = opened.connection;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ServerHandshake {

@@ -23,7 +23,7 @@ pub(crate) fn carry<H: Handler>(stream: &TcpStream, connection: &Connection<H>) 
     connection.set_shutdown_handler(move |how| {
         if how == Shutdown::HalfClose {
             // If this fails the socket is gone, and the next read reports it.
-            let _ = socket.shutdown(std::net::Shutdown::Write);
+            _ = socket.shutdown(std::net::Shutdown::Write);
         }
         // The socket is closed when this function returns.
     });

@@ -16,7 +16,7 @@ pub(crate) fn hello_client(event_loop: &EventLoop, name: &'static str) -> Client
     client.on_open(|context| _ = context.send("hello"));
     client.on_message(move |message, context| {
         println!("{name}: {}", String::from_utf8_lossy(message.as_bytes()));
-        let _ = context.close(CloseCode::NORMAL, "");
+        _ = context.close(CloseCode::NORMAL, "");
     });
     client.on_fail(move |failure, context| match context.error() {
         Some(error) => println!("{name}: {error}"),

@@ -29,7 +29,11 @@ pub(super) type Guard<'l, K> = <<K as LoopTypes>::Lock<Core<K>> as Lock<Core<K>>
 
 /// The object that the clones of an [`EventLoop`](super::EventLoop) and its runners share: the core, the reactor and
 /// the idle buffers, each with its lock, and what needs none.
-#[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
+#[expect(
+    unnameable_types,
+    missing_debug_implementations,
+    reason = "of the interface of the sealed `LoopKind`"
+)]
 pub struct Engine<K: LoopTypes> {
     core: K::Lock<Core<K>>,
     /// Where followers wait.

@@ -379,7 +379,7 @@ macro_rules! methods {
             /// event_loop.every(Duration::from_millis(2), move || {
             ///     ticks += 1;
             ///     if ticks == 3 {
-            ///         let _ = stop.stop();
+            ///         _ = stop.stop();
             ///     }
             /// });
             /// assert_eq!(event_loop.run(), 3);

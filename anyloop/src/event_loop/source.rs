@@ -40,7 +40,7 @@ pub trait Source<K: LoopTypes> {
 }
 
 /// The parts of a stream that the loop needs to receive and to send by itself.
-#[expect(unnameable_types, reason = "of the interface of `Source`")]
+#[expect(unnameable_types, missing_debug_implementations, reason = "of the interface of `Source`")]
 pub struct FastPath<'s> {
     pub(crate) socket: &'s mut Socket,
     pub(crate) queued: &'s mut Option<Box<Queued>>,
@@ -48,7 +48,11 @@ pub struct FastPath<'s> {
 }
 
 /// What the loop does with a source after its turn.
-#[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
+#[expect(
+    unnameable_types,
+    missing_debug_implementations,
+    reason = "of the interface of the sealed `LoopKind`"
+)]
 pub enum Next<K: LoopTypes> {
     /// It waits for the next event.
     Wait,
@@ -63,7 +67,11 @@ pub enum Next<K: LoopTypes> {
 }
 
 /// One turn of a source: what it is passed.
-#[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
+#[expect(
+    unnameable_types,
+    missing_debug_implementations,
+    reason = "of the interface of the sealed `LoopKind`"
+)]
 pub struct Turn<'t, K: LoopTypes> {
     pub(crate) engine: &'t Engine<K>,
     pub(crate) state: TurnState,

@@ -27,7 +27,11 @@ const MAX_COSTLY_TURNS: u32 = 16;
 const SOCKET_EVENTS: Events = Events::READABLE.or(Events::WRITABLE).or(Events::CLOSED);
 
 /// A stream in the loop. An idle connection has this, its slot, and nothing else.
-#[expect(unnameable_types, reason = "of the interface of the sealed `MakeSources`")]
+#[expect(
+    unnameable_types,
+    missing_debug_implementations,
+    reason = "of the interface of the sealed `MakeSources`"
+)]
 pub struct StreamSource<S> {
     driver: Driver<S>,
     socket: Socket,

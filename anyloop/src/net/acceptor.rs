@@ -15,7 +15,11 @@ use crate::transport::{Driver, Peer};
 const MAX_PER_TURN: usize = 128;
 
 /// Accepts connections from a listener and inserts them into the loop.
-#[expect(unnameable_types, reason = "`MakeSources` needs it to be `pub`")]
+#[expect(
+    unnameable_types,
+    missing_debug_implementations,
+    reason = "`MakeSources` needs it to be `pub`"
+)]
 pub struct Acceptor<F: HandlerFactory> {
     pub(super) core: Arc<ServerCore<F>>,
     pub(super) listener: Arc<Listener>,

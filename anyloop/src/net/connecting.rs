@@ -51,7 +51,11 @@ pub(super) enum Destination {
 
 /// A connection that has no byte stream yet, or that a redirect may still lead to another server. It becomes a
 /// [`StreamSource`](crate::event_loop::StreamSource) in the same slot.
-#[expect(unnameable_types, reason = "`MakeSources` needs it to be `pub`")]
+#[expect(
+    unnameable_types,
+    missing_debug_implementations,
+    reason = "`MakeSources` needs it to be `pub`"
+)]
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
     pub(super) tls_layer: TlsLayer,

@@ -197,7 +197,7 @@ impl<H: Handler> EndpointHandle<H> {
     /// client.on_close(move |_, _| {
     ///     let handle = handle.clone();
     ///     let connect_again = move || _ = handle.connect(URI);
-    ///     let _ = event_loop.set_timer(Duration::from_secs(1), connect_again);
+    ///     _ = event_loop.set_timer(Duration::from_secs(1), connect_again);
     /// });
     /// client.connect(URI)?;
     /// client.run();

@@ -17,7 +17,7 @@
 //! client.on_open(|context| _ = context.send("hello"));
 //! client.on_message(|message, context| {
 //!     assert_eq!(message.as_bytes(), b"hello");
-//!     let _ = context.close(CloseCode::NORMAL, "");
+//!     _ = context.close(CloseCode::NORMAL, "");
 //! });
 //! let stop = event_loop.handle();
 //! client.on_close(move |ending, _| {
@@ -72,7 +72,8 @@ pub use server::{AsAddress, Listening};
 pub use supports::Supports;
 use transport::Net;
 
-/// A server with sockets, in an [`EventLoop`](crate::EventLoop). Its connections get their handlers from `F`.
+/// A server with sockets, in an [`EventLoop`](crate::EventLoop). Its connections get their handlers from `F`. Handlers
+/// must be [`Send`], except in a [`LocalServer`].
 ///
 /// The example of the [module](self) has one.
 pub struct Server<F: HandlerFactory = Handlers, K: Kind = Threads> {
@@ -80,7 +81,8 @@ pub struct Server<F: HandlerFactory = Handlers, K: Kind = Threads> {
     net: Net<K>,
 }
 
-/// A client with sockets, in an [`EventLoop`](crate::EventLoop). Its connections get their handlers from `F`.
+/// A client with sockets, in an [`EventLoop`](crate::EventLoop). Its connections get their handlers from `F`. Handlers
+/// must be [`Send`], except in a [`LocalClient`].
 ///
 /// The example of the [module](self) has one.
 pub struct Client<F: HandlerFactory = Handlers, K: Kind = Threads> {
@@ -125,11 +127,14 @@ endpoint::server_methods!(LocalServer);
 endpoint::client_methods!(LocalClient);
 #[cfg(feature = "tls-core")]
 endpoint::over_tls!(Server, Client, K: Kind);
+// The compiler shows the line of a bound that is not met.
 run::constructors!(
-    Server (net), ServerConfig, EventLoop, Handlers, [<Handler: Send> + Send + Sync + 'static]
+    Server (net), ServerConfig, EventLoop, Handlers,
+    [<Handler: Send> + Send + Sync + 'static] // not required by `LocalServer`
 );
 run::constructors!(
-    Client (net), ClientConfig, EventLoop, Handlers, [<Handler: Send> + Send + Sync + 'static]
+    Client (net), ClientConfig, EventLoop, Handlers,
+    [<Handler: Send> + Send + Sync + 'static] // not required by `LocalClient`
 );
 run::constructors!(
     LocalServer (server.net), ServerConfig, LocalEventLoop, LocalHandlers, [+ 'static]

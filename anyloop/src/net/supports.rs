@@ -10,10 +10,6 @@ use crate::event_loop::{Kind, Local, Threads};
 ///
 /// [`Local`] loops can serve any handlers. [`Threads`] loops can serve handlers that are [`Send`], from factories that
 /// are [`Send`] and [`Sync`].
-#[diagnostic::on_unimplemented(
-    message = "a loop that threads share cannot serve handlers that are not `Send`",
-    note = "`net::LocalServer`, `net::LocalClient` and `LocalEventLoop` can"
-)]
 pub trait Supports<F: HandlerFactory>: Kind + MakeSources<F> {}
 
 impl<F: HandlerFactory, K: Kind + MakeSources<F>> Supports<F> for K {}

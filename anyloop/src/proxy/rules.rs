@@ -22,7 +22,7 @@ use super::{Proxy, ProxyError};
 /// assert_eq!(proxy_for("wss://chat.internal/"), None);
 ///
 /// let config = ClientConfig::new().proxy(rules);
-/// # let _ = config;
+/// # _ = config;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct ProxyRules {

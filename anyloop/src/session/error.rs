@@ -5,6 +5,12 @@ use anyloop_proto::{Refused, State};
 
 /// Why a message or another command was refused.
 ///
+/// Where nothing is to be done about it, `_ = context.send(..)` drops it. That is right for [`Closing`](Self::Closing),
+/// [`Gone`](Self::Gone) and [`NotAwaiting`](Self::NotAwaiting): the connection or the request is over, and the end of
+/// a connection is reported by [`close`](super::Handler::close) or [`fail`](super::Handler::fail). It is right for
+/// [`SendBufferFull`](Self::SendBufferFull) with [`Overflow::Close`](super::Overflow::Close), which `close` reports as
+/// well; otherwise this message is missing, and later ones are sent. The other errors are mistakes of the program.
+///
 /// The examples of [`Overflow`](super::Overflow) and [`Handle`](super::Handle) get such errors.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -64,6 +70,9 @@ impl From<Refused> for SendError {
 }
 
 /// The result of sending a message.
+///
+/// `_ = context.send(..)` drops it together with a [`SendError`]. [`Backpressure`](Self::Backpressure) matters to
+/// programs that can send less, and [`Dropped`](Self::Dropped) to those that count what was sent.
 ///
 /// The examples of [`Overflow`](super::Overflow) get three of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -55,7 +55,7 @@ pub use context::Context;
 ///
 ///     fn message(&mut self, message: Message<'_>, context: &mut Context<'_, Self>) {
 ///         self.0 += message.as_bytes().iter().map(|&byte| u64::from(byte)).sum::<u64>();
-///         let _ = context.send(self.0.to_string().as_str());
+///         _ = context.send(self.0.to_string().as_str());
 ///     }
 /// }
 ///
@@ -188,7 +188,7 @@ pub trait Handler: Sized + 'static {
 ///
 /// impl Handler for Numbered {
 ///     fn open(&mut self, context: &mut Context<'_, Self>) {
-///         let _ = context.send(format!("you are number {}", self.0).as_str());
+///         _ = context.send(format!("you are number {}", self.0).as_str());
 ///     }
 /// }
 ///

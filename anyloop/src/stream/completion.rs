@@ -27,7 +27,7 @@ pub type Completion = Box<dyn FnOnce(Result<(), Unsent>) + Send>;
 /// let (result_sender, results) = mpsc::channel();
 /// server.on_open(move |context| {
 ///     let sender = result_sender.clone();
-///     let _ = context.send_then("hello", move |result| sender.send(result).unwrap());
+///     _ = context.send_then("hello", move |result| sender.send(result).unwrap());
 /// });
 /// let connection = server.connection();
 /// connection.set_write_handler(|_| Err(Error::from(ErrorKind::BrokenPipe)));

@@ -1,6 +1,7 @@
 //! TLS between a protocol and its byte stream.
 
 use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use anyloop_proto::{Input, Instant, Role, SendQueue, Shutdown, TransportError};
@@ -37,7 +38,7 @@ pub struct TlsStream<S> {
     held: Option<Box<Held>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Handshake {
         /// Whether any input has arrived.
@@ -558,5 +559,11 @@ impl<S: StreamProtocol> StreamProtocol for TlsStream<S> {
 
     fn end_call(&mut self, waiting: usize, now: Instant) {
         self.inner.end_call(waiting, now);
+    }
+}
+
+impl<S> fmt::Debug for TlsStream<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsStream").field("phase", &self.phase).finish_non_exhaustive()
     }
 }

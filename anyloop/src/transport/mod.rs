@@ -29,7 +29,7 @@ pub use crate::stream::{
 ///         context: &mut anyloop::endpoint::Context<'_, Self>,
 ///     ) {
 ///         self.0 += 1;
-///         let _ = context.send(format!("message {}", self.0).as_str());
+///         _ = context.send(format!("message {}", self.0).as_str());
 ///     }
 /// }
 ///

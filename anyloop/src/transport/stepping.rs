@@ -20,7 +20,7 @@
 //!
 //! impl Counter {
 //!     fn report(&mut self, context: &mut Context<'_, Self>) {
-//!         let _ = context.send(format!("{} greetings", self.0).as_str());
+//!         _ = context.send(format!("{} greetings", self.0).as_str());
 //!         context.set_timer(MINUTE, Self::report);
 //!     }
 //! }

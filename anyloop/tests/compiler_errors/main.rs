@@ -91,13 +91,58 @@ fn a_method_is_missing_in_a_server_with_its_factory() {
 #[test]
 fn what_is_no_factory_is_named() {
     let errors = errors("factory", "transport::Server::with_factory(config, Mine::default());");
-    assert_says(&errors, &["`Mine`", "`HandlerFactory`"], &["Core<"]);
+    let expected = ["`Mine`", "`HandlerFactory`", "wrap the `Mine` in a closure"];
+    assert_says(&errors, &expected, &["Core<"]);
 }
 
 #[test]
 fn a_handler_that_must_stay_on_its_thread_does_not_fit_a_loop_of_threads() {
     let errors = errors("bound", "net::Server::with_factory(config, Mine::default);");
-    assert_says(&errors, &["`Rc<()>`", "`anyloop::net::Server::<F>::with_factory`"], &["Net<"]);
+    let expected =
+        ["`Rc<()>`", "`anyloop::net::Server::<F>::with_factory`", "not required by `LocalServer`"];
+    assert_says(&errors, &expected, &["Net<"]);
+}
+
+#[test]
+fn what_is_no_handler_leads_to_the_trait_and_to_closures() {
+    let errors = errors("handler", "iostream::Server::with_factory(config, || 42);");
+    let expected = [
+        "`{integer}` is not a handler of connections",
+        "it does not implement `Handler`",
+        "all methods have defaults; or set closures: `server.on_message(..)`",
+    ];
+    assert_says(&errors, &expected, &["Core<"]);
+}
+
+#[test]
+fn what_is_no_message_leads_to_strings_and_bytes() {
+    let errors =
+        errors("message", "iostream::Server::new(config).on_open(|context| _ = context.send(42));");
+    let expected = [
+        "`{integer}` cannot be sent as a message",
+        "send a string for a text message, or bytes for a binary one",
+    ];
+    assert_says(&errors, &expected, &["Seal"]);
+}
+
+#[test]
+fn what_is_no_address_leads_to_those_that_are() {
+    let errors = errors("address", "net::Server::new(config).unwrap().listen(9002);");
+    let expected = [
+        "`{integer}` is not an address to listen on",
+        "a string such as \"127.0.0.1:9002\", a pair of host and port, or a `SocketAddr`",
+    ];
+    assert_says(&errors, &expected, &["Net<"]);
+}
+
+#[test]
+fn what_is_no_transport_leads_to_the_methods_that_it_needs() {
+    let errors = errors("transport", "let stream: &mut dyn transport::Transport = &mut 42;");
+    let expected = [
+        "`{integer}` is not a transport",
+        "implement `Transport` for it: `write` and `shutdown` are required",
+    ];
+    assert_says(&errors, &expected, &[]);
 }
 
 #[test]

@@ -15,14 +15,14 @@ use anyloop_testkit::requests;
 use anyloop_testkit::watchdog::watchdog;
 
 use crate::record::Log;
-use crate::setup::{blackhole, client, closed, recording_client, reset, url};
+use crate::setup::{blackhole, chain, client, closed, recording_client, reset, url};
 
 /// What `fail` has reported, and on which thread.
 #[derive(Debug)]
 struct Report {
     failure: Failure,
-    /// The message of the `ConnectError`.
-    message: Option<String>,
+    /// The text of the `ConnectError`, and those of its sources.
+    texts: Vec<String>,
     variant: &'static str,
     /// The kind of the first attempt's error, or of the source.
     kind: Option<ErrorKind>,
@@ -49,7 +49,7 @@ fn inspect(failure: &Failure, context: &Context<'_, Handlers>) -> Report {
     };
     Report {
         failure: *failure,
-        message: connect.map(ToString::to_string),
+        texts: connect.map(|error| chain(error)).unwrap_or_default(),
         variant,
         kind,
         attempts,
@@ -91,7 +91,7 @@ fn a_name_that_is_unknown() {
     let report = fail(client, connect("ws://nowhere.example/"));
     assert_eq!(report.failure.cause(), Cause::Transport(TransportError::NotFound));
     assert_eq!((report.variant, report.kind), ("resolve", Some(ErrorKind::NotFound)));
-    assert_eq!(report.message.unwrap(), "cannot look up nowhere.example");
+    assert_eq!(report.texts, ["cannot look up nowhere.example", "nobody"]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn no_address_at_all() {
         client.request("ws://a.example/").unwrap().to_addresses([]).connect().unwrap();
     });
     assert_eq!((report.variant, report.attempts.len()), ("connect", 0));
-    assert!(report.message.unwrap().contains("a.example"));
+    assert!(report.texts[0].contains("a.example"));
 }
 
 #[test]
@@ -130,7 +130,9 @@ fn the_address_refuses() {
     assert_eq!(report.failure.cause(), Cause::Transport(TransportError::Refused));
     assert_eq!((report.variant, report.kind), ("connect", Some(ErrorKind::ConnectionRefused)));
     assert_eq!(report.attempts, [closed.address.to_string()]);
-    let message = report.message.unwrap();
+    let [message] = &report.texts[..] else {
+        panic!("the text has all attempts: {:?}", report.texts);
+    };
     assert!(message.starts_with("cannot connect to 127.0.0.1: "), "{message}");
     assert!(message.contains(&closed.address.to_string()), "{message}");
 }
@@ -171,17 +173,21 @@ fn a_socket_that_cannot_be_set_up() {
 fn what_is_not_a_url() {
     let client = client();
     let cases = [
-        ("http://a.example/", UriError::Scheme),
-        ("a.example", UriError::Scheme),
-        ("ws://", UriError::MissingHost),
-        ("ws://a.example:99999/", UriError::Port),
-        ("ws://a.example/#part", UriError::Fragment),
-        ("ws://a b/", UriError::Character(' ')),
-        ("ws://[::1/", UriError::Host),
+        ("http://a.example/", UriError::Scheme, "; did you mean ws://a.example/?"),
+        ("localhost:9002", UriError::Scheme, "; did you mean ws://localhost:9002?"),
+        ("a.example", UriError::Scheme, "; did you mean ws://a.example?"),
+        ("ws://", UriError::MissingHost, ""),
+        ("ws://a.example:99999/", UriError::Port, ""),
+        ("ws://a.example/#part", UriError::Fragment, ""),
+        ("ws://a b/", UriError::Character(' '), ""),
+        ("ws://[::1/", UriError::Host, ""),
     ];
-    for (url, expected) in cases {
-        match client.connect(url) {
-            Err(Error::Uri { uri, source }) => assert_eq!((&*uri, source), (url, expected)),
+    for (url, expected, suggestion) in cases {
+        let error = client.connect(url).unwrap_err();
+        assert_eq!(error.to_string(), format!("not a WebSocket URI: {url}{suggestion}"));
+        assert_eq!(chain(&error)[1..], [expected.to_string()]);
+        match error {
+            Error::Uri { uri, source } => assert_eq!((&*uri, source), (url, expected)),
             other => panic!("{url}: {other:?}"),
         }
     }
@@ -197,6 +203,8 @@ fn options_that_make_no_request() {
     let request = request.configure(|config| config.subprotocol("not a token"));
     let error = request.connect().unwrap_err();
     assert!(matches!(error, Error::Request(_)), "{error:?}");
+    assert_eq!(chain(&error)[0], "cannot make the request");
+    assert_eq!(chain(&error).len(), 2);
     let key = (header::SEC_WEBSOCKET_KEY, HeaderValue::from_static("x"));
     let request = client.request("ws://a.example/").unwrap();
     let request = request.configure(|config| config.header(key.0, key.1));

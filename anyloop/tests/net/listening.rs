@@ -13,8 +13,8 @@ use anyloop_testkit::wait::eventually;
 use anyloop_testkit::watchdog::watchdog;
 
 use crate::setup::{
-    Running, closed, echo, echo_on, echo_with, has_v6, millis, run_until, server, server_config,
-    server_with,
+    Running, chain, closed, echo, echo_on, echo_with, has_v6, millis, run_until, server,
+    server_config, server_with,
 };
 
 fn is_refused(address: SocketAddr) -> bool {
@@ -31,8 +31,12 @@ fn await_refused(address: SocketAddr) {
 
 /// The address of the error, and the kind of its source.
 fn listen_error(error: Error) -> (String, ErrorKind) {
+    let texts = chain(&error);
     match error {
-        Error::Listen { address, source } => (address, source.kind()),
+        Error::Listen { address, source } => {
+            assert_eq!(texts, [format!("cannot listen on {address}"), source.to_string()]);
+            (address, source.kind())
+        }
         error => panic!("{error:?}"),
     }
 }
@@ -250,8 +254,11 @@ fn an_address_of_another_machine() {
 fn an_invalid_address() {
     for address in ["nonsense", "127.0.0.1", "127.0.0.1:port", "", "127.0.0.1:65536"] {
         let server = server();
-        match server.listen(address) {
-            Err(Error::Resolve { address: named, .. }) => assert_eq!(named, address),
+        let error = server.listen(address).unwrap_err();
+        assert_eq!(chain(&error)[0], format!("cannot look up {address}"));
+        assert_eq!(chain(&error).len(), 2);
+        match error {
+            Error::Resolve { address: named, .. } => assert_eq!(named, address),
             other => panic!("{address}: {other:?}"),
         }
         assert!(!server.is_listening());

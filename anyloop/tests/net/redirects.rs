@@ -18,8 +18,8 @@ use anyloop_testkit::watchdog::watchdog;
 
 use crate::record::Log;
 use crate::setup::{
-    GREETED, Running, Shared, client_with, echo, greeting_with, millis, recording_client_with,
-    run_until, shared,
+    GREETED, Running, Shared, chain, client_with, echo, greeting_with, millis,
+    recording_client_with, run_until, shared,
 };
 
 /// An echo at `/echo`; other paths are redirected there, with the path's number as the status, or to `to`.
@@ -60,7 +60,10 @@ fn fail(config: ClientConfig, uri: &str) -> (Cause, Option<String>) {
     client.on_fail(move |failure, context| {
         assert!(context.response().is_some());
         let error = context.error().map(|error| match error.downcast_ref::<ConnectError>() {
-            Some(ConnectError::Redirect { source, .. }) => format!("{source:?}"),
+            Some(redirect @ ConnectError::Redirect { source, .. }) => {
+                assert_eq!(chain(redirect)[1], source.to_string());
+                format!("{source:?}")
+            }
             _ => panic!("{error}"),
         });
         sender.send((failure.cause(), error)).unwrap();

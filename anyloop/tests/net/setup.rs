@@ -1,5 +1,7 @@
 //! Endpoints to test, the addresses and sockets that they need, and run calls that wait for a condition.
 
+use std::error::Error;
+use std::iter;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -254,4 +256,15 @@ pub(crate) type Shared<T> = Arc<Mutex<Vec<T>>>;
 
 pub(crate) fn shared<T>() -> Shared<T> {
     Arc::default()
+}
+
+/// The text of an error, and those of its sources. Programs print them in a row, so none contains the next one.
+#[track_caller]
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+    let errors = iter::successors(Some(error), |&error| error.source());
+    let texts: Vec<_> = errors.map(ToString::to_string).collect();
+    for pair in texts.windows(2) {
+        assert!(!pair[0].contains(&pair[1]), "a text has that of its source: {texts:?}");
+    }
+    texts
 }

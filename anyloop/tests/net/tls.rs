@@ -18,7 +18,7 @@ use anyloop::tls::{ClientTls, ServerTls, TlsError};
 use anyloop_testkit::tls::{Authority, Identity};
 use anyloop_testkit::wait::PATIENCE;
 
-use crate::setup::{Running, client_with};
+use crate::setup::{Running, chain, client_with};
 
 /// The certificate of the servers.
 static IDENTITY: LazyLock<Identity> =
@@ -117,7 +117,7 @@ macro_rules! outcomes {
         let outcome = |cause, context: &mut Context<'_, Handlers>| {
             let error = context.error();
             let kind = error.and_then(|error| error.downcast_ref()).map(Kind::of);
-            Outcome { cause, error: error.map(ToString::to_string), kind }
+            Outcome { cause, error: error.map(|error| chain(error)[0].clone()), kind }
         };
         let failed = sender.clone();
         $endpoint.on_fail(move |failure, context| {

@@ -70,7 +70,7 @@ use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
 /// # let clock = nanos.clone();
 /// # server.set_clock(move || Instant::from_nanos(clock.load(Ordering::Relaxed)));
 /// server.on_open(|context| {
-///     let _ = context.send("now");
+///     _ = context.send("now");
 ///     context.set_timer(Duration::from_secs(1), |_, context| _ = context.send("then"));
 /// });
 /// let connection = server.connection();

@@ -12,7 +12,7 @@ use anyloop_testkit::peer::{Peer, serve};
 use anyloop_testkit::watchdog::watchdog;
 
 use super::{NO_AUTHENTICATION, read, read_socks_request};
-use crate::setup::{client_with, closed, millis, reset, run_until};
+use crate::setup::{chain, client_with, closed, millis, reset, run_until};
 
 /// A failure: its cause, the error, and the error's text.
 struct Failed {
@@ -39,7 +39,7 @@ fn fail_through(config: ClientConfig) -> Failed {
     client.on_open(|_| panic!("there is no server"));
     client.on_fail(move |failure, context| {
         let error = context.error().expect("there is an error");
-        let text = error.to_string();
+        let text = chain(error)[0].clone();
         let error = copy(error.downcast_ref().expect("a ConnectError"));
         sender.send(Failed { cause: failure.cause(), error, text }).unwrap();
     });

@@ -20,7 +20,7 @@ use anyloop_testkit::watchdog::watchdog;
 use super::tunnels::greet;
 use super::{ESTABLISHED, http_proxy, socks_proxy};
 use crate::record::Log;
-use crate::setup::{Running, client_with, echo, greeting_with, recording_client_with};
+use crate::setup::{Running, chain, client_with, echo, greeting_with, recording_client_with};
 
 /// The authority of the proxies. Servers have another one.
 static PROXIES: LazyLock<Authority> = LazyLock::new(|| Authority::new("authority of proxies"));
@@ -247,12 +247,12 @@ fn failure(config: ClientConfig, check: fn(&ConnectError) -> bool) {
     client.on_fail(move |_, context| {
         let error = context.error().and_then(|error| error.downcast_ref::<ConnectError>());
         let error = error.expect("a ConnectError");
-        sender.send((check(error), error.to_string())).unwrap();
+        sender.send((check(error), chain(error))).unwrap();
     });
     client.connect("wss://chat.example/").unwrap();
     client.run();
-    let (is_expected, text) = errors.try_recv().unwrap();
-    assert!(is_expected, "{text}");
+    let (is_expected, texts) = errors.try_recv().unwrap();
+    assert!(is_expected, "{texts:?}");
 }
 
 #[test]

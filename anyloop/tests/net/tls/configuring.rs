@@ -11,7 +11,7 @@ use anyloop_testkit::watchdog::watchdog;
 
 use super::peer::{TlsPeer, trusting_config};
 use super::{IDENTITY, client_tls, start, tls_of};
-use crate::setup::{client_with, echo, new_path};
+use crate::setup::{chain, client_with, echo, new_path};
 
 /// Files that are removed afterwards.
 struct Files(PathBuf);
@@ -40,8 +40,9 @@ impl Drop for Files {
 fn error(certificate: &str, key: &str) -> String {
     let files = Files::new();
     let (certificate, key) = (files.write("a.pem", certificate), files.write("a.key", key));
-    let error = ServerTls::from_pem_files(certificate, key).unwrap_err().to_string();
-    error.replace(&format!("{}/", files.0.display()), "")
+    let error = ServerTls::from_pem_files(certificate, key).unwrap_err();
+    let [text] = &chain(&error)[..] else { panic!("{error:?}") };
+    text.replace(&format!("{}/", files.0.display()), "")
 }
 
 #[test]
@@ -97,7 +98,9 @@ fn errors_name_the_file_and_what_is_wrong_with_it() {
 fn files_that_are_missing() {
     let error = ServerTls::from_pem_files("/nowhere/a.pem", "/nowhere/a.key").unwrap_err();
     assert!(matches!(error, TlsConfigError::Read { .. }), "{error:?}");
-    assert_eq!(error.to_string(), "cannot read /nowhere/a.pem");
+    let texts = chain(&error);
+    assert_eq!(texts[0], "cannot read /nowhere/a.pem");
+    assert!(texts[1].starts_with("No such file or directory"), "{texts:?}");
     let error = ClientTls::builder().ca_file("/nowhere/ca.pem").build().unwrap_err();
     assert_eq!(error.to_string(), "cannot read /nowhere/ca.pem");
     let error = ServerTls::builder().build().unwrap_err();
@@ -233,4 +236,5 @@ fn a_host_that_no_certificate_can_be_for() {
         matches!(error, Error::Tls(TlsConfigError::Host { .. }) | Error::Uri { .. }),
         "{error:?}"
     );
+    assert_eq!(chain(&error).len(), 2);
 }
