@@ -291,6 +291,17 @@ async def router():
         writer.close()
 
 
+async def net_loop_per_core():
+    loops = set()
+    async with run_server("net_loop_per_core", 2) as (program, url):
+        for _ in range(64):  # the system chooses a loop for each, and will not choose one for all
+            async with connect(url) as client:
+                await client.send("hello")
+                assert await client.recv() == "hello"
+            loops.add((await program.line("^loop (.): 127"))[1])
+    assert loops == {"0", "1"}, loops
+
+
 async def child_pipes():
     script = os.path.join(os.path.dirname(__file__), "example_child.py")
     async with run("child_pipes", sys.executable, script) as program:
@@ -429,6 +440,7 @@ if __name__ == "__main__":
             subprotocol_auth,
             chat_rooms,
             router,
+            net_loop_per_core,
             child_pipes,
             handler_test,
             gigabyte,
