@@ -1,12 +1,12 @@
-//! The log, the status line and the files of `anyloop serve`; completions and manual pages.
+//! The log and the files of `anyloop serve`.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::peer::{PING, PONG, Peer, TEXT};
-use crate::program::{Folder, Running, Server, anyloop, output};
+use crate::program::{Folder, Running, Server, anyloop};
 
 /// What the server has logged when it has ended, without the times.
 fn log(server: Server) -> Vec<String> {
@@ -197,36 +197,4 @@ fn files_are_served_beside_the_services() {
     talk(&server);
     let ended = Running::start(&mut anyloop(["serve", "--dir", "/no/such/directory"])).end();
     ended.expect(2, "--dir: cannot serve /no/such/directory: No such file or directory");
-}
-
-#[test]
-fn shells_accept_the_completions() {
-    for shell in ["bash", "zsh", "fish"] {
-        let script = output(&mut anyloop(["completions", shell]));
-        assert!(script.status.success());
-        let script = String::from_utf8(script.stdout).expect("the script is UTF-8");
-        for word in ["connect", "subscribe", "color"] {
-            assert!(script.contains(word), "{shell}: {word}");
-        }
-        if shell == "bash" {
-            let complete = "COMP_WORDS=(anyloop connect --subs); COMP_CWORD=2; _anyloop anyloop --subs connect; \
-                            echo ${COMPREPLY[@]}";
-            let bash = output(Command::new("bash").args(["-c", &format!("{script}\n{complete}")]));
-            assert_eq!(String::from_utf8_lossy(&bash.stdout), "--subscribe\n");
-        }
-    }
-}
-
-#[test]
-fn manual_pages_are_written() {
-    let folder = Folder::new("man");
-    let path = folder.join("");
-    let ended = Running::start(anyloop(["man"]).arg(&path)).end();
-    assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
-    for (page, word) in [("anyloop.1", "anyloop bench"), ("anyloop-connect.1", "reconnect")] {
-        let page = fs::read_to_string(path.join(page)).expect("the page was written");
-        assert!(page.contains(".TH anyloop") && page.contains(word), "{page}");
-    }
-    let ended = Running::start(&mut anyloop(["man", "/no/such/directory"])).end();
-    ended.expect(2, "cannot write to /no/such/directory: it is not a directory");
 }
