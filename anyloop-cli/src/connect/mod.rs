@@ -146,10 +146,7 @@ impl Session<'_> {
         // The failure is the cause, if it has ended the connection.
         let result = self.link.check_failure().and(ended);
         let result = match &self.output {
-            Some(output) => {
-                output.remove_unused();
-                output.with_part(result)
-            }
+            Some(output) => output.with_part(result),
             None => result,
         };
         self.check(result?)

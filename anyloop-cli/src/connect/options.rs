@@ -48,8 +48,8 @@ pub(crate) struct Options {
     /// is standard output. Not with --json or --echo.
     ///
     /// They are written while they arrive, in constant memory, so a message may have any size. Nothing is added between
-    /// them. An existing file is overwritten: it is opened at the start, and emptied when the connection opens. If no
-    /// connection opens, an existing file keeps its content. If the connection ends inside of a message, the file keeps
+    /// them. The file is created, or emptied if it exists, when the connection opens: if none opens, nothing changes. A
+    /// file that cannot be written is refused at the start. If the connection ends inside of a message, the file keeps
     /// the part that has arrived, and the exit status is 1; --reconnect removes the part from a regular file and goes
     /// on; from standard output or a pipe it cannot, and ends. With "-" at a terminal, control characters of messages
     /// are not escaped. Standard error shows a progress bar if it is a terminal, except where messages are typed.
