@@ -16,6 +16,7 @@ mod link;
 mod log;
 mod messages;
 mod options;
+mod outbox;
 mod output;
 mod print;
 mod progress;
@@ -142,6 +143,7 @@ impl Session<'_> {
     fn run(self, client: &ConnectClient, outcomes: &Receiver<Outcome>) -> Result<(), CliError> {
         let ended = self.connect_to_the_end(client, outcomes);
         self.link.finish();
+        self.printer.losses(self.link.take_losses());
         self.printer.screen.finish();
         // The failure is the cause, if it has ended the connection.
         let result = self.link.check_failure().and(ended);
@@ -163,6 +165,7 @@ impl Session<'_> {
             self.connect(client)?;
             self.event_loop.run();
             self.event_loop.reset()?;
+            self.printer.losses(self.link.take_losses());
             let Ok(Outcome { result, open_for, is_temporary }) = outcomes.try_recv() else {
                 return Err(closed_between());
             };

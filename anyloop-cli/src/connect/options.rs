@@ -61,7 +61,8 @@ pub(crate) struct Options {
     /// 1011 to 1014, or by 408, 425, 429 and 5xx in the opening handshake. What was sent on a connection that failed may
     /// be lost: the exit status is then 1, except after a signal or where messages are typed. --text and --binary are
     /// sent once, not again on the next connection. Lines of a program wait for the next connection. A line that a
-    /// person types without a connection is not sent, and the screen says so.
+    /// person types without a connection is not sent, and the screen says so; after a loss it also names what was typed
+    /// and not sent, and what may be lost, since nothing has arrived after it.
     #[arg(long)]
     pub(super) reconnect: bool,
     /// Neither read nor write the history of what is typed, $XDG_STATE_HOME/anyloop/history.

@@ -116,6 +116,16 @@ impl Screen {
         }
     }
 
+    /// What is written until the program has ended.
+    pub(crate) fn rest(&mut self) -> String {
+        let (mut rest, mut bytes) = (Vec::new(), [0; 1024]);
+        // Linux returns EIO at the end.
+        while let Ok(n @ 1..) = self.terminal.read(&mut bytes) {
+            rest.extend_from_slice(&bytes[..n]);
+        }
+        String::from_utf8(rest).expect("the text is UTF-8")
+    }
+
     fn shows(&self, rows: &[&str]) -> bool {
         let text = self.text();
         let last = rows.last().expect("at least one row is expected");

@@ -1,11 +1,13 @@
 //! `anyloop connect` at a terminal.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::thread;
 
+use anyloop_testkit::wait::eventually;
 use rustix::process::Signal;
 
 use crate::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT};
@@ -239,6 +241,82 @@ fn a_line_without_a_connection_is_not_sent_nor_drawn_as_sent() {
     screen.expect(&["> text 5 B: again", "> "]);
     peer.close(1000);
     assert_eq!(program.end().code(), Some(0));
+}
+
+#[test]
+fn a_message_that_may_be_lost_with_its_connection_is_named() {
+    let (mut screen, program, mut peer) = typing();
+    screen.type_in(b"one\r");
+    peer.expect(TEXT, b"one");
+    peer.send(TEXT, b"two");
+    screen.expect(&["> text 3 B: one", "< text 3 B: two", "> "]);
+    drop(peer); // without a Close
+    program.end().expect(1, "stream ended without a closing handshake");
+    let rest = screen.rest();
+    assert!(!rest.contains("may be lost"), "something has arrived since: {rest}");
+
+    let (mut screen, program, mut peer) = typing();
+    for message in ["one", "two", "three"] {
+        screen.type_in(format!("{message}\r").as_bytes());
+        peer.expect(TEXT, message.as_bytes());
+        if message == "one" {
+            peer.send(PING, b"there?");
+            peer.expect(PONG, b"there?");
+        }
+    }
+    drop(peer);
+    program.end().expect(1, "stream ended without a closing handshake");
+    let words =
+        "* nothing has arrived since 2 messages were sent, so they may be lost; the first: two";
+    assert_eq!(screen.rest().matches(words).count(), 1);
+
+    let (mut screen, program, mut peer) = typing();
+    screen.type_in(b"bye\r");
+    peer.expect(TEXT, b"bye");
+    peer.close(1000);
+    assert_eq!(program.end().code(), Some(0));
+    let rest = screen.rest();
+    assert!(!rest.contains("may be lost"), "the Close has arrived since: {rest}");
+}
+
+/// A pipe that nobody reads holds up the thread that sends.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_message_that_was_not_sent_when_the_connection_ended_is_named() {
+    for reconnects in [false, true] {
+        let folder = Folder::new("unsent");
+        let pipe = folder.join("pipe");
+        let made = Command::new("mkfifo").arg(&pipe).status().expect("the system has mkfifo");
+        assert!(made.success());
+        let path = pipe.to_str().expect("the path is UTF-8").to_string();
+        let reader = thread::spawn(move || File::open(pipe).expect("it can be read"));
+        let options = ["--no-history", "--output", &path, "--reconnect"];
+        let options = if reconnects { &options[..] } else { &options[..3] };
+        let server = Host::new();
+        let (mut screen, program) = Screen::start(connect(&server.url(), options));
+        let mut reader = reader.join().expect("the thread does not panic");
+        rustix::pipe::fcntl_setpipe_size(&reader, 4096).expect("the pipe may be that small");
+        let (mut peer, _) = server.open();
+        screen.expect(&[GREETING, "> "]);
+        screen.type_in(b"one\r");
+        peer.await_input();
+        screen.expect(&["> text 3 B: one", "> "]);
+        peer.send_part(BINARY, &[0; 256 * 1024], false);
+        eventually("the pipe is full", || {
+            rustix::io::ioctl_fionread(&reader).is_ok_and(|bytes| bytes == 4096)
+        });
+        screen.type_in(b"two\rthree\r");
+        screen.expect(&["> text 3 B: two", "> text 5 B: three", "> "]);
+        drop(peer);
+        let drained = thread::spawn(move || reader.read_to_end(&mut Vec::new()));
+        let unsent = "* the connection ended before 2 messages were sent; the first: two";
+        screen.expect_written(unsent);
+        // With a part of a message in a pipe, it does not reconnect.
+        assert_eq!(program.end().code(), Some(1));
+        drained.join().expect("the thread does not panic").expect("the pipe can be read");
+        let rest = screen.rest();
+        assert!(!rest.contains("messages were sent"), "it was said before: {rest}");
+    }
 }
 
 #[test]
