@@ -170,6 +170,9 @@ impl ConnectHandler {
     /// Reports the end of the connection to the main thread. The signals would keep the loop running.
     fn end(&self, outcome: Outcome) {
         self.link.ended();
+        if let Some(output) = &self.output {
+            output.ended();
+        }
         let _ = self.outcome.send(outcome); // the receiver exists until the loop ends
         self.event_loop.stop();
     }

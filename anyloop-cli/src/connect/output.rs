@@ -10,7 +10,7 @@ use anyloop::proto::Chunk;
 use super::file;
 use super::options::Options;
 use super::print::count;
-use super::progress::Progress;
+use super::progress::{Progress, Status};
 use super::screen::Screen;
 use crate::error::CliError;
 
@@ -29,8 +29,16 @@ struct State {
     complete: u64,
     /// The part after those could not be removed.
     is_stuck: bool,
-    /// `None` without a terminal, or where it would draw over what a person sees or types.
-    progress: Option<Progress>,
+    progress: Shown,
+}
+
+/// How the progress is shown.
+enum Shown {
+    /// Without a terminal, or where it would draw over what a person sees or types.
+    Not,
+    Bar(Progress),
+    /// Where a person types at a prompt.
+    Status(Status),
 }
 
 enum Destination {
@@ -63,14 +71,12 @@ impl Output {
         // With --once a person types a question at most, before the answer.
         let is_typed_at = options.reads_terminal() && options.exit_after().is_none();
         let is_seen = is_typed_at || (to_stdout && io::stdout().is_terminal());
-        let has_bar = io::stderr().is_terminal() && !is_seen;
-        let state = State {
-            destination,
-            written: 0,
-            complete: 0,
-            is_stuck: false,
-            progress: has_bar.then(|| Progress::receiving(screen)),
+        let progress = match () {
+            () if options.is_typed() => Shown::Status(Status::new(screen)),
+            () if is_seen || !io::stderr().is_terminal() => Shown::Not,
+            () => Shown::Bar(Progress::receiving(screen)),
         };
+        let state = State { destination, written: 0, complete: 0, is_stuck: false, progress };
         Ok(Some(Arc::new(Self { name, state: Mutex::new(state) })))
     }
 
@@ -105,15 +111,25 @@ impl Output {
             state.destination = Destination::Failed;
             return Err(unwritable(&self.name, &error));
         }
-        if let Some(progress) = &state.progress {
-            progress.show(state.written);
+        let size = state.part();
+        match &mut state.progress {
+            Shown::Not => {}
+            Shown::Bar(bar) => bar.show(state.written),
+            Shown::Status(status) if chunk.last => status.end(),
+            Shown::Status(status) => status.show(size),
         }
         if !chunk.last {
             return Ok(None);
         }
-        let size = state.part();
         state.complete = state.written;
         Ok(Some(size))
+    }
+
+    /// The connection has ended: nothing more of a message arrives.
+    pub(super) fn ended(&self) {
+        if let Shown::Status(status) = &mut self.state().progress {
+            status.end();
+        }
     }
 
     /// Removes the part of a message that a lost connection has left, before the messages of the next one follow.
@@ -137,8 +153,8 @@ impl Output {
             return false;
         }
         state.written = complete;
-        if let Some(progress) = &state.progress {
-            progress.show(complete);
+        if let Shown::Bar(bar) = &state.progress {
+            bar.show(complete);
         }
         true
     }
