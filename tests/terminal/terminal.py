@@ -315,8 +315,26 @@ def write_what_arrives_while_typing(start, anyloop, folder):
     terminal.wait("connected", lambda rows: rows[-1] == ">")
     terminal.type("a half-typed li")
     terminal.expect("a line is being typed", "> a half-typed li")
-    server.send(BINARY, b"x" * 5 * MIB)
-    terminal.expect("it is written", f"< binary {5 * MIB} B: written to {file}", "> a half-typed li")
+    server.send(BINARY, b"x" * 5 * MIB, last=False)
+    size = 5 * MIB
+    receiving = re.compile(r"^\* receiving 5\.\d\d MiB, \d.*/s$")
+
+    def is_shown_above(line, rows):
+        """The status is drawn once a second, when a part arrives."""
+        nonlocal size
+        server.send(CONTINUATION, b"x", last=False)
+        size += 1
+        return receiving.match(rows[-2]) and rows[-1] == line
+
+    terminal.wait("a status above the line", lambda rows: is_shown_above("> a half-typed li", rows))
+    terminal.type("ne")
+    terminal.wait("typing goes on", lambda rows: receiving.match(rows[-2]) and rows[-1] == "> a half-typed line")
+    terminal.press("Enter")
+    terminal.wait("the line is sent", lambda rows: "> text 17 B: a half-typed line" in rows)
+    terminal.wait("a status again", lambda rows: is_shown_above(">", rows))
+    server.send(CONTINUATION, b"")
+    rows = terminal.expect("it is written", f"< binary {size} B: written to {file}", ">")
+    check("nothing is left of the status", not any("receiving" in row for row in rows))
     server.close()
     terminal.wait("closed", lambda rows: rows[-1] == "$")
 

@@ -110,6 +110,7 @@ impl Handler for ConnectHandler {
             return; // it is closing, and nobody wants more
         }
         self.last_message = Some(context.now());
+        self.link.heard();
         // As above, this may block.
         match output.write(&chunk) {
             Ok(None) => {}
@@ -121,7 +122,13 @@ impl Handler for ConnectHandler {
         }
     }
 
+    fn ping(&mut self, _: &[u8], _: &mut Context<'_, Self>) -> bool {
+        self.link.heard();
+        true
+    }
+
     fn pong(&mut self, payload: &[u8], _: Option<Duration>, _: &mut Context<'_, Self>) {
+        self.link.heard();
         // A pong answers the ping with its payload, and all before that (RFC 6455 §5.5.3).
         let answered = self.pings.iter().position(|(sent, _)| sent == payload);
         let since = answered.and_then(|index| self.pings.drain(..=index).next_back());
@@ -137,6 +144,7 @@ impl Handler for ConnectHandler {
 
     fn close(&mut self, ending: &Ending<'_>, context: &mut Context<'_, Self>) {
         if let Some(frame) = ending.received {
+            self.link.heard();
             self.printer.close(frame);
         }
         let result = judge(ending, &self.link).map_err(|why| match context.error() {
@@ -162,6 +170,9 @@ impl ConnectHandler {
     /// Reports the end of the connection to the main thread. The signals would keep the loop running.
     fn end(&self, outcome: Outcome) {
         self.link.ended();
+        if let Some(output) = &self.output {
+            output.ended();
+        }
         let _ = self.outcome.send(outcome); // the receiver exists until the loop ends
         self.event_loop.stop();
     }

@@ -16,6 +16,7 @@ mod link;
 mod log;
 mod messages;
 mod options;
+mod outbox;
 mod output;
 mod print;
 mod progress;
@@ -142,14 +143,12 @@ impl Session<'_> {
     fn run(self, client: &ConnectClient, outcomes: &Receiver<Outcome>) -> Result<(), CliError> {
         let ended = self.connect_to_the_end(client, outcomes);
         self.link.finish();
+        self.printer.losses(self.link.take_losses());
         self.printer.screen.finish();
         // The failure is the cause, if it has ended the connection.
         let result = self.link.check_failure().and(ended);
         let result = match &self.output {
-            Some(output) => {
-                output.remove_unused();
-                output.with_part(result)
-            }
+            Some(output) => output.with_part(result),
             None => result,
         };
         self.check(result?)
@@ -166,6 +165,7 @@ impl Session<'_> {
             self.connect(client)?;
             self.event_loop.run();
             self.event_loop.reset()?;
+            self.printer.losses(self.link.take_losses());
             let Ok(Outcome { result, open_for, is_temporary }) = outcomes.try_recv() else {
                 return Err(closed_between());
             };

@@ -48,11 +48,12 @@ pub(crate) struct Options {
     /// is standard output. Not with --json or --echo.
     ///
     /// They are written while they arrive, in constant memory, so a message may have any size. Nothing is added between
-    /// them. An existing file is overwritten: it is opened at the start, and emptied when the connection opens. If no
-    /// connection opens, an existing file keeps its content. If the connection ends inside of a message, the file keeps
+    /// them. The file is created, or emptied if it exists, when the connection opens: if none opens, nothing changes. A
+    /// file that cannot be written is refused at the start. If the connection ends inside of a message, the file keeps
     /// the part that has arrived, and the exit status is 1; --reconnect removes the part from a regular file and goes
     /// on; from standard output or a pipe it cannot, and ends. With "-" at a terminal, control characters of messages
-    /// are not escaped. Standard error shows a progress bar if it is a terminal, except where messages are typed.
+    /// are not escaped. Standard error shows a progress bar if it is a terminal. Where messages are typed, a line above
+    /// that of the prompt shows once a second how much of a message has arrived.
     #[arg(long, short, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
     /// Connect again when the connection is lost or cannot be made, after 0.5 s, 1 s, 2 s, up to 30 s.
@@ -61,7 +62,8 @@ pub(crate) struct Options {
     /// 1011 to 1014, or by 408, 425, 429 and 5xx in the opening handshake. What was sent on a connection that failed may
     /// be lost: the exit status is then 1, except after a signal or where messages are typed. --text and --binary are
     /// sent once, not again on the next connection. Lines of a program wait for the next connection. A line that a
-    /// person types without a connection is not sent, and the screen says so.
+    /// person types without a connection is not sent, and the screen says so; after a loss it also names what was typed
+    /// and not sent, and what may be lost, since nothing has arrived after it.
     #[arg(long)]
     pub(super) reconnect: bool,
     /// Neither read nor write the history of what is typed, $XDG_STATE_HOME/anyloop/history.

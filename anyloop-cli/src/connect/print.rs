@@ -183,6 +183,11 @@ impl Printer {
         }
     }
 
+    /// Tells a person which messages were not sent, or may be lost.
+    pub(super) fn losses(&self, losses: impl IntoIterator<Item = String>) {
+        losses.into_iter().for_each(|loss| self.note(&loss));
+    }
+
     /// Tells a person something, or reports it on standard error.
     pub(super) fn warn(&self, text: &str) {
         match self.palette() {

@@ -101,8 +101,12 @@ pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     // A log names the path when a connection closes.
     let config = config(options).keep_handshake(log::has_connections());
     let server = route::server(&event_loop, config, options.files()?);
-    let tls = options.tls.tls(&options.listen)?;
+    let self_signed = options.tls.self_signed(&options.listen)?;
+    let tls = options.tls.tls(self_signed.as_ref())?;
     listen(options, Listener { server: &server, tls: tls.as_ref() })?;
+    if let Some(self_signed) = self_signed {
+        self_signed.announce()?;
+    }
     #[cfg(unix)]
     let hang_ups = match &tls {
         Some(tls) => {

@@ -1,11 +1,15 @@
 //! `anyloop connect` at a terminal.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
-use std::thread;
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use anyloop_testkit::wait::{eventually, let_time_pass};
 use rustix::process::Signal;
 
 use crate::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT};
@@ -242,6 +246,82 @@ fn a_line_without_a_connection_is_not_sent_nor_drawn_as_sent() {
 }
 
 #[test]
+fn a_message_that_may_be_lost_with_its_connection_is_named() {
+    let (mut screen, program, mut peer) = typing();
+    screen.type_in(b"one\r");
+    peer.expect(TEXT, b"one");
+    peer.send(TEXT, b"two");
+    screen.expect(&["> text 3 B: one", "< text 3 B: two", "> "]);
+    drop(peer); // without a Close
+    program.end().expect(1, "stream ended without a closing handshake");
+    let rest = screen.rest();
+    assert!(!rest.contains("may be lost"), "something has arrived since: {rest}");
+
+    let (mut screen, program, mut peer) = typing();
+    for message in ["one", "two", "three"] {
+        screen.type_in(format!("{message}\r").as_bytes());
+        peer.expect(TEXT, message.as_bytes());
+        if message == "one" {
+            peer.send(PING, b"there?");
+            peer.expect(PONG, b"there?");
+        }
+    }
+    drop(peer);
+    program.end().expect(1, "stream ended without a closing handshake");
+    let words =
+        "* nothing has arrived since 2 messages were sent, so they may be lost; the first: two";
+    assert_eq!(screen.rest().matches(words).count(), 1);
+
+    let (mut screen, program, mut peer) = typing();
+    screen.type_in(b"bye\r");
+    peer.expect(TEXT, b"bye");
+    peer.close(1000);
+    assert_eq!(program.end().code(), Some(0));
+    let rest = screen.rest();
+    assert!(!rest.contains("may be lost"), "the Close has arrived since: {rest}");
+}
+
+/// A pipe that nobody reads holds up the thread that sends.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_message_that_was_not_sent_when_the_connection_ended_is_named() {
+    for reconnects in [false, true] {
+        let folder = Folder::new("unsent");
+        let pipe = folder.join("pipe");
+        let made = Command::new("mkfifo").arg(&pipe).status().expect("the system has mkfifo");
+        assert!(made.success());
+        let path = pipe.to_str().expect("the path is UTF-8").to_string();
+        let reader = thread::spawn(move || File::open(pipe).expect("it can be read"));
+        let options = ["--no-history", "--output", &path, "--reconnect"];
+        let options = if reconnects { &options[..] } else { &options[..3] };
+        let server = Host::new();
+        let (mut screen, program) = Screen::start(connect(&server.url(), options));
+        let mut reader = reader.join().expect("the thread does not panic");
+        rustix::pipe::fcntl_setpipe_size(&reader, 4096).expect("the pipe may be that small");
+        let (mut peer, _) = server.open();
+        screen.expect(&[GREETING, "> "]);
+        screen.type_in(b"one\r");
+        peer.await_input();
+        screen.expect(&["> text 3 B: one", "> "]);
+        peer.send_part(BINARY, &[0; 256 * 1024], false);
+        eventually("the pipe is full", || {
+            rustix::io::ioctl_fionread(&reader).is_ok_and(|bytes| bytes == 4096)
+        });
+        screen.type_in(b"two\rthree\r");
+        screen.expect(&["> text 3 B: two", "> text 5 B: three", "> "]);
+        drop(peer);
+        let drained = thread::spawn(move || reader.read_to_end(&mut Vec::new()));
+        let unsent = "* the connection ended before 2 messages were sent; the first: two";
+        screen.expect_written(unsent);
+        // With a part of a message in a pipe, it does not reconnect.
+        assert_eq!(program.end().code(), Some(1));
+        drained.join().expect("the thread does not panic").expect("the pipe can be read");
+        let rest = screen.rest();
+        assert!(!rest.contains("messages were sent"), "it was said before: {rest}");
+    }
+}
+
+#[test]
 fn close_without_a_connection_ends_the_command() {
     let options = ["--no-history", "--reconnect", "--handshake-timeout", "0"];
     let (mut screen, program, listener) = reconnecting(|url| connect(url, &options));
@@ -323,6 +403,86 @@ fn messages_that_are_written_to_a_file_are_announced_above_the_line() {
     peer.close(1000);
     assert_eq!(program.end().code(), Some(0));
     assert_eq!(fs::read(&file).expect("the file exists"), b"\0\xff");
+}
+
+/// Sends parts of a message in another thread until the sender is dropped. Returns how many bytes that were.
+fn send_parts(mut peer: Peer) -> (mpsc::Sender<()>, JoinHandle<(Peer, usize)>) {
+    let (sender, ends) = mpsc::channel();
+    let sending = thread::spawn(move || {
+        let mut sent = 0;
+        while ends.try_recv() == Err(TryRecvError::Empty) {
+            peer.send_part(if sent == 0 { BINARY } else { 0 }, &[0; 1024], false);
+            sent += 1024;
+            let_time_pass(Duration::from_millis(20), "the status is drawn once a second");
+        }
+        (peer, sent)
+    });
+    (sender, sending)
+}
+
+#[test]
+fn a_status_above_the_line_shows_how_much_of_a_message_has_arrived() {
+    let folder = Folder::new("typing-status");
+    let path = folder.join("file");
+    let path = path.to_str().expect("the path is UTF-8");
+    let server = Host::new();
+    let options = ["--no-history", "--output", path];
+    let (mut screen, program) = Screen::start(connect(&server.url(), &options));
+    let (peer, _) = server.open();
+    screen.expect(&[GREETING, "> "]);
+    let (mut reader, writer) = peer.split();
+    let (sender, sending) = send_parts(writer);
+    screen.type_in(b"par");
+    screen.expect_row("* receiving ");
+    screen.expect_row("> par");
+    screen.type_in(b"tial\r");
+    reader.expect(TEXT, b"partial");
+    screen.expect_row("> text 7 B: partial");
+    screen.expect_row("* receiving ");
+    screen.type_in(b"ne");
+    screen.expect_row("> ne");
+    drop(sender);
+    let (mut writer, sent) = sending.join().expect("the thread does not panic");
+    writer.send_part(0, b"", true);
+    writer.send(TEXT, b"short");
+    let written = |kind: &str, size: usize| format!("< {kind} {size} B: written to {path}");
+    let (binary, text) = (written("binary", sent), written("text", 5));
+    screen.expect(&[GREETING, "> text 7 B: partial", &binary, &text, "> ne"]);
+    writer.send(CLOSE, b"\x03\xe8");
+    reader.expect_close(1000);
+    drop((reader, writer));
+    assert_eq!(program.end().code(), Some(0));
+}
+
+#[test]
+fn the_status_is_erased_when_the_connection_or_the_typing_ends() {
+    let folder = Folder::new("typing-status-end");
+    let path = folder.join("file");
+    let path = path.to_str().expect("the path is UTF-8");
+    let options = ["--no-history", "--reconnect", "--output", path];
+    let (mut screen, program, listener) = reconnecting(|url| connect(url, &options));
+    let open = || Host::over(listener.try_clone().expect("there is a descriptor")).open().0;
+    let peer = open();
+    screen.expect(&[GREETING, "> "]);
+    let (sender, sending) = send_parts(peer);
+    screen.expect_row("* receiving ");
+    drop(sender);
+    drop(sending.join().expect("the thread does not panic")); // without a Close
+    screen.expect_row("* trying again in 1 s: ");
+    screen.expect_gone("* receiving ");
+
+    let (mut reader, writer) = open().split();
+    screen.expect(&[GREETING, "> "]);
+    let (sender, sending) = send_parts(writer);
+    screen.expect_row("* receiving ");
+    screen.type_in(CTRL_D);
+    reader.expect_close(1000);
+    screen.expect_gone("* receiving ");
+    drop(sender);
+    let (mut writer, sent) = sending.join().expect("the thread does not panic");
+    writer.send(CLOSE, b"\x03\xe8");
+    drop((reader, writer));
+    program.end().expect(1, &format!("file ends with the first {sent} bytes of a message"));
 }
 
 #[test]
