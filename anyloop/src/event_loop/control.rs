@@ -183,7 +183,7 @@ impl LoopControl {
         core::mem::take(&mut queue.commands)
     }
 
-    /// A panic elsewhere does not leave the queue half changed: each step leaves it valid.
+    /// Locks the queue, even after a panic under the lock: each step leaves the queue valid.
     fn queue(&self) -> MutexGuard<'_, CommandQueue> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }

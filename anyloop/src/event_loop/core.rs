@@ -333,7 +333,7 @@ impl<K: LoopTypes> Core<K> {
             let state = UnattendedState {
                 should_return: control.should_return(),
                 is_anything_ready: self.is_anything_ready(control),
-                // The next trim is included when the host calls `next_timeout`.
+                // A trim is not urgent: the host learns of it when it calls `next_timeout`.
                 next_deadline_without_trim: self.next_deadline_without_trim(),
                 thread: thread::current().id(),
             };

@@ -29,7 +29,7 @@ pub(super) struct Deadlines {
     /// Deadlines within a tick. An entry is stale unless the links of its slot store the same deadline. The
     /// first entry is never stale.
     heap: BinaryHeap<Reverse<(Instant, u32)>>,
-    /// The number of entries of the heap that are not stale.
+    /// The number of slots whose deadline is in the heap.
     exact: usize,
 }
 

@@ -14,8 +14,9 @@ use super::wakeup_thread::WakeupThread;
 use crate::sync::thread;
 
 impl<K: LoopTypes> Engine<K> {
-    /// Time until the next deadline; zero if work is ready; `None` if there is no deadline or the loop is stopped.
-    /// The loop remembers this, and wakes the host only for something earlier.
+    /// Time until the next deadline; zero if something is ready; `None` if there is no deadline or the loop is stopped.
+    /// The loop remembers the deadline, and wakes the host for an earlier one. A wake-up thread, if there is one, waits
+    /// in place of the host.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
         let wakeup_thread = self.wakeup_thread();
         let mut core = self.lock();
@@ -49,13 +50,13 @@ impl<K: LoopTypes> Engine<K> {
         drop(core);
         let thread = WakeupThread::new(state, self.control.clone(), wake);
         let result = thread.clone().start(self.reactor.clone());
-        let former = match result {
+        let unused = match result {
             Ok(()) => current.replace(thread),
             Err(_) => Some(thread),
         };
         drop(current);
-        if let Some(former) = former {
-            former.end();
+        if let Some(unused) = unused {
+            unused.end();
         }
         result
     }
@@ -95,7 +96,7 @@ impl<K: LoopTypes> Engine<K> {
     pub(super) fn run_stopped(&self) {
         let mut core = self.lock();
         if core.wakeups.has_runners() || !self.control.is_stopped() {
-            return; // the runners do this, or `reset` has sent a wake-up if there is something to do
+            return; // the last runner notifies the host, or `reset` has done so if there is something to do
         }
         if let Some(mut reactor) = self.try_lock_reactor() {
             let mut buffer = EventBuffer::new();

@@ -2,8 +2,8 @@
 //!
 //! One lock guards the [`Core`], and no application code runs under it. A runner takes a source out of its slot, runs
 //! it, and puts it back, so a source runs on one thread at a time. When the run queue is empty, one runner, the
-//! leader, polls the reactor and may wait there. The others wait until there is more work than the leader can do, or
-//! until there is no leader. [`wakeup`](super::wakeup) decides which thread is woken.
+//! leader, polls the reactor and may wait there. The others wait until the run queue has an entry for them, or until
+//! there is no leader. [`wakeup`](super::wakeup) decides which thread is woken.
 //! [`core`](super::core) explains source, leader and host.
 
 use std::io;
@@ -27,15 +27,14 @@ use crate::sync::{Condvar, Mutex, MutexGuard, TryMutex, TryMutexGuard};
 /// Exclusive access to the [`Core`].
 pub(super) type Guard<'l, K> = <<K as LoopTypes>::Lock<Core<K>> as Lock<Core<K>>>::Guard<'l>;
 
-/// The object that the handles of a loop and its runners share: the core, the reactor and the idle buffers, each with
-/// its lock.
+/// The object that the clones of an [`EventLoop`](super::EventLoop) and its runners share: the core, the reactor and
+/// the idle buffers, each with its lock, and what needs none.
 #[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
 pub struct Engine<K: LoopTypes> {
     core: K::Lock<Core<K>>,
     /// Where followers wait.
     pub(super) followers: Condvar,
-    /// Locked by the leader, or by the wake-up thread, which polls while the host
-    /// does not.
+    /// Locked by the leader while it polls, or by the wake-up thread while it waits in place of the host.
     pub(super) reactor: Arc<TryMutex<Reactor>>,
     wakeup_thread: Mutex<Option<Arc<WakeupThread>>>,
     registry: Registry,
@@ -94,7 +93,7 @@ impl<K: LoopTypes> Engine<K> {
         }
     }
 
-    /// Removes the events that were added to a source since its present turn began.
+    /// Removes these events if they were added to the source since its present turn began.
     #[cfg(unix)]
     pub(super) fn clear_events(&self, token: Token, events: Events) {
         self.lock().slots.clear_events(token.index, events);
@@ -104,7 +103,7 @@ impl<K: LoopTypes> Engine<K> {
     pub(super) fn post(&self, f: Box<K::PostedFn>) {
         self.control.add_work();
         let mut core = self.lock();
-        core.apply_commands(&self.control); // queues functions that other threads have posted come first
+        core.apply_commands(&self.control); // functions that other threads have posted before come first
         core.queue_callback(Callback::Posted(f));
         drop(core);
         self.control.notify();
@@ -116,7 +115,7 @@ impl<K: LoopTypes> Engine<K> {
         self.control.notify();
     }
 
-    /// Trims the buffers that no runner uses, and drops those that are empty.
+    /// Trims the buffers that no runner uses, and drops those that then keep so little that no other trim is needed.
     pub(super) fn trim(&self, now: Instant) {
         let mut buffers = self.idle_buffers();
         buffers.iter_mut().for_each(|buffers| buffers.for_driver.trim(now));

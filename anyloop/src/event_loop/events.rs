@@ -57,7 +57,7 @@ impl Events {
     pub(crate) const CLOSED: Self = Self(4);
     /// The deadline may have come.
     pub(crate) const DEADLINE: Self = Self(8);
-    /// The source's waker was called.
+    /// A command has woken the source.
     pub(crate) const WOKEN: Self = Self(16);
 
     pub(crate) const fn contains(self, events: Self) -> bool {

@@ -65,8 +65,9 @@ pub use watch::{Readiness, Watch, WatchMode};
 /// The application's loop: it serves sockets, timers, and functions of the application's own, and calls their handlers.
 ///
 /// A value of this type is a reference to the loop: its clones are the same loop, and the loop exists until the last
-/// of them is dropped (endpoints hold one). Then queued functions are dropped without a call, and open sockets are
-/// closed. Handlers, and threads that should not keep the loop alive, hold a [`LoopHandle`].
+/// of them is dropped (endpoints hold one). Then the functions that were posted, and those of timers and watches, are
+/// dropped without a call, and open sockets are closed. Handlers, and threads that should not keep the loop alive, hold
+/// a [`LoopHandle`].
 ///
 /// # Running
 ///
@@ -76,13 +77,14 @@ pub use watch::{Readiness, Watch, WatchMode};
 /// | [`run_one`](Self::run_one) | one handler | yes | after it, or as `run` |
 /// | [`run_for`](Self::run_for), [`run_until`](Self::run_until) | all handlers | until the time | at the time, or as `run` |
 /// | [`poll`](Self::poll) | the handlers that are ready | no | when none is ready |
-/// | [`poll_one`](Self::poll_one) | one handler that is ready | no | after it |
+/// | [`poll_one`](Self::poll_one) | one handler that is ready | no | after it, or when none is ready |
 /// | [`poll_budget`](Self::poll_budget) | the handlers that are ready, within bounds | no | as `poll`, or at the bounds |
 ///
 /// Each call returns the number of handlers that it has called. A *handler* is one callback into application code: a
-/// method of [`Handler`](crate::Handler), overridden or not; a function that was posted; a timer; a watch. If a
-/// thousand messages came in one read, `poll_one` delivers the first. What needs no callback (accepting, handshakes,
-/// pongs, writing buffered data) is done as well, and not counted. Any number of threads may be inside these calls at
+/// method of [`Handler`](crate::Handler), overridden or not; a function that was posted; a timer; a watch;
+/// [`on_accept_error`](crate::net::Server::on_accept_error). If a thousand messages came in one read, `poll_one`
+/// delivers the first. What needs none of these (accepting, TLS, pongs, writing buffered data) is done as well, and not
+/// counted; nor are other hooks, completions and filters. Any number of threads may be inside these calls at
 /// a time. The handlers of one connection are called in order, and never two at a time.
 ///
 /// A handler may itself make one of these calls. It must not wait there for an event of its own connection: the event
@@ -116,9 +118,10 @@ pub use watch::{Readiness, Watch, WatchMode};
 /// 2. It calls [`poll`](Self::poll) or [`poll_budget`](Self::poll_budget).
 /// 3. It ends if the loop is [stopped](Self::stopped).
 ///
-/// The descriptor is readable as long as anything is ready. It becomes readable when another thread posts, sends,
-/// sets an earlier timer, or stops the loop, and when the loop runs out of work. It may be readable once when nothing
-/// is ready. A host whose watch is edge-triggered must poll until `next_timeout` is not zero before it waits.
+/// The descriptor is readable as long as anything is ready. A deadline that has come does not make it readable:
+/// `next_timeout` is zero then. The descriptor becomes readable when another thread posts, sends, sets an earlier
+/// timer, or stops the loop, and when the loop runs out of work. It may be readable once when nothing is ready. A host
+/// whose watch is edge-triggered must poll until `next_timeout` is not zero before it waits.
 ///
 /// A host that cannot watch a descriptor sets a function to be [called](Self::set_wakeup) instead. While it is set, the
 /// descriptor is of no use to the host.
@@ -292,9 +295,9 @@ macro_rules! methods {
             /// [reset](Self::reset), so the host checks after each poll whether the loop is
             /// [stopped](Self::stopped).
             ///
-            /// `wake` must not panic. If it owns the loop, the loop exists until
-            /// [`clear_wakeup`](Self::clear_wakeup). It replaces a former `wake`, which is not called any more; a
-            /// call that is under way continues. Any thread may call this at any time, also `wake` itself.
+            /// `wake` must not panic. If it owns the loop, the loop exists until `wake` is replaced or
+            /// [cleared](Self::clear_wakeup). It replaces a former `wake`, which is not called any more; a call that
+            /// is under way continues. Any thread may call this at any time, also `wake` itself.
             ///
             /// # Errors
             ///
@@ -308,11 +311,12 @@ macro_rules! methods {
                 self.engine.clear_wakeup();
             }
 
-            /// Time until the next deadline; zero if work is ready; `None` if there is no deadline or the loop is
-            /// stopped. A host waits no longer than this before it polls again.
+            /// Time until the next deadline; zero if something is ready; `None` if there is no deadline or the loop
+            /// is stopped. A host waits no longer than this before it polls again.
             ///
-            /// Deadlines are those of timers, of the protocol, and of buffers that large messages have needed and
-            /// that are to be freed. Work may be ready for another thread that is inside a run call.
+            /// Deadlines are those of timers, of connections, of attempts to connect or accept that are to be made, and
+            /// of buffers that large messages have needed and that are to be freed. What is ready may be served by
+            /// another thread that is inside a run call.
             #[must_use]
             pub fn next_timeout(&self) -> Option<Duration> {
                 self.engine.next_timeout()
@@ -408,8 +412,8 @@ macro_rules! methods {
             }
 
             /// Calls `f` as long as `descriptor` is ready (level-triggered): `f` need not read or write all that it
-            /// can. The watch ends when `f` returns [`Break`](ControlFlow::Break), or when it is
-            /// [cancelled](Watch::cancel). Then the descriptor is dropped.
+            /// can. The watch ends when `f` returns [`Break`](ControlFlow::Break), when it is
+            /// [cancelled](Watch::cancel), or when `f` has closed the descriptor. Then the descriptor is dropped.
             ///
             /// The descriptor may be blocking or non-blocking. With several threads inside run calls, `f` may be
             /// called once when the descriptor is not ready, so the descriptor should be non-blocking then. Do not

@@ -24,7 +24,7 @@ mod timers;
 mod wakeup_thread;
 
 use std::io;
-use std::sync::atomic::AtomicUsize as Plain;
+use std::sync::atomic::AtomicUsize as UnmodelledUsize;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ pub(crate) fn check_large(model: impl Fn() + Send + Sync + 'static) {
 
 /// Runs a model under every schedule with at most so many preemptions, unless `LOOM_MAX_PREEMPTIONS` is set.
 pub(crate) fn check_within(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
-    let schedules = Arc::new(Plain::new(0));
+    let schedules = Arc::new(UnmodelledUsize::new(0));
     let counted = schedules.clone();
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);

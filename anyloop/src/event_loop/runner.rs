@@ -34,7 +34,7 @@ const READ_BUFFER_SIZE: usize = if cfg!(loom) { 0 } else { 512 * 1024 + 16 };
 /// A poll that took less time than this counts as one that did not wait. A debug build is slower.
 const BRIEF_POLL: Duration = Duration::from_micros(if cfg!(debug_assertions) { 1000 } else { 5 });
 
-/// The clock is read again after this number of turns.
+/// The clock is read again after this number of turns, or earlier.
 const TURNS_PER_CLOCK_READ: u32 = 16;
 
 /// The queue for a source that has more to do.
@@ -48,8 +48,8 @@ enum PollPlan<'g, K: LoopKind> {
     /// Do not poll: another thread is the leader, or this call may not wait and has polled already, or buffers were
     /// trimmed this time. `continues`: the run call goes on.
     Skip { core: Guard<'g, K>, continues: bool },
-    /// Poll, and wait for at most `timeout`, which may be zero. The call continues if there is more to do or to wait
-    /// for. `reactor` is `None` while the wake-up thread uses it.
+    /// Poll, and wait for at most `timeout`, which may be zero. The call continues if there is more to do, or if it may
+    /// wait. `reactor` is `None` while the wake-up thread uses it.
     Poll { reactor: Option<TryMutexGuard<'g, Reactor>>, timeout: Option<Duration> },
     /// Poll without waiting, as events are probably there. The call, which may wait, continues in any case.
     BusyPoll(Option<TryMutexGuard<'g, Reactor>>),
@@ -102,7 +102,7 @@ pub(super) struct Runner<'e, K: LoopKind> {
     /// A poll was made (other than `BusyPoll`), or left to the leader. After that, a call that may not wait ends when
     /// the run queue is empty.
     has_polled: bool,
-    /// The last poll returned at once, with work to do. So the next one is made without waiting.
+    /// The last poll returned at once, with something to run. So the next one is made without waiting.
     is_busy: bool,
     _mark: RunningMark,
 }
@@ -140,7 +140,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
         buffers.for_driver.budget.set(bounds.max_calls, bounds.until);
         let state = TurnState::new(Token::NONE, Events::NONE, self.now);
-        let mut turn = Turn { engine, state, buffers: &mut buffers, read: None };
+        let mut turn = Turn { engine, state, buffers: &mut buffers, read_result: None };
         let mut core = engine.lock();
         let result = loop {
             if !engine.control.has_work() {
@@ -200,8 +200,8 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     #[inline(always)]
     fn begin_turn(&mut self, state: &mut TurnState, token: Token, events: Events) {
         self.turns += 1;
-        let socket = Events::READABLE | Events::WRITABLE;
-        if self.turns >= TURNS_PER_CLOCK_READ || events.without(socket) != Events::NONE {
+        let socket_events = Events::READABLE | Events::WRITABLE;
+        if self.turns >= TURNS_PER_CLOCK_READ || events.without(socket_events) != Events::NONE {
             self.read_clock();
         }
         *state = TurnState::new(token, events, self.now);
@@ -268,9 +268,9 @@ impl<'e, K: LoopKind> Runner<'e, K> {
     fn run_source(
         source: &mut Box<K::DynSource>,
         turn: &mut Turn<'_, K>,
-        read: Option<io::Result<usize>>,
+        read_result: Option<io::Result<usize>>,
     ) -> Result<Next<K>, Panic> {
-        turn.read = read;
+        turn.read_result = read_result;
         catch_panic(|| source.run(turn))
     }
 
@@ -406,8 +406,8 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         self.plan_other_poll(core, wait, buffers)
     }
 
-    /// [`plan_poll`](Self::plan_poll) if the loop is not busy, has a leader, or has a time limit: trims buffers,
-    /// follows the leader, or becomes the leader.
+    /// [`plan_poll`](Self::plan_poll) if this thread is not busy, there is a leader, or the call has a time limit: ends
+    /// the call, trims buffers, follows the leader, or becomes the leader.
     #[inline(never)]
     fn plan_other_poll<'g>(
         &mut self,
@@ -447,7 +447,8 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         }
     }
 
-    /// Leaves the poll to the leader. Waits until this thread is needed, but for no longer than `rest`.
+    /// Leaves the poll to the leader. If the run queue is empty, waits until this thread is needed or buffers are to be
+    /// trimmed, but for no longer than `rest`.
     fn follow<'g>(
         &mut self,
         mut core: Guard<'g, K>,
@@ -503,7 +504,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         engine.disarm_wakeup();
         let reactor = engine.reactor.lock().unwrap_or_else(PoisonError::into_inner);
         if !control.notifier().is_needed() {
-            timeout = Some(Duration::ZERO); // a wake-up was sent, and the wake-up thread has consumed it
+            timeout = Some(Duration::ZERO); // a wake-up was sent, and the wake-up thread may have consumed it
         }
         PollPlan::Poll { reactor: Some(reactor), timeout }
     }
@@ -545,7 +546,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
 
     /// Queues the sources that have events, gives up the lead, and then queues what is due.
     ///
-    /// If a signal ended the poll, deadlines are left until the next one. The process may have been stopped (SIGSTOP)
+    /// If a signal ended the poll, deadlines are left until the next poll. The process may have been stopped (SIGSTOP)
     /// past them, while data arrived in time and is still unread.
     fn end_poll<'g>(&mut self, events: Option<PolledEvents<'_>>) -> Guard<'g, K>
     where
@@ -570,7 +571,8 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         (self.turns, self.must_expire) = (0, true);
     }
 
-    /// Returns the buffers to the loop, for the next runner. The result is the time to trim them, if they need it.
+    /// Returns the buffers to the loop, for the next runner; frees all idle buffers if the loop is stopped. The result
+    /// is the time to trim the buffers, if they need it.
     fn return_buffers(&mut self) -> Option<Instant> {
         let mut buffers = self.buffers.take()?;
         if self.engine.control.is_stopped() {

@@ -1,4 +1,4 @@
-//! How much of a socket's output its peer has taken. `unsafe` is allowed here, and nowhere else.
+//! How much of a socket's output its peer has taken. `unsafe` is allowed here, and nowhere else in the library.
 #![allow(unsafe_code)]
 
 use anyloop_proto::SendQueue;

@@ -30,7 +30,7 @@ pub(crate) enum Socket {
 impl Socket {
     /// Registers the socket, once, for all events.
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        // CLOSED includes urgent data: a read ends there (RFC 6093), and no event reports the data after it.
+        // CLOSED includes urgent data (RFC 6093): a read ends there, and no event reports the data after it.
         let interest = Events::READABLE | Events::WRITABLE | Events::CLOSED;
         match self {
             Self::Tcp(stream) => registry.register(stream, token, interest),
@@ -88,7 +88,8 @@ impl Socket {
         })
     }
 
-    /// The end of the stream, or the error, that the next read would return; `None` if it would return bytes, or block.
+    /// The end of the stream, or the error, that the next read would return. `None` if it would return bytes or block,
+    /// if a signal interrupts, or if the socket is closed.
     pub(crate) fn peek_end(&self) -> Option<io::Result<()>> {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {
@@ -253,7 +254,7 @@ mod system {
         Ok(len)
     }
 
-    // With NOSIGNAL, since a program whose `main` is not in Rust may not ignore SIGPIPE.
+    // With NOSIGNAL, since SIGPIPE would end a program whose `main` is not in Rust, unless it ignores the signal.
 
     #[inline(always)]
     pub(super) fn send(stream: impl AsFd, bytes: &[u8]) -> io::Result<usize> {

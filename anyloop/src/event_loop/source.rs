@@ -17,11 +17,11 @@ use crate::stream::{Queued, StreamProtocol};
 /// come meanwhile are added to the slot, and it runs again.
 #[expect(unnameable_types, reason = "of the interface of the sealed `LoopKind`")]
 pub trait Source<K: LoopTypes> {
-    /// Handles the events of [`TurnState::events`]. Also sets `turn.state.unconsumed` and `deadline`.
+    /// Handles the events of [`TurnState::events`]. Leaves its results, `unconsumed` and `deadline`, in `turn.state`.
     fn run(&mut self, turn: &mut Turn<'_, K>) -> Next<K>;
 
-    /// Lends the loop what it needs to serve these events on its fast path, where it receives, passes the input to the
-    /// protocol, and sends the output itself. `None` if anything else may have to be done.
+    /// Lends the loop what it needs to serve these events on its fast path. There the loop itself receives, passes the
+    /// input to the protocol, and sends the output. `None` if anything else may have to be done.
     fn fast_path(&mut self, _events: Events) -> Option<FastPath<'_>> {
         None
     }
@@ -69,5 +69,5 @@ pub struct Turn<'t, K: LoopTypes> {
     pub(crate) state: TurnState,
     pub(crate) buffers: &'t mut RunnerBuffers,
     /// The result of a read that the loop has made on the [fast path](Source::fast_path).
-    pub(crate) read: Option<io::Result<usize>>,
+    pub(crate) read_result: Option<io::Result<usize>>,
 }

@@ -15,8 +15,8 @@ use super::types::LoopTypes;
 use crate::cold::cold_path;
 use crate::stream::{Driver, StreamProtocol};
 
-/// A turn ends after about this many bytes were read, so that other sources have their turns. It ends after one read if
-/// the loop has commands: what handlers have sent to other connections is written before more is received.
+/// A turn ends after about this many bytes were read, so that other sources have their turns. It also ends after one
+/// read if the loop has commands, so that what handlers have sent to other connections is written before more is read.
 const READ_PER_TURN: usize = 1 << 20;
 
 /// The most turns of sources with costly input between two polls, so that a storm of handshakes does not hold up open
@@ -69,7 +69,7 @@ impl<K: LoopTypes, S: StreamProtocol> Source<K> for StreamSource<S> {
             }
             turn.buffers.for_driver.costly_turns += 1;
         }
-        let first = turn.read.take();
+        let first = turn.read_result.take();
         StreamTurn::new(self, turn).serve(first)
     }
 
@@ -156,8 +156,8 @@ impl<'t, S: StreamProtocol> StreamTurn<'t, S> {
         }
     }
 
-    /// Serves all events but input. Before a deadline it reads the input that has arrived. Each event is consumed before
-    /// it is served, so that a panic loses none of the others.
+    /// Serves all events but input. Before a deadline it reads the input that has arrived. WOKEN and DEADLINE are
+    /// consumed before they are served: after a panic, the next turn has only the others.
     #[cold]
     fn serve_others(&mut self) {
         let events = self.transport.state.unconsumed;
@@ -233,7 +233,8 @@ impl<'t, S: StreamProtocol> StreamTurn<'t, S> {
     }
 
     /// Reads once. The rest of a large message is received into the message's own buffer, and only the bytes after
-    /// it into the buffer of the thread. Returns the outcome, and the size of the message's buffer.
+    /// it into the buffer of the thread. Returns the outcome, and how many bytes the message's buffer has lent: 0 if
+    /// there is no large message.
     fn read_once(&mut self) -> (io::Result<ReadOutcome>, usize) {
         let outstanding = self.driver.outstanding();
         let read = &mut self.buffers.read;
@@ -284,8 +285,8 @@ impl<'t, S: StreamProtocol> StreamTurn<'t, S> {
         }
     }
 
-    /// Handles CLOSED of a stream that is not being read. Unread input stays in the socket. The end of the input is
-    /// reported now only if the protocol asks for it; an error is reported now in any case.
+    /// Handles CLOSED of a stream that is not being read. Unread input stays in the socket, and hides what follows it.
+    /// Without unread input, an error is reported now, and the end of the input if the protocol asks for it.
     #[cold]
     fn look_for_end(&mut self) {
         let error = match self.transport.socket.peek_end() {

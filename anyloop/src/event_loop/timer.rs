@@ -12,7 +12,7 @@ use super::control::{Command, LoopControl};
 use super::timers::{OnCancel, TimerKey};
 use crate::sync::unmodelled::Mutex;
 
-/// A timer of a loop. Dropping it does not cancel the timer.
+/// A handle of a timer. Dropping the handle does not cancel the timer.
 ///
 /// ```
 /// use anyloop::EventLoop;
@@ -47,15 +47,15 @@ impl Timer {
     }
 
     /// Cancels the timer: the loop drops its function as soon as possible. A function that was set by `set_timer_then`
-    /// is called with [`Aborted`](super::Aborted) instead. Does nothing if the function was called, or is about to be:
-    /// it may be called once after this.
+    /// is called with [`Aborted`](super::Aborted) instead. A call that is about to be made may still be made, with
+    /// `Ok`, as the last one. Does nothing if a timer that does not repeat has called its function.
     pub fn cancel(&self) {
         if !self.state.cancelled.swap(true, Ordering::Relaxed) {
             self.remove();
         }
     }
 
-    /// The timer was set again: it may have been cancelled meanwhile.
+    /// Removes the timer from the loop if it was cancelled while it was set again.
     pub(super) fn remove_if_cancelled(&self) {
         if self.state.cancelled.load(Ordering::Relaxed) {
             self.remove();

@@ -8,7 +8,7 @@ use super::events::{Events, Token};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TurnState {
     pub(crate) token: Token,
-    /// The events since the last turn.
+    /// The events since the last turn began, and those that the last turn has left unconsumed.
     pub(crate) events: Events,
     /// A result: the events that the source has not consumed. Its next turn has them again.
     pub(crate) unconsumed: Events,

@@ -7,7 +7,7 @@ use super::timers::Aborted;
 /// [`Send`]. Where one thread runs it, its state needs no lock.
 ///
 /// The loop's state is generic over these types. The state depends neither on how a source is run, nor on the types
-/// that applications use for a loop. Therefore these are in another trait, [`LoopKind`](super::kind::LoopKind).
+/// that applications use for a loop. Both are in another trait, [`LoopKind`](super::kind::LoopKind).
 #[expect(unnameable_types, reason = "sealed: there are no other kinds")]
 pub trait LoopTypes: Sized + 'static {
     /// A source, as a trait object.

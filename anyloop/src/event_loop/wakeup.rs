@@ -14,7 +14,7 @@
 //! | state | runners | a change is noticed by | wake-up needed |
 //! |---|---|---|---|
 //! | unattended | none | the host, by the loop's descriptor, or the wake-up thread | yes, until one is sent |
-//! | running | some; no leader, or it makes a non-blocking poll | a runner, before it next waits | no |
+//! | running | some; no leader, or the leader makes a non-blocking poll | a runner, before it next waits | no |
 //! | waiting | some; the leader waits in the reactor | the leader | yes, until one is sent |
 //!
 //! # Transitions
@@ -74,7 +74,7 @@ use super::reactor::Waker;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread::ThreadId;
 
-/// The number of threads that are known to be informed of a stop. If there are more, some are notified again.
+/// The largest number of threads that are remembered as informed of a stop. Beyond it, the host is notified again.
 const MAX_INFORMED: usize = 64;
 
 /// Sends wake-ups to the thread that waits in the reactor, or for its descriptor.
@@ -107,7 +107,7 @@ impl Notifier {
         self.needed.store(needed, Ordering::SeqCst);
     }
 
-    /// Whether a wake-up is needed: false if one was sent since that was set.
+    /// Whether a wake-up is needed. After it was set, false means that a wake-up was sent.
     pub(super) fn is_needed(&self) -> bool {
         self.needed.load(Ordering::SeqCst)
     }
@@ -141,7 +141,7 @@ pub(super) struct WakeupState {
     followers: usize,
     /// The last poll may have left events, or a call has not polled.
     poll_needed: bool,
-    /// A call has left its poll to the leader, which may have polled before.
+    /// A call has left its poll to the leader, whose poll may have returned before that call.
     poll_skipped: bool,
     reported: Option<Report>,
     /// The threads that know that the loop is stopped.
@@ -332,8 +332,8 @@ impl WakeupState {
     }
 
     /// A run call finds the loop stopped. It may have consumed the wake-up that was meant for a host on another thread.
-    /// So the host is notified again: once for each thread that finds the loop stopped, and each time until a run call
-    /// on the host's own thread has found it stopped.
+    /// So the host is notified again: by the first such call of each thread, and by every such call until one was made
+    /// on the host's own thread.
     pub(super) fn note_stop_found(&mut self, thread: ThreadId, notifier: &Notifier) -> Action {
         notifier.set_needed(true);
         let is_new = !self.informed.contains(&thread);
@@ -355,7 +355,7 @@ impl WakeupState {
 /// Whether the wake-up thread is to call the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WakeupThreadState {
-    /// The host was called and has not polled since, or a runner waits in the reactor.
+    /// The host was called and has not polled since, or there are runners, the last of which arms the thread.
     Disarmed,
     /// The host has polled. It is called when something happens, or at the deadline.
     Armed { deadline: Option<Instant> },

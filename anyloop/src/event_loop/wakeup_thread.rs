@@ -58,7 +58,7 @@ impl WakeupThread {
         self.end_wait(wait);
     }
 
-    /// Whether the host is to be called: it has polled since the last call, and no runner waits in the reactor.
+    /// Whether the host is to be called when something happens.
     pub(super) fn is_armed(&self) -> bool {
         self.state().is_armed()
     }
@@ -82,7 +82,7 @@ impl WakeupThread {
             let mut state = self.state();
             let is_notified = !self.control.notifier().is_needed();
             if *state == WakeupThreadState::Ended && is_notified {
-                // This thread has consumed the wake-up for the thread that waits in its place now.
+                // This thread may have consumed the wake-up for the thread that waits in its place now.
                 self.control.notifier().wake();
             }
             if state.fire(has_event || is_notified, now()) {
@@ -121,7 +121,7 @@ impl WakeupThread {
         Some(has_event)
     }
 
-    /// A panic elsewhere does not leave the state half changed.
+    /// Locks the state, even after a panic under the lock: no step leaves the state half changed.
     fn state(&self) -> MutexGuard<'_, WakeupThreadState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -41,7 +41,7 @@ pub struct Readiness {
     pub closed: bool,
 }
 
-/// A watch of a descriptor. Dropping it does not end the watch.
+/// A handle of a watch. Dropping the handle does not end the watch.
 ///
 /// ```
 /// use anyloop::EventLoop;

@@ -49,7 +49,7 @@ impl<K: ServesConnections<F::Handler>, F: HandlerFactory> Source<K> for Acceptor
                         turn.state.unconsumed = Events::NONE;
                         return Next::Wait;
                     }
-                    // Only this connection has failed.
+                    // Only this attempt to accept has failed.
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                     _ => return self.back_off(&error, turn),
                 },
@@ -82,7 +82,7 @@ impl<F: HandlerFactory> Acceptor<F> {
         peer: Peer,
         turn: &Turn<'_, K>,
     ) -> io::Result<()> {
-        let layer = self.listener.layer().new_layer().map_err(io::Error::other)?;
+        let tls_layer = self.listener.tls().new_layer().map_err(io::Error::other)?;
         let handler = self.core.make_handler();
         let (engine, now) = (turn.engine, now()); // the timeout of the handshake starts here
         let inserted = engine.insert(|token| {
@@ -93,13 +93,13 @@ impl<F: HandlerFactory> Acceptor<F> {
             if self.core.state.is_shutting_down() {
                 session.abandon(now); // the shutdown may have read the registry before
             }
-            Ok(layer.source::<K, _>(Driver::new(session), socket))
+            Ok(tls_layer.source::<K, _>(Driver::new(session), socket))
         });
         inserted.map(|_| ())
     }
 
-    /// Reports an error of the system and waits: descriptors or memory may become free when other
-    /// connections end.
+    /// Reports an error that the next connection would get as well, and waits: descriptors or memory may become free
+    /// when other connections end.
     fn back_off<K: ServesConnections<F::Handler>>(
         &mut self,
         error: &io::Error,

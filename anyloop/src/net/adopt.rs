@@ -130,7 +130,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         &self,
         stream: Stream,
         received: &[u8],
-        layer: TlsLayer,
+        tls_layer: TlsLayer,
     ) -> Result<Handle<F::Handler>, Error> {
         if self.is_shutting_down() {
             return Err(Error::ShutDown);
@@ -139,7 +139,15 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         let session = core.new_session(core.make_handler(), now());
         let options = AdoptOptions { nodelay: self.config().nodelay, received };
         let net = &self.net;
-        insert_connection(net.engine(), &net.hooks, &core.state, session, stream, options, layer)
+        insert_connection(
+            net.engine(),
+            &net.hooks,
+            &core.state,
+            session,
+            stream,
+            options,
+            tls_layer,
+        )
     }
 }
 
@@ -159,7 +167,7 @@ pub(super) fn insert_connection<K: ServesConnections<H>, H: Handler>(
     mut session: Session<H>,
     stream: Stream,
     options: AdoptOptions<'_>,
-    layer: TlsLayer,
+    tls_layer: TlsLayer,
 ) -> Result<Handle<H>, Error> {
     let mut socket = stream.into_socket().map_err(Error::Adopt)?;
     set_up(&socket, &hooks.current(), Nodelay::Set(options.nodelay)).map_err(Error::Adopt)?;
@@ -172,7 +180,7 @@ pub(super) fn insert_connection<K: ServesConnections<H>, H: Handler>(
         }
         let mut driver = Driver::new(session);
         driver.keep(options.received);
-        Ok(layer.source::<K, _>(driver, socket))
+        Ok(tls_layer.source::<K, _>(driver, socket))
     });
     inserted.map(|token| endpoint.registry.handle(key(token)))
 }

@@ -74,13 +74,15 @@ impl<'c, H: Handler> ConnectRequest<'c, H> {
         self
     }
 
-    /// Connects to one of these addresses, instead of looking the host up. No [proxy](ClientConfig::proxy) is used.
+    /// Connects to one of these addresses, instead of looking the host up. No [proxy](ClientConfig::proxy) is used, and
+    /// no [redirects](ClientConfig::redirects) are followed.
     pub fn to_addresses(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.settings.destination = Some(Destination::Addresses(addresses.into_iter().collect()));
         self
     }
 
-    /// Connects to a Unix socket, instead of looking the host up. No [proxy](ClientConfig::proxy) is used.
+    /// Connects to a Unix socket, instead of looking the host up. No [proxy](ClientConfig::proxy) is used, and no
+    /// [redirects](ClientConfig::redirects) are followed.
     #[cfg(unix)]
     pub fn to_unix(mut self, path: impl AsRef<Path>) -> Self {
         self.settings.destination = Some(Destination::Unix(path.as_ref().to_path_buf()));
@@ -138,8 +140,8 @@ impl<H: Handler> ConnectSettings<H> {
         self.config.as_ref().unwrap_or(client)
     }
 
-    /// Creates the session of the connection, which begins at `now`, and its layer. Takes the request's handler, if
-    /// there is one; otherwise the factory makes a handler.
+    /// Creates the session of the connection, which begins at `now`, and its TLS layer. Takes the request's handler,
+    /// if there is one; otherwise the factory makes a handler.
     pub(super) fn new_session<F: HandlerFactory<Handler = H>>(
         &mut self,
         core: &ClientCore<F>,
@@ -153,7 +155,7 @@ impl<H: Handler> ConnectSettings<H> {
                 return Err(Error::NotPerConnection);
             }
         }
-        let layer = TlsLayer::for_client(&self.target, self.config(&core.config))?;
+        let tls_layer = TlsLayer::for_client(&self.target, self.config(&core.config))?;
         let handler = self.handler.take().unwrap_or_else(|| core.make_handler());
         let mut session = match &self.config {
             Some(config) => core.new_session_configured(handler, &self.target, config, now),
@@ -162,7 +164,7 @@ impl<H: Handler> ConnectSettings<H> {
         if let Some(total) = self.config(&core.config).connect.total_timeout {
             session.expire_by(now + total);
         }
-        Ok((session, layer))
+        Ok((session, tls_layer))
     }
 }
 
@@ -174,7 +176,7 @@ pub(super) fn connect<K: Supports<F>, F: HandlerFactory>(
     mut settings: ConnectSettings<F::Handler>,
 ) -> Result<Handle<F::Handler>, Error> {
     let started = now();
-    let (mut session, layer) = settings.new_session(core, started)?;
+    let (mut session, tls_layer) = settings.new_session(core, started)?;
     let ConnectSettings { target, config, destination, .. } = settings;
     let config = config.as_ref().unwrap_or(&core.config);
     let redirects =
@@ -188,7 +190,7 @@ pub(super) fn connect<K: Supports<F>, F: HandlerFactory>(
     );
     let connecting = |driver| Connecting {
         driver: Some(driver),
-        layer,
+        tls_layer,
         redirects,
         stream: None,
         first_hop,

@@ -49,12 +49,13 @@ pub(super) enum Destination {
     Unix(PathBuf),
 }
 
-/// A connection that has no byte stream yet. It becomes a [`StreamSource`] in the same slot.
+/// A connection that has no byte stream yet, or that a redirect may still lead to another server. It becomes a
+/// [`StreamSource`](crate::event_loop::StreamSource) in the same slot.
 #[expect(unnameable_types, reason = "`MakeSources` needs it to be `pub`")]
 pub struct Connecting<F: HandlerFactory> {
     pub(super) driver: Option<Driver<Session<F::Handler>>>,
-    pub(super) layer: TlsLayer,
-    /// If redirects are followed.
+    pub(super) tls_layer: TlsLayer,
+    /// Present if redirects are followed.
     pub(super) redirects: Option<Box<Redirects>>,
     /// The stream, during a handshake that may end in a redirect. Then there is no `driver`.
     pub(super) stream: Option<LayeredStream<F::Handler>>,
@@ -78,8 +79,8 @@ pub(super) struct FirstHop {
 }
 
 impl FirstHop {
-    /// The way to `target`. A connection that has a destination of its own uses no proxy. Fails if TLS with the proxy
-    /// cannot be used.
+    /// The first hop on the way to `target`. If the application has set a `destination`, no proxy is used. Fails if TLS
+    /// with the proxy cannot be used.
     pub(super) fn new(
         target: Target,
         destination: Option<&Destination>,
@@ -103,16 +104,16 @@ impl FirstHop {
 
 /// The step that connecting is at.
 pub(super) enum Step {
-    /// Nothing was done yet.
+    /// Nothing was done yet, except that the target of a tunnel may have been looked up.
     Begin(Destination),
-    /// The result of a look-up.
+    /// Waits for the result of a look-up.
     Resolve(Resolution),
-    /// One of several TCP connection attempts.
+    /// Waits until one of several TCP connection attempts succeeds.
     ConnectTcp(TcpAttempts),
-    /// A Unix socket.
+    /// Waits until a Unix socket is connected.
     #[cfg(unix)]
     ConnectUnix(UnixAttempt),
-    /// The answers of the proxy.
+    /// Waits for the answers of the proxy.
     Tunnel(Box<Tunnel>),
     /// None: connecting is over, or the step is being taken.
     None,
@@ -123,12 +124,12 @@ pub(super) struct Resolution {
     started: Instant,
     /// The host, or the proxy, for errors.
     display_name: String,
-    /// It is the target of a tunnel that is looked up.
+    /// Whether the host is the target of a tunnel.
     is_target: bool,
     result: Arc<Mutex<Option<LookupResult>>>,
     /// Dropping it cancels the look-up.
     _lookup: Lookup,
-    /// Kept, since its client may be dropped.
+    /// Kept, since dropping it cancels the look-up: the client that has it may be dropped.
     resolver: Arc<Resolver>,
 }
 
@@ -146,14 +147,14 @@ pub(super) struct TcpAttempts {
 pub(super) struct UnixAttempt {
     started: Instant,
     path: PathBuf,
-    /// The stream, or the error. Absent while the listener's queue is full.
+    /// The stream, or the error. Absent before the first attempt, and while the listener's queue is full.
     stream: Option<io::Result<Socket>>,
 }
 
 /// A byte stream to the server.
 struct Connected {
     socket: Socket,
-    /// The end of the socket: the server, or a proxy.
+    /// The other end of the socket: the server, or a proxy.
     peer: Peer,
     /// The TLS with an `https` proxy; with other proxies it leaves bytes as they are.
     proxy_layer: ProxyLayer,
@@ -169,7 +170,7 @@ impl Connected {
 }
 
 /// The outcome of one step.
-enum Progress {
+enum StepOutcome {
     /// The next step can be taken at once.
     Advance(Step),
     /// The step waits for an event or a deadline.
@@ -211,7 +212,7 @@ impl<F: HandlerFactory> Connecting<F> {
     /// Serves what needs no stream: commands, calls that the budget has held back, and timers.
     fn run_driver<K: ServesConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) {
         let (events, now) = (turn.state.events, turn.state.now);
-        let is_first = matches!(self.step, Step::Begin(_)); // the handle exists since before this turn
+        let is_first = matches!(self.step, Step::Begin(_)); // commands may wait: the handle is older than this turn
         self.with_driver(turn, |driver, transport, buffers| {
             if is_first || events.contains(Events::WOKEN) {
                 driver.handle_wake(transport, buffers, now);
@@ -247,15 +248,15 @@ impl<F: HandlerFactory> Connecting<F> {
         let Some(mut driver) = self.driver.take() else { return Next::Done };
         let Connected { socket, peer, proxy_layer, received } = connected;
         driver.protocol.set_peer(peer); // the system forgets it when the stream is reset
-        let mut layer = std::mem::take(&mut self.layer);
-        driver.keep(&layer.put_behind_proxy(proxy_layer, received));
+        let mut tls_layer = std::mem::take(&mut self.tls_layer);
+        driver.keep(&tls_layer.put_behind_proxy(proxy_layer, received));
         // The edges that came with the end of connecting are not reported again.
         turn.state.unconsumed = Events::READABLE | turn.state.events.only(Events::CLOSED);
         if self.redirects.is_some() {
-            self.stream = Some(layer.stream(driver, socket));
+            self.stream = Some(tls_layer.stream(driver, socket));
             return Next::Again;
         }
-        Next::Become(layer.source::<K, _>(driver, socket))
+        Next::Become(tls_layer.source::<K, _>(driver, socket))
     }
 
     /// The result of a turn that did not connect.
@@ -289,7 +290,7 @@ impl<F: HandlerFactory> Connecting<F> {
     fn advance<K: ServesConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) -> Outcome {
         loop {
             let has_expired = self.expiry().is_some_and(|expiry| expiry <= turn.state.now);
-            let progress = match std::mem::replace(&mut self.step, Step::None) {
+            let outcome = match std::mem::replace(&mut self.step, Step::None) {
                 Step::Begin(destination) => self.begin(destination, turn),
                 Step::Resolve(resolution) => {
                     self.finish_look_up(resolution, has_expired, turn.state.now)
@@ -298,17 +299,17 @@ impl<F: HandlerFactory> Connecting<F> {
                 #[cfg(unix)]
                 Step::ConnectUnix(attempt) => self.advance_unix(attempt, has_expired, turn),
                 Step::Tunnel(tunnel) => self.open_tunnel(tunnel, has_expired, turn),
-                Step::None => Progress::Pending(Step::None),
+                Step::None => StepOutcome::Pending(Step::None),
             };
-            match progress {
-                Progress::Advance(step) => self.step = step,
-                Progress::Pending(step) => {
+            match outcome {
+                StepOutcome::Advance(step) => self.step = step,
+                StepOutcome::Pending(step) => {
                     self.step = step;
                     return Outcome::Pending;
                 }
-                Progress::Connected(connected) => return Outcome::Connected(connected),
-                Progress::Failed(error) => return Outcome::Failed(error),
-                Progress::Panicked(step, panic) => {
+                StepOutcome::Connected(connected) => return Outcome::Connected(connected),
+                StepOutcome::Failed(error) => return Outcome::Failed(error),
+                StepOutcome::Panicked(step, panic) => {
                     self.step = step;
                     resume_unwind(panic);
                 }
@@ -330,7 +331,7 @@ impl<F: HandlerFactory> Connecting<F> {
         [self.expiry(), step].into_iter().flatten().min()
     }
 
-    /// The timeout of the current step.
+    /// When the timeout of the current step expires.
     fn expiry(&self) -> Option<Instant> {
         let (stage, started) = match &self.step {
             Step::Begin(_) | Step::None => return None,
@@ -361,8 +362,13 @@ impl<F: HandlerFactory> Connecting<F> {
         stage: Stage,
         started: Instant,
         attempts: Vec<(String, io::Error)>,
-    ) -> Progress {
+    ) -> StepOutcome {
         let after = self.timeout(stage, started).map_or(Duration::ZERO, |(_, timeout)| timeout);
-        Progress::Failed(ConnectError::TimedOut { host: host.to_string(), stage, after, attempts })
+        StepOutcome::Failed(ConnectError::TimedOut {
+            host: host.to_string(),
+            stage,
+            after,
+            attempts,
+        })
     }
 }

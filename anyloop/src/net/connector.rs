@@ -48,10 +48,10 @@ impl<K: Supports<F>, F: HandlerFactory> Connects<F::Handler> for Connector<K, F>
         stream: Stream,
     ) -> Result<Handle<F::Handler>, Error> {
         let nodelay = settings.config(&self.core.config).nodelay;
-        let (session, layer) = settings.new_session(&self.core, now())?;
+        let (session, tls_layer) = settings.new_session(&self.core, now())?;
         let (engine, hooks, state) = (&self.engine, &self.hooks, &self.core.state);
         let options = AdoptOptions { nodelay, received: &[] };
-        insert_connection(engine, hooks, state, session, stream, options, layer)
+        insert_connection(engine, hooks, state, session, stream, options, tls_layer)
     }
 }
 
@@ -181,8 +181,8 @@ fn local_connector<H: Handler>(state: &Arc<EndpointState>) -> Result<Box<dyn Con
 
 impl<H: Handler> EndpointHandle<H> {
     /// Connects to a URI, as [`Client::connect`]. A handler can call this, for example to connect again from
-    /// [`close`](Handler::close). That of a client in a [`LocalEventLoop`](crate::LocalEventLoop) can connect only on
-    /// the thread of the loop; elsewhere this returns [`Error::OtherThread`].
+    /// [`close`](Handler::close). The handle of a client in a [`LocalEventLoop`](crate::LocalEventLoop) can connect
+    /// only on the thread of the loop; elsewhere this returns [`Error::OtherThread`].
     ///
     /// ```no_run
     /// use anyloop::net::Client;

@@ -90,7 +90,8 @@ pub enum Error {
     Tls(#[from] crate::tls::TlsConfigError),
 }
 
-/// The reason why a client got no byte stream to the server. [`Context::error`] returns it in [`Handler::fail`].
+/// The reason why a client got no byte stream to the server, or has not followed a redirect. [`Context::error`] returns
+/// it in [`Handler::fail`].
 ///
 /// A field `proxy` is the [`Proxy`](super::Proxy) as text: a URI without user and password.
 ///
@@ -229,7 +230,7 @@ pub enum RedirectError {
     /// choose.
     #[error("{}", uri(.0))]
     Uri(UriError),
-    /// The number of redirects before this one is the limit of the configuration.
+    /// This number of redirects was followed before, which is the limit of the configuration.
     #[error("there were {0} redirects before, which is the limit")]
     TooMany(u32),
     /// The connection cannot be made: there are no roots to verify the server with, for example.

@@ -58,7 +58,7 @@ impl Attempts {
         Some(address)
     }
 
-    /// The attempt to connect to `address` failed. If it was the newest, the next is due at `now`.
+    /// The attempt to connect to `address` failed. If it was the newest, the next is due at once.
     pub(crate) fn failed(&mut self, address: SocketAddr, error: io::Error, now: Instant) {
         let Some(index) = self.under_way.iter().position(|other| *other == address) else {
             debug_assert!(false, "no attempt to connect to {address} is under way");
@@ -71,7 +71,7 @@ impl Attempts {
         }
     }
 
-    /// When the next attempt is due; `None` if there is none left, or if one must fail first.
+    /// When the next attempt is due; `None` if no address is left, or if an attempt under way must fail first.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let may_start = !self.waiting.is_empty() && self.under_way.len() < MAX_UNDER_WAY;
         may_start.then_some(self.due)

@@ -2,9 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// The address that `host` is; `None` if it is a name. IPv6 may be in brackets, as in a URI.
-///
-/// An address with a zone (`fe80::1%eth0`) needs the resolver.
+/// The address that `host` is; `None` if it is a name, or has a zone (`fe80::1%eth0`): both need the resolver. IPv6 may
+/// be in brackets, as in a URI.
 pub(super) fn literal_address(host: &str, port: u16) -> Option<SocketAddr> {
     let ip = match bracketed(host) {
         Some(inner) => inner.parse().map(IpAddr::V6),

@@ -14,7 +14,7 @@ use crate::tls::{ProxyTls, Records, ServerTls, TlsStream};
 
 /// How the connections of a listener speak TLS, if they do.
 #[derive(Clone, Default)]
-pub(super) struct ListenerLayer {
+pub(super) struct ListenerTls {
     #[cfg(feature = "tls-core")]
     pub(super) tls: Option<ServerTls>,
 }
@@ -29,8 +29,8 @@ pub(super) struct TlsLayer {
     proxy: Option<(Box<ProxyTls>, Vec<u8>)>,
 }
 
-impl ListenerLayer {
-    /// The layer of a connection that was accepted.
+impl ListenerTls {
+    /// The TLS layer of a connection that was accepted.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self, clippy::unnecessary_wraps))]
     pub(super) fn new_layer(&self) -> Result<TlsLayer, Error> {
         Ok(TlsLayer {
@@ -46,7 +46,7 @@ impl ListenerLayer {
 }
 
 impl TlsLayer {
-    /// The layer of a connection to `target`.
+    /// The TLS layer of a connection to `target`.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unnecessary_wraps))]
     pub(super) fn for_client(target: &Target, config: &ClientConfig) -> Result<Self, Error> {
         let _ = (target, config);
@@ -61,8 +61,8 @@ impl TlsLayer {
         })
     }
 
-    /// Adds the TLS with a proxy, if there is any. `received` was received from the tunnel. Returns the part of it that
-    /// is not passed on by the TLS with the proxy.
+    /// Adds the TLS with a proxy, if there is any, and with it `received`, the bytes from the tunnel. If there is none,
+    /// returns `received`, and otherwise nothing.
     #[cfg_attr(not(feature = "tls-core"), expect(clippy::unused_self))]
     pub(super) fn put_behind_proxy(
         &mut self,

@@ -14,7 +14,7 @@ use mio::net::UnixListener;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::hooks::Hooks;
-use super::layer::ListenerLayer;
+use super::layer::ListenerTls;
 use crate::endpoint::ListenOptions;
 use crate::event_loop::{Events, Registry, Socket as StreamSocket, Token, tcp_peer};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
@@ -55,7 +55,7 @@ impl fmt::Display for LocalAddress {
     }
 }
 
-/// Whether accepted sockets inherit the listener's `TCP_NODELAY`. On other systems they may or may not.
+/// Whether accepted sockets are known to inherit the listener's `TCP_NODELAY`.
 const INHERITS_NODELAY: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// How accepted connections get their `TCP_NODELAY`.
@@ -84,9 +84,9 @@ pub(super) struct Listeners(Mutex<Vec<Arc<Listener>>>);
 /// A listener. The endpoint can close it while the loop accepts from it.
 pub(super) struct Listener {
     address: LocalAddress,
-    /// The `TCP_NODELAY` that all connections inherit; `None` if they may differ.
+    /// The `TCP_NODELAY` that every connection inherits from the socket; `None` if some may not inherit it.
     nodelay: Option<bool>,
-    layer: ListenerLayer,
+    tls: ListenerTls,
     state: Mutex<State>,
 }
 
@@ -95,7 +95,7 @@ struct State {
     socket: Option<ListenSocket>,
     /// Wakes the acceptor. Present from [`register`](Listener::register) until the listener is closed.
     wake_acceptor: Option<Box<dyn Fn() + Send>>,
-    /// The file of a Unix socket. It is removed with the listener, unless it was replaced.
+    /// The file that this listener has made for a Unix socket. It is removed with the listener, unless it was replaced.
     #[cfg(unix)]
     path: Option<(PathBuf, FileId)>,
 }
@@ -235,13 +235,13 @@ impl Listener {
     }
 
     /// Sets whether connections speak TLS.
-    pub(super) fn with_layer(mut self, layer: ListenerLayer) -> Self {
-        self.layer = layer;
+    pub(super) fn with_tls(mut self, tls: ListenerTls) -> Self {
+        self.tls = tls;
         self
     }
 
-    pub(super) const fn layer(&self) -> &ListenerLayer {
-        &self.layer
+    pub(super) const fn tls(&self) -> &ListenerTls {
+        &self.tls
     }
 
     /// Registers the socket for its acceptor. `wake` is called when the listener is closed.
@@ -317,8 +317,8 @@ impl Listener {
             #[cfg(unix)]
             path: None,
         };
-        let layer = ListenerLayer::default();
-        Self { address, nodelay: None, layer, state: Mutex::new(state) }
+        let tls = ListenerTls::default();
+        Self { address, nodelay: None, tls, state: Mutex::new(state) }
     }
 
     fn has_acceptor(&self) -> bool {
@@ -367,7 +367,7 @@ fn check_listens(socket: &SockRef<'_>) -> io::Result<()> {
     }
 }
 
-/// Sets the options of an accepted socket.
+/// Sets the options of a socket that was accepted or adopted.
 pub(super) fn set_up(stream: &StreamSocket, hooks: &Hooks, nodelay: Nodelay) -> io::Result<()> {
     let socket = match stream {
         StreamSocket::Tcp(stream) => {

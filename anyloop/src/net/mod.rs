@@ -30,7 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! An endpoint that is created by `new` has an event loop of its own, which other endpoints can share as well.
+//! An endpoint that is created by `new` or `with_factory` has an event loop of its own. Other endpoints can share it.
 
 mod acceptor;
 mod adopt;

@@ -55,8 +55,8 @@ struct State {
     queue: VecDeque<Job>,
     running: Vec<Arc<Completion>>,
     threads: usize,
-    /// Threads that wait for a job. A thread that was notified is counted until it wakes, so each of
-    /// them accounts for one queued job.
+    /// The number of threads that wait for a job. A notified thread counts until it wakes, and its job is in `queue`
+    /// until then. So no thread is free for another job if `queue` has as many jobs.
     idle: usize,
     is_closed: bool,
 }
@@ -114,8 +114,8 @@ impl Resolver {
 
     /// Looks up `host`, which must not be a [`literal_address`].
     ///
-    /// `callback` is called once, on a thread of the pool. If the pool has no thread and cannot start
-    /// one, it is called with the error on this thread, before this function returns.
+    /// `callback` is called once, on a thread of the pool, unless the look-up is cancelled before. If the pool has no
+    /// thread and cannot start one, it is called with the error on this thread, before this function returns.
     pub(crate) fn resolve(&self, host: &str, port: u16, callback: Callback) -> Lookup {
         debug_assert!(literal_address(host, port).is_none(), "{host} needs no look-up");
         let completion = Arc::new(Completion(Mutex::new(Some(callback))));
@@ -217,8 +217,9 @@ impl Pool {
                 break;
             }
             state.idle += 1;
-            let is_idle = |state: &mut State| state.queue.is_empty() && !state.is_closed;
-            let waited = self.changed.wait_timeout_while(state, self.idle_timeout, is_idle);
+            let has_nothing_to_do = |state: &mut State| state.queue.is_empty() && !state.is_closed;
+            let waited =
+                self.changed.wait_timeout_while(state, self.idle_timeout, has_nothing_to_do);
             let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             state = guard;
             state.idle -= 1;

@@ -109,8 +109,8 @@ macro_rules! run_methods {
     ($endpoint:ident, $after_run:ident) => {
         impl<F: HandlerFactory, K: Kind> $endpoint<F, K> {
             /// Runs the loop, as [`EventLoop::run`](crate::EventLoop::run), with everything in it, including other
-            /// endpoints. A server that listens and [does not accept](crate::net::Server::start_accept) has no work:
-            /// then this returns 0 at once, and logs a warning.
+            /// endpoints. A server that listens and [does not accept](crate::net::Server::start_accept) has no work.
+            /// If the loop has no other work, this returns 0 at once; `run` of the server then logs a warning.
             pub fn run(&self) -> usize {
                 let called = self.net.engine().run();
                 $after_run(self, called);
@@ -162,7 +162,7 @@ macro_rules! run_methods {
             ///
             /// # Errors
             ///
-            /// [`Running`]: a run call is in progress.
+            /// [`Running`]: a thread is inside a run call.
             pub fn reset(&self) -> Result<(), Running> {
                 if self.net.engine().reset() { Ok(()) } else { Err(Running) }
             }
@@ -184,7 +184,7 @@ macro_rules! run_methods {
 run_methods!(Server, warn_if_not_accepting);
 run_methods!(Client, nothing_to_warn_of);
 
-/// Logs why a run call has returned at once: a server that listens and does not accept has no work.
+/// Logs why a run call has probably returned at once: a server that listens and does not accept has no work.
 fn warn_if_not_accepting<F: HandlerFactory, K: Kind>(server: &Server<F, K>, called: usize) {
     let listeners = &server.net.listeners;
     if called == 0 && !listeners.is_empty() && !listeners.is_accepting() {

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::Server;
 use super::acceptor::Acceptor;
 use super::error::Error;
-use super::layer::ListenerLayer;
+use super::layer::ListenerTls;
 use super::listener::{Backoff, IpVersions, Listener, LocalAddress};
 use super::supports::Supports;
 use crate::endpoint::HandlerFactory;
@@ -47,7 +47,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     /// A server can listen on any number of addresses. Connections are accepted when
     /// [`start_accept`](Self::start_accept) is called. The look-up of a host name blocks.
     ///
-    /// A socket for an IPv6 address accepts IPv6 alone, unless the address is IPv4-mapped: `[::]:9002` does not include
+    /// A socket for an IPv6 address that is not IPv4-mapped accepts IPv6 alone: `[::]:9002` does not include
     /// `0.0.0.0:9002`, which can be listened on as well. [`listen_port`](Self::listen_port) listens on both.
     ///
     /// Addresses of a host name that this machine does not have are skipped: `localhost` often has `::1`
@@ -59,7 +59,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     /// [`Error::Listen`]: an address cannot be listened on (it is in use, for example), or this machine has none of the
     /// addresses. [`Error::ShutDown`].
     pub fn listen(&self, address: impl ToSocketAddrs + AsAddress) -> Result<SocketAddr, Error> {
-        self.listen_with(address, &ListenerLayer::default())
+        self.listen_with(address, &ListenerTls::default())
     }
 
     /// Does the same as [`listen`](Self::listen). Returns all addresses that the server listens on, and
@@ -69,7 +69,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     ///
     /// As [`listen`](Self::listen).
     pub fn listen_each(&self, address: impl ToSocketAddrs + AsAddress) -> Result<Listening, Error> {
-        self.listen_each_with(address, &ListenerLayer::default())
+        self.listen_each_with(address, &ListenerTls::default())
     }
 
     /// Listens on a port of all addresses of this machine, by IPv6 and IPv4 on one socket; by IPv4 alone
@@ -79,7 +79,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     ///
     /// [`Error::Listen`], [`Error::ShutDown`].
     pub fn listen_port(&self, port: u16) -> Result<u16, Error> {
-        self.listen_port_with(port, ListenerLayer::default())
+        self.listen_port_with(port, ListenerTls::default())
     }
 
     /// Listens on one IPv6 address, and not on the IPv4 addresses that it may include. Returns the
@@ -89,7 +89,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     ///
     /// [`Error::Listen`], [`Error::ShutDown`].
     pub fn listen_only_v6(&self, address: SocketAddrV6) -> Result<SocketAddr, Error> {
-        self.listen_only_v6_with(address, ListenerLayer::default())
+        self.listen_only_v6_with(address, ListenerTls::default())
     }
 
     /// Listens on a Unix socket. A socket file at `path` is replaced if no process listens on it. The file is
@@ -100,7 +100,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     /// [`Error::Listen`], [`Error::ShutDown`].
     #[cfg(unix)]
     pub fn listen_unix(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        self.listen_unix_with(path.as_ref(), ListenerLayer::default())
+        self.listen_unix_with(path.as_ref(), ListenerTls::default())
     }
 
     /// Takes over a TCP socket that listens already: the application has opened it, or the process has inherited it
@@ -110,7 +110,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     ///
     /// [`Error::Listen`]: it is not a listening TCP socket. [`Error::ShutDown`].
     pub fn listen_on(&self, socket: std::net::TcpListener) -> Result<LocalAddress, Error> {
-        self.take_over(Listener::from_tcp(socket), ListenerLayer::default())
+        self.take_over(Listener::from_tcp(socket), ListenerTls::default())
     }
 
     /// Takes over a Unix socket that listens already. Its file is not removed.
@@ -123,7 +123,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         &self,
         socket: std::os::unix::net::UnixListener,
     ) -> Result<LocalAddress, Error> {
-        self.take_over(Listener::from_unix(socket), ListenerLayer::default())
+        self.take_over(Listener::from_unix(socket), ListenerTls::default())
     }
 
     /// Accepts connections on all addresses that the server listens on, until it [stops
@@ -202,10 +202,10 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     pub(super) fn listen_with(
         &self,
         address: impl ToSocketAddrs + AsAddress,
-        layer: &ListenerLayer,
+        tls: &ListenerTls,
     ) -> Result<SocketAddr, Error> {
         let name = address.readable();
-        let Listening { addresses, skipped } = self.listen_each_with(address, layer)?;
+        let Listening { addresses, skipped } = self.listen_each_with(address, tls)?;
         for (address, error) in &skipped {
             crate::log::warn!("{name}: not listening on {address}: {error}");
         }
@@ -217,7 +217,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
     pub(super) fn listen_each_with(
         &self,
         address: impl ToSocketAddrs + AsAddress,
-        layer: &ListenerLayer,
+        tls: &ListenerTls,
     ) -> Result<Listening, Error> {
         self.check_not_shut_down()?;
         let name = address.readable();
@@ -235,7 +235,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
             }
             match self.bind(address, ip_versions(address)) {
                 Ok((listener, address)) => {
-                    listeners.push(listener.with_layer(layer.clone()));
+                    listeners.push(listener.with_tls(tls.clone()));
                     addresses.push(address);
                 }
                 Err(error) if is_unavailable(&error) => skipped.push((address, error)),
@@ -252,7 +252,7 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
         Ok(Listening { addresses, skipped })
     }
 
-    pub(super) fn listen_port_with(&self, port: u16, layer: ListenerLayer) -> Result<u16, Error> {
+    pub(super) fn listen_port_with(&self, port: u16, tls: ListenerTls) -> Result<u16, Error> {
         self.check_not_shut_down()?;
         let mut address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let mut bound = self.bind(address, IpVersions::Both);
@@ -261,42 +261,42 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
             bound = self.bind(address, ip_versions(address));
         }
         let (listener, bound) = bound.map_err(|source| listen_error(address, source))?;
-        self.add([listener.with_layer(layer)])?;
+        self.add([listener.with_tls(tls)])?;
         Ok(bound.port())
     }
 
     pub(super) fn listen_only_v6_with(
         &self,
         address: SocketAddrV6,
-        layer: ListenerLayer,
+        tls: ListenerTls,
     ) -> Result<SocketAddr, Error> {
         self.check_not_shut_down()?;
         let address = SocketAddr::from(address);
         let bound = self.bind(address, IpVersions::OnlyV6);
         let (listener, bound) = bound.map_err(|source| listen_error(address, source))?;
-        self.add([listener.with_layer(layer)])?;
+        self.add([listener.with_tls(tls)])?;
         Ok(bound)
     }
 
     #[cfg(unix)]
-    pub(super) fn listen_unix_with(&self, path: &Path, layer: ListenerLayer) -> Result<(), Error> {
+    pub(super) fn listen_unix_with(&self, path: &Path, tls: ListenerTls) -> Result<(), Error> {
         self.check_not_shut_down()?;
         let listener = Listener::bind_unix(path.to_path_buf(), &self.config().listen);
         let listener = listener.map_err(|source| {
             let address = format!("unix:{}", path.display());
             Error::Listen { address, source }
         })?;
-        self.add([listener.with_layer(layer)])
+        self.add([listener.with_tls(tls)])
     }
 
     pub(super) fn take_over(
         &self,
         listener: io::Result<Listener>,
-        layer: ListenerLayer,
+        tls: ListenerTls,
     ) -> Result<LocalAddress, Error> {
         self.check_not_shut_down()?;
         let to_error = |source| Error::Listen { address: "an open socket".to_string(), source };
-        let listener = listener.map_err(to_error)?.with_layer(layer);
+        let listener = listener.map_err(to_error)?.with_tls(tls);
         let address = listener.address().clone();
         self.add([listener])?;
         Ok(address)
@@ -335,7 +335,7 @@ fn listen_error(address: SocketAddr, source: io::Error) -> Error {
     Error::Listen { address: address.to_string(), source }
 }
 
-/// The versions of IP that a socket for this address accepts. It is set, since the default depends on the system.
+/// The versions of IP that a socket for this address is to accept. The default depends on the system.
 fn ip_versions(address: SocketAddr) -> IpVersions {
     match address {
         SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none() => IpVersions::OnlyV6,

@@ -18,7 +18,7 @@ pub trait Supports<F: HandlerFactory>: Kind + MakeSources<F> {}
 
 impl<F: HandlerFactory, K: Kind + MakeSources<F>> Supports<F> for K {}
 
-/// A kind of loop that can have `Acceptor`s and `Connecting`s, as sources, whose handlers come from `F`.
+/// A kind of loop that can run `Acceptor`s and `Connecting`s with handlers from `F`: makes their sources.
 #[expect(unnameable_types, reason = "there are no other kinds")]
 pub trait MakeSources<F: HandlerFactory>: ServesConnections<F::Handler> {
     fn acceptor(acceptor: Acceptor<F>) -> Box<Self::DynSource>;

@@ -1,6 +1,7 @@
-//! The transport of endpoints with sockets: the loop, the listeners, and the hooks.
+//! The network of an endpoint: the loop, the listeners, and the hooks.
 //!
-//! A *hook* is a function of the application that this module calls with a socket, or to look up a host.
+//! A *hook* is a function of the application that endpoints call with a socket, with an error of accepting, or to look
+//! up a host.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use crate::event_loop::{Engine, Kind, WorkGuard};
 use crate::session::WakeConnections;
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 
-/// The transport of endpoints in an event loop of this kind.
+/// What an endpoint has for the network: an event loop of this kind, hooks and listeners.
 pub(super) struct Net<K: Kind> {
     pub(super) event_loop: K::Loop,
     pub(super) hooks: Arc<SharedHooks>,
@@ -31,7 +32,7 @@ pub(super) struct Net<K: Kind> {
 #[derive(Default)]
 pub(super) struct SharedHooks {
     hooks: Mutex<Arc<Hooks>>,
-    /// Created for the first look-up, or by `set_look_up`.
+    /// Created for the first connection to the host of a URI, or by `set_look_up`.
     resolver: Mutex<Option<Arc<Resolver>>>,
 }
 
@@ -68,7 +69,7 @@ impl<K: Kind> Net<K> {
         }
     }
 
-    /// The transport of an endpoint that has a loop of its own.
+    /// For an endpoint that has a loop of its own.
     pub(super) fn with_own_loop() -> io::Result<Self> {
         Ok(Self::new(K::event_loop(Arc::new(Engine::new()?))))
     }

@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_nanos(1 << TICK_BITS);
 const LEVELS: usize = 4;
 const DIGIT_BITS: u32 = 6;
 const BUCKETS: usize = 1 << DIGIT_BITS;
-/// The lowest digit, in base 64.
+/// The mask of the lowest digit, in base 64.
 const DIGIT_MASK: u64 = BUCKETS as u64 - 1;
 
 /// The greatest distance of a bucket from the present, in ticks: 13 days.
@@ -94,8 +94,7 @@ impl Wheel {
     }
 
     /// Puts slot `index` into the bucket for `deadline`, in place of the deadline that it had. The slot is
-    /// yielded no later than `deadline` rounded down to a tick, and a deadline beyond the horizon of 13 days
-    /// is yielded early.
+    /// yielded no later than `deadline` rounded down to a tick, and no later than the horizon of 13 days.
     ///
     /// Returns false if less than a tick remains, counted from the last [`expire`](Self::expire). Then the slot is not
     /// in the wheel, and the caller must keep the deadline elsewhere.
@@ -171,8 +170,8 @@ impl Wheel {
         let tick = ticks(self.now);
         let begins = (0..LEVELS).filter(|level| self.occupied[*level] != 0).map(|level| {
             let shift = level as u32 * DIGIT_BITS;
-            // The current bucket was emptied when it began. If it has slots again, they belong to its next turn, 64
-            // buckets later, so it comes last.
+            // The current bucket was emptied when it began. If it has slots again, they belong to the next revolution
+            // of the wheel, 64 buckets later, so it comes last.
             let following = (tick >> shift) + 1;
             let rotated = self.occupied[level].rotate_right((following & DIGIT_MASK) as u32);
             (following + u64::from(rotated.trailing_zeros())) << shift
@@ -426,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_turn_ahead_is_not_now() {
+    fn a_full_revolution_ahead_is_not_now() {
         // 64 buckets of the second level ahead, which is the bucket of now again.
         let start = Instant::from_nanos(63 << TICK_BITS);
         let mut slots = vec![Links::default()];

@@ -56,22 +56,22 @@ impl Redirects {
             return Err(RedirectError::Downgrade);
         }
         let is_same_origin = self.target.has_same_origin(&target);
-        let own = self.target.authorization().filter(|_| is_same_origin);
-        if target.authorization() != own {
+        let allowed = self.target.authorization().filter(|_| is_same_origin);
+        if target.authorization() != allowed {
             return Err(RedirectError::Uri(UriError::UserInfo)); // RFC 9110 §4.2.4
         }
         if !is_same_origin {
             remove_credentials(Arc::make_mut(&mut self.config.handshake));
         }
         let connect = |error| RedirectError::Connect(Box::new(error));
-        let layer = TlsLayer::for_client(&target, &self.config).map_err(connect)?;
+        let tls_layer = TlsLayer::for_client(&target, &self.config).map_err(connect)?;
         let hop = FirstHop::new(target.clone(), None, &self.config).map_err(connect)?;
         session
             .restart(&target, self.config.handshake.clone(), now)
             .map_err(|error| connect(Error::Request(error)))?;
         crate::log::debug!("redirected from {} to {target}", self.target);
         (self.target, self.followed) = (target, self.followed + 1);
-        Ok((layer, hop))
+        Ok((tls_layer, hop))
     }
 }
 
@@ -126,9 +126,9 @@ impl<F: HandlerFactory> Connecting<F> {
         }
         let resolver = redirects.resolver.clone();
         match followed {
-            Ok((layer, first_hop)) => {
+            Ok((tls_layer, first_hop)) => {
                 self.driver = Some(Driver::new(session));
-                (self.layer, self.first_hop) = (layer, first_hop);
+                (self.tls_layer, self.first_hop) = (tls_layer, first_hop);
                 self.step = Step::Begin(Destination::Host(resolver));
             }
             Err(source) => {

@@ -17,7 +17,7 @@ use super::UnixAttempt;
 use super::socket::{self, connect_tcp, connected_peer};
 use super::tunnel::Tunnel;
 use super::{
-    Connected, Connecting, Destination, FirstHop, LookupResult, Progress, Resolution, Step,
+    Connected, Connecting, Destination, FirstHop, LookupResult, Resolution, Step, StepOutcome,
     TcpAttempts,
 };
 use crate::endpoint::HandlerFactory;
@@ -34,7 +34,7 @@ impl<F: HandlerFactory> Connecting<F> {
         &self,
         destination: Destination,
         turn: &Turn<'_, K>,
-    ) -> Progress {
+    ) -> StepOutcome {
         let started = turn.state.now;
         let resolver = match destination {
             Destination::Host(resolver) => resolver,
@@ -42,7 +42,7 @@ impl<F: HandlerFactory> Connecting<F> {
             #[cfg(unix)]
             Destination::Unix(path) => {
                 let attempt = UnixAttempt { started, path, stream: None };
-                return Progress::Advance(Step::ConnectUnix(attempt));
+                return StepOutcome::Advance(Step::ConnectUnix(attempt));
             }
         };
         let FirstHop { display_name, host, port, proxy_route } = &self.first_hop;
@@ -59,9 +59,13 @@ impl<F: HandlerFactory> Connecting<F> {
         }
     }
 
-    fn try_addresses(&self, addresses: Vec<SocketAddr>, started: Instant) -> Progress {
+    fn try_addresses(&self, addresses: Vec<SocketAddr>, started: Instant) -> StepOutcome {
         let attempts = Attempts::new(addresses, self.options.attempt_delay, started);
-        Progress::Advance(Step::ConnectTcp(TcpAttempts { started, attempts, sockets: Vec::new() }))
+        StepOutcome::Advance(Step::ConnectTcp(TcpAttempts {
+            started,
+            attempts,
+            sockets: Vec::new(),
+        }))
     }
 
     /// Takes the result of a look-up: the address of the target of a tunnel, or the addresses to connect to.
@@ -70,7 +74,7 @@ impl<F: HandlerFactory> Connecting<F> {
         resolution: Resolution,
         has_expired: bool,
         now: Instant,
-    ) -> Progress {
+    ) -> StepOutcome {
         let result = resolution.result.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Resolution { started, display_name, is_target, .. } = &resolution;
         match result {
@@ -78,16 +82,16 @@ impl<F: HandlerFactory> Connecting<F> {
                 if let Some(route) = &mut self.first_hop.proxy_route {
                     route.address = addresses.first().copied();
                 }
-                Progress::Advance(Step::Begin(Destination::Host(resolution.resolver)))
+                StepOutcome::Advance(Step::Begin(Destination::Host(resolution.resolver)))
             }
             Some(Ok(addresses)) => self.try_addresses(addresses, now),
             Some(Err(source)) => {
-                Progress::Failed(ConnectError::Resolve { host: display_name.clone(), source })
+                StepOutcome::Failed(ConnectError::Resolve { host: display_name.clone(), source })
             }
             None if has_expired => {
                 self.timed_out(display_name, Stage::Resolve, *started, Vec::new())
             }
-            None => Progress::Pending(Step::Resolve(resolution)),
+            None => StepOutcome::Pending(Step::Resolve(resolution)),
         }
     }
 
@@ -97,7 +101,7 @@ impl<F: HandlerFactory> Connecting<F> {
         mut tcp: TcpAttempts,
         has_expired: bool,
         turn: &Turn<'_, K>,
-    ) -> Progress {
+    ) -> StepOutcome {
         let now = turn.state.now;
         if let Some((socket, peer)) = tcp.take_connected(now) {
             return self.connected(socket, peer, now);
@@ -110,13 +114,13 @@ impl<F: HandlerFactory> Connecting<F> {
                 Ok(Err(error)) => tcp.attempts.failed(address, error, now),
                 Err(panic) => {
                     tcp.attempts.failed(address, io::Error::other(HOOK_PANICKED), now);
-                    return Progress::Panicked(Step::ConnectTcp(tcp), panic);
+                    return StepOutcome::Panicked(Step::ConnectTcp(tcp), panic);
                 }
             }
         }
         if tcp.attempts.is_exhausted() {
             let attempts = describe_errors(tcp.attempts.into_errors());
-            Progress::Failed(ConnectError::Connect {
+            StepOutcome::Failed(ConnectError::Connect {
                 host: self.first_hop.display_name.clone(),
                 attempts,
             })
@@ -124,42 +128,42 @@ impl<F: HandlerFactory> Connecting<F> {
             let errors = describe_errors(tcp.attempts.into_errors());
             self.timed_out(&self.first_hop.display_name, Stage::Connect, tcp.started, errors)
         } else {
-            Progress::Pending(Step::ConnectTcp(tcp))
+            StepOutcome::Pending(Step::ConnectTcp(tcp))
         }
     }
 
     /// The socket is connected: to the server, or to a proxy.
-    fn connected(&mut self, socket: Socket, peer: Peer, now: Instant) -> Progress {
+    fn connected(&mut self, socket: Socket, peer: Peer, now: Instant) -> StepOutcome {
         let Some(route) = &mut self.first_hop.proxy_route else {
-            return Progress::Connected(Connected::directly(socket, peer));
+            return StepOutcome::Connected(Connected::directly(socket, peer));
         };
         match Tunnel::new(route, socket, peer, now) {
-            Ok(tunnel) => Progress::Advance(Step::Tunnel(Box::new(tunnel))),
-            Err(error) => Progress::Failed(error),
+            Ok(tunnel) => StepOutcome::Advance(Step::Tunnel(Box::new(tunnel))),
+            Err(error) => StepOutcome::Failed(error),
         }
     }
 
-    /// Exchanges with the proxy what it takes to open the tunnel.
+    /// Sends and receives the messages by which the proxy opens the tunnel.
     pub(super) fn open_tunnel<K: ServesConnections<F::Handler>>(
         &self,
         mut tunnel: Box<Tunnel>,
         has_expired: bool,
         turn: &mut Turn<'_, K>,
-    ) -> Progress {
+    ) -> StepOutcome {
         let FirstHop { display_name, proxy_route: Some(route), .. } = &self.first_hop else {
-            return Progress::Pending(Step::None); // only a route has a tunnel
+            return StepOutcome::Pending(Step::None); // without a route there is no tunnel
         };
         match tunnel.advance(route, &mut turn.buffers.read) {
             Ok(Some(received)) => {
                 let Tunnel { socket, peer, proxy_layer, .. } = *tunnel;
-                Progress::Connected(Connected { socket, peer, proxy_layer, received })
+                StepOutcome::Connected(Connected { socket, peer, proxy_layer, received })
             }
             Ok(None) if has_expired => match tunnel.partial_refusal(route) {
-                Some(refusal) => Progress::Failed(refusal),
+                Some(refusal) => StepOutcome::Failed(refusal),
                 None => self.timed_out(display_name, Stage::Proxy, tunnel.started, Vec::new()),
             },
-            Ok(None) => Progress::Pending(Step::Tunnel(tunnel)),
-            Err(error) => Progress::Failed(error),
+            Ok(None) => StepOutcome::Pending(Step::Tunnel(tunnel)),
+            Err(error) => StepOutcome::Failed(error),
         }
     }
 
@@ -170,7 +174,7 @@ impl<F: HandlerFactory> Connecting<F> {
         mut unix: UnixAttempt,
         has_expired: bool,
         turn: &Turn<'_, K>,
-    ) -> Progress {
+    ) -> StepOutcome {
         let stream = match unix.stream.take() {
             Some(result) => result,
             None => {
@@ -180,14 +184,14 @@ impl<F: HandlerFactory> Connecting<F> {
                     Ok(result) => result,
                     Err(panic) => {
                         unix.stream = Some(Err(io::Error::other(HOOK_PANICKED)));
-                        return Progress::Panicked(Step::ConnectUnix(unix), panic);
+                        return StepOutcome::Panicked(Step::ConnectUnix(unix), panic);
                     }
                 }
             }
         };
         match stream.and_then(|stream| Ok((connected_peer(&stream)?, stream))) {
             Ok((Some(peer), socket)) => {
-                return Progress::Connected(Connected::directly(socket, peer));
+                return StepOutcome::Connected(Connected::directly(socket, peer));
             }
             Ok((None, stream)) => unix.stream = Some(Ok(stream)),
             // The listener's queue is full.
@@ -202,14 +206,14 @@ impl<F: HandlerFactory> Connecting<F> {
                 Vec::new(),
             );
         }
-        Progress::Pending(Step::ConnectUnix(unix))
+        StepOutcome::Pending(Step::ConnectUnix(unix))
     }
 
     #[cfg(unix)]
-    fn unix_failed(&self, error: io::Error) -> Progress {
+    fn unix_failed(&self, error: io::Error) -> StepOutcome {
         let host = self.first_hop.display_name.clone();
         let attempts = vec![(host.clone(), error)];
-        Progress::Failed(ConnectError::Connect { host, attempts })
+        StepOutcome::Failed(ConnectError::Connect { host, attempts })
     }
 }
 
@@ -219,7 +223,7 @@ fn look_up<K: Kind>(
     is_target: bool,
     resolver: Arc<Resolver>,
     turn: &Turn<'_, K>,
-) -> Progress {
+) -> StepOutcome {
     let result = Arc::<Mutex<Option<LookupResult>>>::default();
     let (shared, waker) = (result.clone(), waker(turn.engine.control(), turn.state.token));
     let callback = Box::new(move |addresses| {
@@ -235,7 +239,7 @@ fn look_up<K: Kind>(
         _lookup,
         resolver,
     };
-    Progress::Advance(Step::Resolve(resolution))
+    StepOutcome::Advance(Step::Resolve(resolution))
 }
 
 impl TcpAttempts {

@@ -83,7 +83,7 @@ impl Tunnel {
         }
     }
 
-    /// Nothing more arrives in time. Returns the refusal of which a part has arrived, if there is one.
+    /// Nothing more arrives. If the proxy was in the middle of a refusal, returns that.
     pub(super) fn partial_refusal(&mut self, route: &Route) -> Option<ConnectError> {
         self.handshake.partial_refusal(route)
     }

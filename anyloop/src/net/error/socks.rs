@@ -40,7 +40,7 @@ pub enum SocksError {
     /// The proxy has chosen a method of authentication that was not offered.
     #[error("it has chosen the authentication method {0:#04x}, which was not offered")]
     Method(u8),
-    /// The reply has an address of this type.
+    /// The reply has an address of this type, which RFC 1928 does not define.
     #[error("its reply has an address of type {0:#04x}")]
     AddressType(u8),
 }

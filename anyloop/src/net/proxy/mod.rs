@@ -24,7 +24,7 @@ pub(super) struct Route {
     pub(super) target: Target,
     /// The target's address, if it is known: the host is an address, or it was looked up.
     pub(super) address: Option<SocketAddr>,
-    /// Taken by [`connecting::Tunnel`](crate::net::connecting::Tunnel) when the socket is connected; empty after that.
+    /// Taken by the `Tunnel` of [`connecting`](crate::net::connecting) when the socket is connected; empty after that.
     pub(super) proxy_layer: ProxyLayer,
 }
 
@@ -44,8 +44,8 @@ impl Route {
 
     /// Whether the target must be looked up here, since the proxy does not do that.
     pub(super) fn needs_address(&self) -> bool {
-        let is_local = ProxyProtocol::Socks5 { remote_names: false };
-        self.address.is_none() && self.proxy.protocol() == is_local
+        let without_remote_names = ProxyProtocol::Socks5 { remote_names: false };
+        self.address.is_none() && self.proxy.protocol() == without_remote_names
     }
 
     /// The host to look up for the target.
@@ -76,7 +76,7 @@ pub(super) fn lookup_host(target: &Target) -> String {
 }
 
 impl ProxyHandshake {
-    /// Begins: appends what is sent first to `out`.
+    /// Begins: appends to `out` what is sent first.
     pub(super) fn new(
         route: &Route,
         proxy_layer: &mut ProxyLayer,
@@ -108,7 +108,7 @@ impl ProxyHandshake {
         }
     }
 
-    /// Takes received bytes, and appends what is sent next to `out`. Returns true when the tunnel is open; the bytes
+    /// Takes received bytes, and appends to `out` what is sent next. Returns true when the tunnel is open; the bytes
     /// that are left come from the server.
     pub(super) fn receive(
         &mut self,

@@ -75,7 +75,7 @@ impl Socks5 {
         Self { step: Step::Method, message: Vec::new(), request, credentials_message }
     }
 
-    /// Takes received bytes, and appends what is sent next to `out`. Returns true when the proxy has connected; the
+    /// Takes received bytes, and appends to `out` what is sent next. Returns true when the proxy has connected; the
     /// bytes that are left come from the server.
     pub(super) fn receive(
         &mut self,
@@ -100,7 +100,7 @@ impl Socks5 {
         Ok(false)
     }
 
-    /// Whether the message is complete. Fails as soon as anything in it is wrong.
+    /// Whether the message is complete. Fails as soon as its version, reply code or type of address is wrong.
     fn is_complete(&self) -> Result<bool, SocksFailure> {
         let message = self.message.as_slice();
         let version = match self.step {
