@@ -24,8 +24,7 @@ impl EditedLine {
     pub(super) fn move_below(&self, text: &str, columns: usize) -> String {
         let (cursor, end) = self.positions(columns);
         let mut out = format!("{}\r\x1b[J{text}\n{}{}", up(cursor.row), self.prompt, self.text);
-        // A terminal is in the last column until the next character, and the editor in the next row.
-        if end.column == 0 && end.row > 0 && !self.text.ends_with('\n') {
+        if self.wraps_at_end(end) {
             out.push('\n');
         }
         out += &up(end.row - cursor.row);
@@ -43,6 +42,17 @@ impl EditedLine {
             0 => String::new(),
             rows => format!("\x1b[{rows}B"),
         }
+    }
+
+    /// Whether the line fills its last row. The editor begins another row then.
+    pub(super) fn is_full(&self, columns: usize) -> bool {
+        let (_, end) = self.positions(columns);
+        self.wraps_at_end(end)
+    }
+
+    /// A terminal is in the last column until the next character, and the editor in the next row.
+    fn wraps_at_end(&self, end: Position) -> bool {
+        end.column == 0 && end.row > 0 && !self.text.ends_with('\n')
     }
 
     /// The positions of the cursor and of the end of the text.
@@ -124,5 +134,16 @@ mod tests {
         assert_eq!(long.move_below("x", 10), "\x1b[1A\r\x1b[Jx\n> 12345678 2345678\r\x1b[8C");
         assert_eq!(line("12345678", 8).move_below("x", 10), "\x1b[1A\r\x1b[Jx\n> 12345678\n\r");
         assert_eq!(line("12345678 2345678", 3).move_to_end(10), "\x1b[1B");
+    }
+
+    #[test]
+    fn a_line_is_full_in_the_last_column_of_any_row() {
+        for (text, expected) in
+            [("", false), ("1234567", false), ("12345678", true), ("123456789", false)]
+        {
+            assert_eq!(line(text, 0).is_full(10), expected, "{text}");
+        }
+        assert!(line("12345678 234567890", 18).is_full(10));
+        assert!(!line("1234567\n", 8).is_full(10));
     }
 }

@@ -34,6 +34,8 @@ const GREETING: &str = "* connected; /help lists the commands, Ctrl-D closes";
 const CTRL_C: &[u8] = &[3];
 const CTRL_D: &[u8] = &[4];
 const UP: &[u8] = b"\x1b[A";
+const LEFT: &[u8] = b"\x1b[D";
+const HOME: &[u8] = b"\x1b[H";
 
 #[test]
 fn messages_have_a_time_a_direction_a_kind_and_a_size() {
@@ -50,6 +52,19 @@ fn messages_have_a_time_a_direction_a_kind_and_a_size() {
     screen.type_in(CTRL_D);
     let ended = program.end();
     assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+}
+
+#[test]
+fn a_line_is_sent_from_wherever_the_cursor_is() {
+    let (mut screen, program, mut peer) = typing();
+    for keys in [LEFT, HOME, &LEFT.repeat(4), b"e\xcc\x81\x1b[D"] {
+        screen.type_in(&[b"hello there", keys, b"\r"].concat());
+        let (_, sent) = peer.receive().expect("a message");
+        let sent = String::from_utf8(sent).expect("the text is UTF-8");
+        screen.expect(&[&format!("> text {} B: {sent}", sent.len()), "> "]);
+    }
+    peer.close(1000);
+    assert_eq!(program.end().code(), Some(0));
 }
 
 #[test]
