@@ -79,7 +79,11 @@ pub(crate) struct Options {
     /// are not served, nor what a link leads to outside of the directory.
     #[arg(long, value_name = "PATH")]
     dir: Option<std::path::PathBuf>,
-    /// Log connections and HTTP requests to standard error; twice (-vv) messages, pings and pongs, too.
+    /// Log connections and HTTP requests to standard error; twice (-vv) frames, too.
+    ///
+    /// The frames are the messages, received (<) and sent (>), the pings and pongs that are received, and the Closes of
+    /// both sides, which are logged when the connection has ended. Each has its size, and the beginning of its payload,
+    /// or its code and reason.
     ///
     /// If RUST_LOG is set, it selects the lines, and -v has no effect: anyloop=debug shows those of -vv and of the
     /// library, anyloop=debug,anyloop::serve=off the library's alone.
