@@ -208,10 +208,7 @@ impl Session<'_> {
     fn check(&self, closed: Closed) -> Result<(), CliError> {
         let received = self.link.received();
         match self.options.exit_after() {
-            // Input of a person that is not sent is no loss.
-            _ if closed == Closed::BySignal || self.options.echo || self.options.is_typed() => {
-                Ok(())
-            }
+            _ if closed == Closed::BySignal || self.options.echo => Ok(()),
             Some(1) if received == 0 => {
                 Err(CliError::failed("the connection closed before a message arrived"))
             }
@@ -219,6 +216,8 @@ impl Session<'_> {
                 "the connection closed after {received} of {}",
                 count(all, "message")
             ))),
+            // Input of a person that is not sent is no loss.
+            _ if self.options.is_typed() => Ok(()),
             Some(_) => self.link.check_all_arrived(),
             None if self.options.reads_terminal() => Ok(()),
             None => self.link.check_all_sent().and_then(|()| self.link.check_all_arrived()),

@@ -116,6 +116,13 @@ impl Screen {
         }
     }
 
+    /// What was written and not read yet, after the program has ended.
+    pub(crate) fn rest(&mut self) -> String {
+        let mut written = Vec::new();
+        let _ = self.terminal.read_to_end(&mut written); // an error: nobody has the terminal open
+        String::from_utf8(written).expect("the text is UTF-8")
+    }
+
     fn shows(&self, rows: &[&str]) -> bool {
         let text = self.text();
         let last = rows.last().expect("at least one row is expected");

@@ -67,6 +67,57 @@ fn a_line_is_sent_from_wherever_the_cursor_is() {
     assert_eq!(program.end().code(), Some(0));
 }
 
+/// The command at a terminal with these options, connected to a peer.
+fn typing_with(options: &[&str]) -> (Screen, Running, Peer) {
+    let server = Host::new();
+    let options = [&["--no-history"], options].concat();
+    let (screen, program) = Screen::start(connect(&server.url(), &options));
+    let (peer, _) = server.open();
+    (screen, program, peer)
+}
+
+#[test]
+fn a_person_types_until_the_last_message_of_exit_after() {
+    for options in [&["--once"][..], &["--exit-after", "2"]] {
+        let (mut screen, program, mut peer) = typing_with(options);
+        screen.expect(&[GREETING, "> "]);
+        for number in 1..=options.len() {
+            screen.type_in(b"question\r");
+            peer.expect(TEXT, b"question");
+            peer.send(TEXT, format!("answer {number}").as_bytes());
+            screen.expect_written(&format!("< text 8 B: answer {number}"));
+        }
+        peer.expect_close(1000);
+        peer.send(CLOSE, b"\x03\xe8");
+        drop(peer);
+        let ended = program.end();
+        assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+    }
+}
+
+#[test]
+fn leaving_before_the_last_message_of_exit_after_is_told_by_the_status() {
+    let (mut screen, program, mut peer) = typing_with(&["--once"]);
+    screen.expect(&[GREETING, "> "]);
+    screen.type_in(CTRL_D);
+    peer.expect_close(1000);
+    peer.send(CLOSE, b"\x03\xe8");
+    drop(peer);
+    program.end().expect(1, "the connection closed before a message arrived");
+}
+
+#[test]
+fn nothing_is_typed_where_the_command_line_says_all() {
+    let (mut screen, program, mut peer) = typing_with(&["--once", "--text", "question"]);
+    peer.expect(TEXT, b"question");
+    peer.send(TEXT, b"answer");
+    peer.expect_close(1000);
+    peer.send(CLOSE, b"\x03\xe8");
+    drop(peer);
+    assert_eq!(program.end().code(), Some(0));
+    assert_eq!(screen.rest(), "answer\r\n");
+}
+
 #[test]
 fn what_the_library_logs_leaves_the_typed_line() {
     let server = Host::new();
