@@ -60,8 +60,10 @@ Examples:
   anyloop serve --unix /run/anyloop.sock --origin https://example.com
       On a Unix socket behind a proxy, for the pages of one site.
 
-Exit status: 0 after a signal, 1 if it cannot listen or serve, 2 for wrong arguments, or if a file that they
-name cannot be opened.
+Exit status:
+  0  after a signal
+  1  it cannot listen or serve
+  2  wrong arguments, or a file that they name cannot be opened
 
 Times are in seconds and may have fractions. 0 turns a limit off.";
 
@@ -79,23 +81,28 @@ Examples:
       Send each line of a file, and connect again when the connection is lost.
 
 Exit status:
-  0  both sides closed the connection, the server with code 1000 or without a code, and all of the
-     input was sent; or a signal ended the command, and the server closed too
-  1  the connection opened and ended otherwise, input or output failed, fewer messages arrived than
-     --once or --exit-after say, or the file of --output ends with a part of a message
+  0  both sides closed the connection, the server with code 1000 or without a
+     code, and all of the input was sent; or a signal ended the command, and
+     the server closed too
+  1  the connection opened and ended otherwise, input or output failed, fewer
+     messages arrived than --once or --exit-after say, or the file of --output
+     ends with a part of a message
   2  wrong arguments, or a file that they name cannot be opened
   3  no connection to the server, or its certificate is not accepted
   4  the opening handshake failed: the server refused it, for example
 
-Times are in seconds and may have fractions. 0 turns a limit off; --wait 0 does not wait.";
+Times are in seconds and may have fractions. 0 turns a limit off; --wait 0 does
+not wait.";
 
 const OF_PIPE: &str = "\
 Example:
   socat TCP-LISTEN:9003,bind=127.0.0.1,reuseaddr,fork EXEC:'anyloop pipe'
       A server on port 9003.
 
-Exit status: 0 if the connection closed without a failure, 1 if it failed or input or output did, 2 for
-wrong arguments.";
+Exit status:
+  0  the connection closed without a failure
+  1  the connection, input or output failed
+  2  wrong arguments";
 
 const OF_BENCH: &str = "\
 Examples:
@@ -110,7 +117,8 @@ Examples:
 
 Exit status:
   0  all messages came back; or a signal ended it, and those until then did
-  1  an answer was wrong or is missing, a connection ended before its time, or output failed
+  1  an answer was wrong or is missing, a connection ended before its time, or
+     output failed
   2  wrong arguments, or a file that they name cannot be opened
   3  no connection to the server
   4  an opening handshake failed: the server refused it, for example

@@ -245,6 +245,21 @@ fn files_are_served_beside_the_services() {
 }
 
 #[test]
+fn help_fits_a_terminal_of_80_columns() {
+    for command in [&[][..], &["serve"], &["connect"], &["bench"], &["pipe"], &["completions"], &["man"]] {
+        for option in ["-h", "--help"] {
+            let mut anyloop = anyloop(command);
+            let help = output(anyloop.arg(option).env("COLUMNS", "80"));
+            let help = String::from_utf8(help.stdout).expect("the help is UTF-8");
+            assert!(help.contains("Usage: anyloop"), "{help}");
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{command:?} {option}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
 fn shells_accept_the_completions() {
     for shell in ["bash", "zsh", "fish"] {
         let script = output(&mut anyloop(["completions", shell]));
