@@ -162,7 +162,7 @@ enum Command {
     /// or SIGTERM closes with 1001; a second one ends the command at once.
     ///
     /// Lines are sent as text messages, without the line end. Text is printed unchanged, but a terminal
-    /// gets its control characters escaped. In binary messages, bytes that are not printable ASCII are
+    /// gets control characters escaped, and those that change the order of what it shows (U+202E, for example). In binary messages, bytes that are not printable ASCII are
     /// printed as \xNN. --output writes messages to a file instead, unchanged.
     ///
     /// At a terminal, lines are edited, and kept in a history; a pasted text is one message. Messages appear above

@@ -154,10 +154,12 @@ fn the_peer_does_not_control_the_terminal() {
             row => row,
         },
     ));
-    peer.send(CLOSE, b"\x03\xe8\x1b[2J");
+    peer.send(TEXT, "a\u{202e}b".as_bytes());
+    screen.expect(&["< text 5 B: a\\u{202e}b", "> "]);
+    peer.send(CLOSE, &[b"\x03\xe8\x1b[2J", "\u{2066}".as_bytes()].concat());
     peer.expect_close(1000);
     drop(peer);
-    screen.expect_written("< close 1000: \\u{1b}[2J");
+    screen.expect_written("< close 1000: \\u{1b}[2J\\u{2066}");
     assert_eq!(program.end().code(), Some(0));
 }
 
