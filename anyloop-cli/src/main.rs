@@ -86,7 +86,8 @@ Exit status:
      the server closed too
   1  the connection opened and ended otherwise, input or output failed, fewer
      messages arrived than --once or --exit-after say, or the file of --output
-     ends with a part of a message
+     ends with a part of a message; or --reconnect was ended by a signal or a
+     person while there was no connection
   2  wrong arguments, or a file that they name cannot be opened
   3  no connection to the server, or its certificate is not accepted
   4  the opening handshake failed: the server refused it, for example
@@ -133,7 +134,7 @@ Examples:
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve WebSockets until SIGINT or SIGTERM.
+    /// Serve WebSockets until SIGINT, SIGTERM or SIGHUP.
     ///
     /// The path of the request selects the service: / and /echo send every message back. /broadcast
     /// sends every message to all connections of that path, the sender included. /stats sends the
@@ -151,15 +152,18 @@ enum Command {
     /// as in systemd's socket activation). Without --listen, --unix and inherited sockets it listens on 127.0.0.1:9002.
     ///
     /// The first signal closes all connections with 1001, and the command ends with status 0 when they
-    /// have closed, at the latest after the close timeout. A second signal ends it at once.
+    /// have closed, at the latest after the close timeout. A second SIGINT or SIGTERM ends it at once. SIGHUP is the
+    /// signal of a terminal that is closed; nohup makes the command ignore it, and with TLS it reads the certificate
+    /// again.
     #[command(after_help = OF_SERVE)]
     Serve(serve::Options),
     /// Connect to a server, send each line of standard input, and print each message.
     ///
     /// After the end of the input it closes with 1000 when no message has arrived for a second (or for what
     /// --wait says), and prints messages until the server has closed too. Without --text, --binary and
-    /// --wait, and with /dev/null as its input, it stays until the server closes. The first SIGINT (Ctrl-C)
-    /// or SIGTERM closes with 1001; a second one ends the command at once.
+    /// --wait, and with /dev/null as its input, it stays until the server closes. The first SIGINT
+    /// (Ctrl-C), SIGTERM or SIGHUP (a terminal that is closed) closes with 1001; a second SIGINT or SIGTERM ends the
+    /// command at once.
     ///
     /// Lines are sent as text messages, without the line end. Text is printed unchanged, but a terminal
     /// gets control characters escaped, and those that change the order of what it shows (U+202E, for example). In binary messages, bytes that are not printable ASCII are
@@ -182,8 +186,9 @@ enum Command {
     /// show the stall. With --rate, the latency counts from when the message should have been sent, even if
     /// an earlier one still waits: there is no coordinated omission.
     ///
-    /// Messages are words of English, so they compress. The first SIGINT (Ctrl-C) or SIGTERM ends it
-    /// early, and prints what was measured; a second one ends the command at once.
+    /// Messages are words of English, so they compress. The first SIGINT (Ctrl-C), SIGTERM or SIGHUP
+    /// (a terminal that is closed) ends it early, and prints what was measured; a second SIGINT or SIGTERM ends the
+    /// command at once.
     #[command(after_help = OF_BENCH)]
     Bench(Box<bench::Options>),
     /// Speak WebSocket over standard input and output, and send every message back.

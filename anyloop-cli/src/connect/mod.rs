@@ -134,12 +134,16 @@ impl Session<'_> {
             outcome,
             event_loop: self.event_loop.clone(),
             #[cfg(unix)]
-            signals: Arc::default(),
+            reconnects: self.options.reconnect,
         }
     }
 
     /// Runs all connections, and returns whether the command did what it was to do.
     fn run(self, client: &ConnectClient, outcomes: &Receiver<Outcome>) -> Result<(), CliError> {
+        #[cfg(unix)]
+        if self.options.reconnect {
+            handler::watch_signals(&self.link, &self.event_loop, &self.printer);
+        }
         let ended = self.connect_to_the_end(client, outcomes);
         self.link.finish();
         self.printer.screen.finish();

@@ -247,7 +247,7 @@ fn two_urls_are_compared() {
 
 #[test]
 fn a_signal_ends_it_early_with_what_was_measured() {
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let host = Host::new();
         let program = Running::start(&mut anyloop(["bench", &host.url(), "-d", "1000"]));
         let (mut peer, _) = host.open();

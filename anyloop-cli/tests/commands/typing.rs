@@ -241,6 +241,18 @@ fn a_signal_restores_the_terminal() {
 }
 
 #[test]
+fn a_terminal_that_is_closed_ends_it_with_a_close() {
+    let (screen, program, mut peer) = typing();
+    drop(screen);
+    // The end of what is typed closes with 1000, the signal with 1001: one of them comes first.
+    let (opcode, close) = peer.receive().expect("a Close");
+    assert_eq!(opcode, CLOSE);
+    peer.send(CLOSE, &close);
+    drop(peer);
+    assert!(program.end().code().is_some(), "no signal has ended it");
+}
+
+#[test]
 fn commands_are_executed() {
     let (mut screen, program, mut peer) = typing();
     screen.type_in(b"/ping there?\r");
