@@ -64,6 +64,7 @@ fn it_prints_throughput_latencies_and_their_histogram() {
     }
     assert_eq!((row(&ended, "wrong"), row(&ended, "missing")), ("0", "0"));
     assert!(lines.iter().any(|line| line.contains("% █")), "there are bars: {lines:#?}");
+    assert!(lines.contains(&"       from    share"), "they have a heading: {lines:#?}");
 }
 
 #[test]
