@@ -21,6 +21,11 @@ struct Position {
 }
 
 impl EditedLine {
+    /// A line without a status.
+    pub(super) fn new(prompt: &str, text: &str, cursor: usize) -> Self {
+        Self { status: None, prompt: prompt.into(), text: text.into(), cursor }
+    }
+
     /// What to write so that `text`, which may have several lines, appears in place of the status and the line, and
     /// these two below `text`. Lines of the terminal have this many columns.
     pub(super) fn move_below(&self, text: &str, columns: usize) -> String {
@@ -53,8 +58,7 @@ impl EditedLine {
             out += &format!("{status}\n");
         }
         out += &format!("{}{}", self.prompt, self.text);
-        // A terminal is in the last column until the next character, and the editor in the next row.
-        if end.column == 0 && end.row > 0 && !self.text.ends_with('\n') {
+        if self.wraps_at_end(end) {
             out.push('\n');
         }
         out += &up(end.row - cursor.row);
@@ -80,6 +84,17 @@ impl EditedLine {
             Position { row: rows @ 1.., column: 0 } => rows, // the last one is full
             Position { row, .. } => row + 1,
         }
+    }
+
+    /// Whether the line fills its last row. The editor begins another row then.
+    pub(super) fn is_full(&self, columns: usize) -> bool {
+        let (_, end) = self.positions(columns);
+        self.wraps_at_end(end)
+    }
+
+    /// A terminal is in the last column until the next character, and the editor in the next row.
+    fn wraps_at_end(&self, end: Position) -> bool {
+        end.column == 0 && end.row > 0 && !self.text.ends_with('\n')
     }
 
     /// The positions of the cursor and of the end of the text.
@@ -129,7 +144,7 @@ mod tests {
     use super::*;
 
     fn line(text: &str, cursor: usize) -> EditedLine {
-        EditedLine { status: None, prompt: "> ".into(), text: text.into(), cursor }
+        EditedLine::new("> ", text, cursor)
     }
 
     #[test]
@@ -177,5 +192,16 @@ mod tests {
         line.set_status(Some("50".into()), 10);
         assert_eq!(line.remove_status_of_ended(10), "\x1b[2A\x1b[J> ab\n");
         assert_eq!(line.move_below("news", 10), format!("\r\x1b[Jnews\n{end}"));
+    }
+
+    #[test]
+    fn a_line_is_full_in_the_last_column_of_any_row() {
+        for (text, expected) in
+            [("", false), ("1234567", false), ("12345678", true), ("123456789", false)]
+        {
+            assert_eq!(line(text, 0).is_full(10), expected, "{text}");
+        }
+        assert!(line("12345678 234567890", 18).is_full(10));
+        assert!(!line("1234567\n", 8).is_full(10));
     }
 }

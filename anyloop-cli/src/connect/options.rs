@@ -38,7 +38,8 @@ pub(crate) struct Options {
     /// Close after the first message that arrives, as --exit-after 1.
     #[arg(long, conflicts_with = "exit_after")]
     once: bool,
-    /// Close when this many messages have arrived.
+    /// Close when this many messages have arrived. At a terminal, lines are typed at the prompt until then, unless
+    /// --text, --binary or --output is given.
     #[arg(long, value_name = "N", value_parser = values::number::<u64>(1, u64::MAX))]
     exit_after: Option<u64>,
     /// Print a text message that is JSON with a line for each element.
@@ -96,7 +97,8 @@ pub(crate) struct Options {
     /// once, "forever" waits until the server closes.
     ///
     /// The default is 1, so that answers on their way are printed; 0 if the input is a terminal; and
-    /// "forever" with --subscribe, --once and --exit-after, or if the input is /dev/null and no message is given.
+    /// "forever" with --subscribe, with --once and --exit-after except at the prompt, or if the input is /dev/null and
+    /// no message is given.
     #[arg(long, value_name = "S")]
     wait: Option<Wait>,
     /// Time limit for the opening handshake, counted from the TCP connection.
@@ -118,7 +120,10 @@ pub(crate) struct Options {
 impl Options {
     /// Whether a person types, and sees the messages.
     pub(super) fn is_typed(&self) -> bool {
-        let for_program = self.echo || self.subscribe || self.exit_after().is_some();
+        // A command line that says what to send, or where messages go, and how many: nothing is left to type.
+        let is_complete = !self.messages.0.is_empty() || self.output.is_some();
+        let has_enough = self.exit_after().is_some() && is_complete;
+        let for_program = self.echo || self.subscribe || has_enough;
         let shows_messages = io::stdout().is_terminal() && !self.writes_to_stdout();
         !for_program && io::stdin().is_terminal() && shows_messages
     }
@@ -154,7 +159,8 @@ impl Options {
     pub(super) fn wait(&self) -> Wait {
         match (self.wait, io::stdin()) {
             (Some(wait), _) => wait,
-            _ if self.subscribe || self.exit_after().is_some() => Wait::Forever,
+            _ if self.subscribe => Wait::Forever,
+            _ if self.exit_after().is_some() && !self.is_typed() => Wait::Forever,
             (_, stdin) if stdin.is_terminal() => Wait::For(Duration::ZERO),
             (_, stdin) if is_null(&stdin) && self.messages.0.is_empty() => Wait::Forever,
             _ => Wait::For(WAIT),

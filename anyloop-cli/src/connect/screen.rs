@@ -244,8 +244,9 @@ impl Bar {
     }
 }
 
+/// The columns of the terminal.
 #[cfg(unix)]
-fn columns() -> usize {
+pub(super) fn columns() -> usize {
     match rustix::termios::tcgetwinsize(io::stdout()) {
         Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
         _ => 80,

@@ -18,7 +18,7 @@ pub(super) struct Options {
     /// Speak TLS on all sockets, with the certificate in this file (PEM): wss:// instead of ws://.
     ///
     /// The certificate comes first, and then those of the authorities that lead to a root. SIGHUP reads the files
-    /// again; open connections are not affected.
+    /// again, and does not end the command; open connections are not affected.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The private key of the certificate (PEM: PKCS #8, PKCS #1 or SEC 1; not encrypted).

@@ -1,4 +1,4 @@
-//! Completions, as each shell loads them, and manual pages.
+//! The help, completions as each shell loads them, and manual pages.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -70,6 +70,57 @@ fn manual_pages_are_written() {
         let page = fs::read_to_string(path.join(page)).expect("the page was written");
         assert!(page.contains(".TH anyloop") && page.contains(word), "{page}");
     }
+    let page = fs::read_to_string(path.join("anyloop-connect.1")).expect("the page was written");
+    for section in ["DESCRIPTION", "OPTIONS", "EXAMPLES\n.nf", "EXIT STATUS\n.TP"] {
+        assert_eq!(page.matches(&format!("\n.SH {section}")).count(), 1, "{section}: {page}");
+    }
+    assert!(!page.contains(".SH EXTRA"), "{page}");
     let ended = Running::start(&mut anyloop(["man", "/no/such/directory"])).end();
     ended.expect(2, "cannot write to /no/such/directory: it is not a directory");
+}
+
+#[test]
+fn manual_pages_keep_the_lines_of_examples() {
+    let folder = Folder::new("groff");
+    let path = folder.join("");
+    assert_eq!(Running::start(anyloop(["man"]).arg(&path)).end().code(), Some(0));
+    let mut groff = Command::new("groff");
+    groff
+        .args(["-man", "-Tascii", "-ww", "-rLL=80n", "-P-cbou"])
+        .arg(path.join("anyloop-connect.1"));
+    let Ok(rendered) = groff.output() else { return }; // there is no groff here
+    assert_eq!(String::from_utf8_lossy(&rendered.stderr), "");
+    let page = String::from_utf8(rendered.stdout).expect("the page is ASCII");
+    let lines: Vec<_> = page.lines().collect();
+    let longest = lines.iter().max_by_key(|line| line.len());
+    assert!(longest.is_some_and(|line| line.len() <= 80), "{longest:?}");
+    for expected in [
+        &[
+            "   anyloop connect wss://example.com/chat -H 'Authorization: Bearer TOKEN'",
+            "       Talk to a server. /help lists what can be typed beside messages.",
+        ][..],
+        &["       2   wrong arguments, or a file that they name cannot be opened"],
+    ] {
+        assert!(
+            lines.windows(expected.len()).any(|lines| lines == expected),
+            "{expected:?}: {page}"
+        );
+    }
+}
+
+#[test]
+fn help_fits_a_terminal_of_80_columns() {
+    for command in
+        [&[][..], &["serve"], &["connect"], &["bench"], &["pipe"], &["completions"], &["man"]]
+    {
+        for option in ["-h", "--help"] {
+            let mut anyloop = anyloop(command);
+            let help = output(anyloop.arg(option).env("COLUMNS", "80"));
+            let help = String::from_utf8(help.stdout).expect("the help is UTF-8");
+            assert!(help.contains("Usage: anyloop"), "{help}");
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{command:?} {option}: {line}");
+            }
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::program::{DEADLINE, Running};
@@ -30,6 +30,8 @@ impl Screen {
     pub(crate) fn start(mut command: Command) -> (Self, Running) {
         let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)
             .expect("the system has a pseudoterminal left");
+        // So that the terminal hangs up when this is dropped.
+        fcntl_setfd(&controller, FdFlags::CLOEXEC).expect("the descriptor is open");
         grantpt(&controller).expect("the terminal can be unlocked");
         unlockpt(&controller).expect("the terminal can be unlocked");
         let name = ptsname(&controller, Vec::new()).expect("the terminal has a name").into_string();
@@ -122,6 +124,12 @@ impl Screen {
     /// Waits until these words were written, whatever else is. Control sequences are not interpreted.
     #[track_caller]
     pub(crate) fn expect_written(&mut self, words: &str) {
+        self.written_until(words);
+    }
+
+    /// As `expect_written`. Returns what was written before the words.
+    #[track_caller]
+    pub(crate) fn written_until(&mut self, words: &str) -> String {
         let mut written = Vec::new();
         while !String::from_utf8_lossy(&written).contains(words) {
             let mut waiting = [PollFd::new(&self.terminal, PollFlags::IN)];
@@ -138,6 +146,15 @@ impl Screen {
                 _ => panic!("expected {words}, but this was written: {}", written.escape_ascii()),
             }
         }
+        let written = String::from_utf8_lossy(&written);
+        written.split(words).next().unwrap_or_default().to_string()
+    }
+
+    /// What was written and not read yet, after the program has ended.
+    pub(crate) fn rest(&mut self) -> String {
+        let mut written = Vec::new();
+        let _ = self.terminal.read_to_end(&mut written); // an error: nobody has the terminal open
+        String::from_utf8(written).expect("the text is UTF-8")
     }
 
     /// What is written until the program has ended.

@@ -38,6 +38,8 @@ const GREETING: &str = "* connected; /help lists the commands, Ctrl-D closes";
 const CTRL_C: &[u8] = &[3];
 const CTRL_D: &[u8] = &[4];
 const UP: &[u8] = b"\x1b[A";
+const LEFT: &[u8] = b"\x1b[D";
+const HOME: &[u8] = b"\x1b[H";
 
 #[test]
 fn messages_have_a_time_a_direction_a_kind_and_a_size() {
@@ -54,6 +56,70 @@ fn messages_have_a_time_a_direction_a_kind_and_a_size() {
     screen.type_in(CTRL_D);
     let ended = program.end();
     assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+}
+
+#[test]
+fn a_line_is_sent_from_wherever_the_cursor_is() {
+    let (mut screen, program, mut peer) = typing();
+    for keys in [LEFT, HOME, &LEFT.repeat(4), b"e\xcc\x81\x1b[D"] {
+        screen.type_in(&[b"hello there", keys, b"\r"].concat());
+        let (_, sent) = peer.receive().expect("a message");
+        let sent = String::from_utf8(sent).expect("the text is UTF-8");
+        screen.expect(&[&format!("> text {} B: {sent}", sent.len()), "> "]);
+    }
+    peer.close(1000);
+    assert_eq!(program.end().code(), Some(0));
+}
+
+/// The command at a terminal with these options, connected to a peer.
+fn typing_with(options: &[&str]) -> (Screen, Running, Peer) {
+    let server = Host::new();
+    let options = [&["--no-history"], options].concat();
+    let (screen, program) = Screen::start(connect(&server.url(), &options));
+    let (peer, _) = server.open();
+    (screen, program, peer)
+}
+
+#[test]
+fn a_person_types_until_the_last_message_of_exit_after() {
+    for options in [&["--once"][..], &["--exit-after", "2"]] {
+        let (mut screen, program, mut peer) = typing_with(options);
+        screen.expect(&[GREETING, "> "]);
+        for number in 1..=options.len() {
+            screen.type_in(b"question\r");
+            peer.expect(TEXT, b"question");
+            peer.send(TEXT, format!("answer {number}").as_bytes());
+            screen.expect_written(&format!("< text 8 B: answer {number}"));
+        }
+        peer.expect_close(1000);
+        peer.send(CLOSE, b"\x03\xe8");
+        drop(peer);
+        let ended = program.end();
+        assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+    }
+}
+
+#[test]
+fn leaving_before_the_last_message_of_exit_after_is_told_by_the_status() {
+    let (mut screen, program, mut peer) = typing_with(&["--once"]);
+    screen.expect(&[GREETING, "> "]);
+    screen.type_in(CTRL_D);
+    peer.expect_close(1000);
+    peer.send(CLOSE, b"\x03\xe8");
+    drop(peer);
+    program.end().expect(1, "the connection closed before a message arrived");
+}
+
+#[test]
+fn nothing_is_typed_where_the_command_line_says_all() {
+    let (mut screen, program, mut peer) = typing_with(&["--once", "--text", "question"]);
+    peer.expect(TEXT, b"question");
+    peer.send(TEXT, b"answer");
+    peer.expect_close(1000);
+    peer.send(CLOSE, b"\x03\xe8");
+    drop(peer);
+    assert_eq!(program.end().code(), Some(0));
+    assert_eq!(screen.rest(), "answer\r\n");
 }
 
 #[test]
@@ -92,10 +158,12 @@ fn the_peer_does_not_control_the_terminal() {
             row => row,
         },
     ));
-    peer.send(CLOSE, b"\x03\xe8\x1b[2J");
+    peer.send(TEXT, "a\u{202e}b".as_bytes());
+    screen.expect(&["< text 5 B: a\\u{202e}b", "> "]);
+    peer.send(CLOSE, &[b"\x03\xe8\x1b[2J", "\u{2066}".as_bytes()].concat());
     peer.expect_close(1000);
     drop(peer);
-    screen.expect_written("< close 1000: \\u{1b}[2J");
+    screen.expect_written("< close 1000: \\u{1b}[2J\\u{2066}");
     assert_eq!(program.end().code(), Some(0));
 }
 
@@ -177,6 +245,18 @@ fn a_signal_restores_the_terminal() {
 }
 
 #[test]
+fn a_terminal_that_is_closed_ends_it_with_a_close() {
+    let (screen, program, mut peer) = typing();
+    drop(screen);
+    // The end of what is typed closes with 1000, the signal with 1001: one of them comes first.
+    let (opcode, close) = peer.receive().expect("a Close");
+    assert_eq!(opcode, CLOSE);
+    peer.send(CLOSE, &close);
+    drop(peer);
+    assert!(program.end().code().is_some(), "no signal has ended it");
+}
+
+#[test]
 fn commands_are_executed() {
     let (mut screen, program, mut peer) = typing();
     screen.type_in(b"/ping there?\r");
@@ -223,7 +303,10 @@ fn reconnecting(command: impl FnOnce(&str) -> Command) -> (Screen, Running, TcpL
     let (peer, _) = Host::over(listener.try_clone().expect("there is a descriptor")).open();
     screen.expect(&[GREETING, "> "]);
     drop(peer); // without a Close
-    screen.expect_written("* trying again in 0.5 s: ");
+    let before = screen.written_until("* trying again in 0.5 s: ");
+    let time = before.trim_end().as_bytes().last_chunk::<12>().copied().unwrap_or_default();
+    let form = time.map(|c| if c.is_ascii_digit() { b'0' } else { c });
+    assert_eq!(&form, b"00:00:00.000", "{before:?}");
     (screen, program, listener)
 }
 

@@ -50,11 +50,11 @@ pub struct Counters {
     pub http: u64,
     /// Messages received whole, on those that were closed.
     pub messages_received: u64,
-    /// Payload bytes received, on those that were closed.
+    /// Payload bytes received, on those that were closed; decompressed, if compression was agreed.
     pub bytes_received: u64,
     /// Messages sent whole, on those that were closed.
     pub messages_sent: u64,
-    /// Payload bytes sent, on those that were closed.
+    /// Payload bytes sent, on those that were closed; before compression.
     pub bytes_sent: u64,
 }
 
