@@ -150,13 +150,6 @@ impl Screen {
         written.split(words).next().unwrap_or_default().to_string()
     }
 
-    /// What was written and not read yet, after the program has ended.
-    pub(crate) fn rest(&mut self) -> String {
-        let mut written = Vec::new();
-        let _ = self.terminal.read_to_end(&mut written); // an error: nobody has the terminal open
-        String::from_utf8(written).expect("the text is UTF-8")
-    }
-
     /// What is written until the program has ended.
     pub(crate) fn rest(&mut self) -> String {
         let (mut rest, mut bytes) = (Vec::new(), [0; 1024]);
