@@ -625,8 +625,8 @@ impl<S: StreamProtocol> Driver<S> {
 
     /// Drops input that is to be discarded, and reports the end of the stream if no input waits before it.
     fn end_input(&mut self) {
-        let Wants { read, discard, again, .. } = self.protocol.wants();
         let Some(queued) = self.queued.as_deref_mut() else { return };
+        let Wants { read, discard, again, .. } = self.protocol.wants();
         if discard {
             queued.input = Default::default();
         }
@@ -656,12 +656,16 @@ impl<S: StreamProtocol> Driver<S> {
         buffers: &mut Buffers,
         now: Instant,
     ) -> Option<Box<dyn Any + Send>> {
-        if matches!(self.protocol.wants().shutdown, Shutdown::HalfClose | Shutdown::Close) {
+        let mut how = self.protocol.wants().shutdown;
+        if how == Shutdown::None {
+            return None;
+        }
+        if matches!(how, Shutdown::HalfClose | Shutdown::Close) {
             self.call(transport, buffers, |protocol, out, _| protocol.end_output(out));
             self.report_write_error();
+            how = self.protocol.wants().shutdown;
         }
         let flushed = self.queued.as_deref().is_none_or(|queued| !queued.output.is_blocked());
-        let mut how = self.protocol.wants().shutdown;
         if how == Shutdown::HalfClose && flushed && !self.half_closed {
             if transport.can_half_close() {
                 self.half_closed = true;
