@@ -1,6 +1,6 @@
 //! The write buffer: the output of a connection during one call.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
     #[cold]
     pub(crate) fn wrote(&mut self, result: io::Result<usize>) {
         let written = result.unwrap_or_else(|error| {
-            self.queued.get_or_insert_default().output.fail(error);
+            handle_error(self.queued, error);
             0
         });
         move_to_send_buffer(self.queued, [&self.cork.bytes, &[], &[]], written);
@@ -188,11 +188,7 @@ impl WriteBuffer<'_> {
         let Self { queued, transport, .. } = self;
         let Some(queued) = queued.as_deref_mut() else { return false };
         let before = queued.output.len();
-        let mut error = None;
-        queued.output.write(|slices| write(&mut **transport, &mut error, slices));
-        if let Some(error) = error {
-            queued.output.fail(error);
-        }
+        queued.output.write(|slices| transport.write(slices));
         queued.output.len() < before
     }
 
@@ -312,36 +308,20 @@ fn write_new(
     if queued.as_deref().is_some_and(|queued| queued.output.is_blocked()) {
         return 0;
     }
-    let mut error = None;
-    let written = write(transport, &mut error, slices);
-    if let Some(error) = error {
-        queued.get_or_insert_default().output.fail(error);
-    }
-    written
-}
-
-/// Writes what the transport takes. `WouldBlock` counts as zero bytes, and other errors are stored in `failed`.
-#[inline]
-fn write(
-    transport: &mut (dyn Transport + '_),
-    failed: &mut Option<io::Error>,
-    slices: &[IoSlice<'_>],
-) -> usize {
     let offered: usize = slices.iter().map(|slice| slice.len()).sum();
     match transport.write(slices) {
         Ok(written) => written.min(offered),
         Err(error) => {
-            store_failure(error, failed);
+            handle_error(queued, error);
             0
         }
     }
 }
 
+/// Handles the error of a write: see [`SendBuffer::handle_error`].
 #[cold]
-fn store_failure(error: io::Error, failed: &mut Option<io::Error>) {
-    if error.kind() != ErrorKind::WouldBlock {
-        *failed = Some(error);
-    }
+fn handle_error(queued: &mut Option<Box<Queued>>, error: io::Error) {
+    queued.get_or_insert_default().output.handle_error(error);
 }
 
 /// Called when `written` of `len` bytes were written: calls the completions of messages within those, and queues the
