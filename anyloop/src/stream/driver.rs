@@ -415,7 +415,7 @@ impl<S: StreamProtocol> Driver<S> {
     /// Calls the protocol, and writes its output. A panic is kept for `finish_call`.
     fn call(
         &mut self,
-        mut transport: &mut dyn Transport,
+        transport: &mut dyn Transport,
         buffers: &mut Buffers,
         f: impl FnOnce(&mut S, &mut WriteBuffer<'_>, &mut super::Budget),
     ) {
@@ -423,15 +423,15 @@ impl<S: StreamProtocol> Driver<S> {
             return;
         }
         let Buffers { cork, budget, .. } = buffers;
-        let mut out = WriteGuard::new(cork, &mut self.queued, &mut transport);
+        let mut out = WriteGuard::new(cork, &mut self.queued);
         let called = catch_unwind(AssertUnwindSafe(|| {
-            f(&mut self.protocol, &mut out.buffer(), budget);
+            f(&mut self.protocol, &mut out.buffer(transport), budget);
         }));
         if self.protocol.wants().shutdown == Shutdown::HalfClose {
-            out.transport.expect_half_close();
+            transport.expect_half_close();
         }
         // Completions are application code: they may panic.
-        let flushed = catch_unwind(AssertUnwindSafe(|| out.flush()));
+        let flushed = catch_unwind(AssertUnwindSafe(|| out.buffer(transport).flush()));
         drop(out);
         if let Err(panic) = called.and(flushed) {
             self.put_panic(panic);
@@ -442,7 +442,7 @@ impl<S: StreamProtocol> Driver<S> {
     /// changed.
     fn pass_input(
         &mut self,
-        mut transport: &mut dyn Transport,
+        transport: &mut dyn Transport,
         buffers: &mut Buffers,
         bytes: &mut [u8],
         now: Instant,
@@ -452,19 +452,18 @@ impl<S: StreamProtocol> Driver<S> {
         }
         let Buffers { cork, budget, pool, .. } = buffers;
         let mut input = Input::with_pool(bytes, pool);
-        let mut guard = WriteGuard::new(cork, &mut self.queued, &mut transport);
-        let mut out = guard.buffer();
+        let mut out = WriteGuard::new(cork, &mut self.queued);
         let called = catch_unwind(AssertUnwindSafe(|| {
-            self.protocol.receive(&mut input, &mut out, budget, now)
+            self.protocol.receive(&mut input, &mut out.buffer(transport), budget, now)
         }));
         let progress = *called.as_ref().unwrap_or(&Progress::WantsChanged);
         if progress == Progress::WantsChanged
             && self.protocol.wants().shutdown == Shutdown::HalfClose
         {
-            out.transport.expect_half_close();
+            transport.expect_half_close();
         }
-        let flushed = catch_unwind(AssertUnwindSafe(|| out.flush()));
-        drop(guard);
+        let flushed = catch_unwind(AssertUnwindSafe(|| out.buffer(transport).flush()));
+        drop(out);
         let left = input.len();
         if let Err(panic) = called.and(flushed) {
             self.put_panic(panic);
@@ -687,7 +686,7 @@ impl<S: StreamProtocol> Driver<S> {
     /// The stream is closed: frees the queues, and notifies the handler. Returns a panic of application code.
     fn close(
         &mut self,
-        mut transport: &mut dyn Transport,
+        transport: &mut dyn Transport,
         buffers: &mut Buffers,
         now: Instant,
     ) -> Option<Box<dyn Any + Send>> {
@@ -701,9 +700,9 @@ impl<S: StreamProtocol> Driver<S> {
         let queued = self.queued.take();
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(queued)));
         let mut nothing = None;
-        let mut out = WriteGuard::new(&mut buffers.cork, &mut nothing, &mut transport);
+        let mut out = WriteGuard::new(&mut buffers.cork, &mut nothing);
         let notified = catch_unwind(AssertUnwindSafe(|| {
-            self.protocol.handle_closed(&mut out.buffer(), now);
+            self.protocol.handle_closed(&mut out.buffer(transport), now);
         }));
         dropped.and(notified).err()
     }

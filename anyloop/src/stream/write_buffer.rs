@@ -22,27 +22,22 @@ const CORK_LIMIT: usize = 64 * 1024;
 /// The cork belongs to the thread, and is empty before and after the call. Output that is not written when the guard is
 /// dropped moves to the send buffer of this connection. So the output cannot reach another peer or be lost, even if a
 /// handler panics.
-pub(crate) struct WriteGuard<'w, T: Transport + ?Sized> {
+pub(crate) struct WriteGuard<'w> {
     cork: &'w mut Cork,
     queued: &'w mut Option<Box<Queued>>,
-    pub(crate) transport: &'w mut T,
 }
 
-impl<'w, T: Transport> WriteGuard<'w, T> {
+impl<'w> WriteGuard<'w> {
     #[inline]
-    pub(crate) const fn new(
-        cork: &'w mut Cork,
-        queued: &'w mut Option<Box<Queued>>,
-        transport: &'w mut T,
-    ) -> Self {
-        Self { cork, queued, transport }
+    pub(crate) const fn new(cork: &'w mut Cork, queued: &'w mut Option<Box<Queued>>) -> Self {
+        Self { cork, queued }
     }
 
-    /// The buffer to which a protocol appends its output.
+    /// The buffer to which a protocol appends its output. `transport` is that of the connection.
     #[inline]
-    pub(crate) fn buffer(&mut self) -> WriteBuffer<'_> {
-        let Self { cork, queued, transport } = self;
-        WriteBuffer { cork, queued, transport: &mut **transport, layer: None }
+    pub(crate) fn buffer<'b>(&'b mut self, transport: &'b mut dyn Transport) -> WriteBuffer<'b> {
+        let Self { cork, queued } = self;
+        WriteBuffer { cork, queued, transport, layer: None }
     }
 
     /// Whether all output is in the cork, and has no completions.
@@ -75,13 +70,6 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
         self.cork.bytes.clear();
     }
 
-    /// Writes the cork at the end of a call.
-    pub(crate) fn flush(&mut self) {
-        self.buffer().flush();
-    }
-}
-
-impl<T: Transport + ?Sized> WriteGuard<'_, T> {
     /// Moves the cork to the send buffer.
     #[cold]
     fn keep_unwritten(&mut self) {
@@ -97,7 +85,7 @@ impl<T: Transport + ?Sized> WriteGuard<'_, T> {
     }
 }
 
-impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
+impl Drop for WriteGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         // Completions are in the cork only together with bytes.
