@@ -427,12 +427,7 @@ impl<S: StreamProtocol> Driver<S> {
         let called = catch_unwind(AssertUnwindSafe(|| {
             f(&mut self.protocol, &mut out.buffer(transport), budget);
         }));
-        if self.protocol.wants().shutdown == Shutdown::HalfClose {
-            transport.expect_half_close();
-        }
-        // Completions are application code: they may panic.
-        let flushed = catch_unwind(AssertUnwindSafe(|| out.buffer(transport).flush()));
-        drop(out);
+        let flushed = write_last_output(&self.protocol, out, transport);
         if let Err(panic) = called.and(flushed) {
             self.put_panic(panic);
         }
@@ -457,13 +452,10 @@ impl<S: StreamProtocol> Driver<S> {
             self.protocol.receive(&mut input, &mut out.buffer(transport), budget, now)
         }));
         let progress = *called.as_ref().unwrap_or(&Progress::WantsChanged);
-        if progress == Progress::WantsChanged
-            && self.protocol.wants().shutdown == Shutdown::HalfClose
-        {
-            transport.expect_half_close();
-        }
-        let flushed = catch_unwind(AssertUnwindSafe(|| out.buffer(transport).flush()));
-        drop(out);
+        let flushed = match progress {
+            Progress::SameWants => write_output(out, transport),
+            Progress::WantsChanged => write_last_output(&self.protocol, out, transport),
+        };
         let left = input.len();
         if let Err(panic) = called.and(flushed) {
             self.put_panic(panic);
@@ -712,6 +704,26 @@ impl<S> fmt::Debug for Driver<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver").field("closed", &self.closed).finish_non_exhaustive()
     }
+}
+
+/// Writes the output of a call. Returns the panic of a completion: completions are application code.
+fn write_output(
+    mut out: WriteGuard<'_>,
+    transport: &mut dyn Transport,
+) -> Result<(), Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(|| out.buffer(transport).flush()))
+}
+
+/// Writes the output of a call, which may be the last of the stream.
+fn write_last_output<S: StreamProtocol>(
+    protocol: &S,
+    out: WriteGuard<'_>,
+    transport: &mut dyn Transport,
+) -> Result<(), Box<dyn Any + Send>> {
+    if protocol.wants().shutdown == Shutdown::HalfClose {
+        transport.expect_half_close();
+    }
+    write_output(out, transport)
 }
 
 /// Logs an error of shutting down the stream. The error has no other effect.

@@ -12,7 +12,6 @@ use super::queued::Queued;
 use super::seal::SealLayer;
 use super::send_buffer::{Completion, SendBuffer, Unsent};
 use super::transport::{Peer, Transport};
-use crate::cold::cold_path;
 
 /// The cork is written when it holds this many bytes, and at the end of each call.
 const CORK_LIMIT: usize = 64 * 1024;
@@ -159,12 +158,17 @@ impl WriteBuffer<'_> {
     #[inline]
     pub(crate) fn flush_if_large(&mut self) {
         if self.cork.bytes.len() >= CORK_LIMIT {
-            cold_path();
-            self.flush();
+            self.flush_large();
         }
     }
 
+    #[cold] // so that `flush` is not inlined into the callers of `flush_if_large`
+    fn flush_large(&mut self) {
+        self.flush();
+    }
+
     /// Writes the cork.
+    #[inline]
     pub(crate) fn flush(&mut self) {
         if !self.cork.bytes.is_empty() {
             self.write_frame(&[], &[]);
@@ -198,9 +202,25 @@ impl WriteBuffer<'_> {
         if self.layer.is_some() {
             return self.seal_frame(header, payload);
         }
+        if !self.cork.completions.is_empty() {
+            return self.write_frame_with_completions(header, payload);
+        }
+        self.write_plain_frame(header, payload);
+    }
+
+    /// Writes the cork, and one frame after it, and calls the completions of messages that were written.
+    #[cold]
+    fn write_frame_with_completions(&mut self, header: &[u8], payload: &[u8]) {
+        let completions = Completions(std::mem::take(&mut self.cork.completions));
+        let (written, len) = self.write_plain_frame(header, payload);
+        call_completions(self.queued, completions, written, len);
+    }
+
+    /// Writes the cork, and one frame after it, without a layer. Returns the number of bytes that were written, and of
+    /// all bytes.
+    #[inline(always)] // as `write_frame`
+    fn write_plain_frame(&mut self, header: &[u8], payload: &[u8]) -> (usize, usize) {
         let Self { cork, queued, transport, .. } = self;
-        let completions = (!cork.completions.is_empty())
-            .then(|| Completions(std::mem::take(&mut cork.completions)));
         // If the transport panics, it is unknown how much it wrote, so nothing is written again.
         let corked = ClearOnDrop(&mut cork.bytes);
         let parts = [&corked.0[..], header, payload];
@@ -212,10 +232,7 @@ impl WriteBuffer<'_> {
         if written < len {
             move_to_send_buffer(queued, parts, written);
         }
-        drop(corked);
-        if let Some(completions) = completions {
-            call_completions(queued, completions, written, len);
-        }
+        (written, len)
     }
 }
 
@@ -314,7 +331,6 @@ fn handle_error(queued: &mut Option<Box<Queued>>, error: io::Error) {
 
 /// Called when `written` of `len` bytes were written: calls the completions of messages within those, and queues the
 /// others.
-#[cold]
 fn call_completions(
     queued: &mut Option<Box<Queued>>,
     mut completions: Completions,
