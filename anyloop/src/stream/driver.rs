@@ -139,17 +139,13 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         if self.has_unread() {
-            self.queued.get_or_insert_default().input.push(bytes);
-            self.pass_unread(transport, buffers, now);
-        } else {
-            let passed = self.pass_input(transport, buffers, bytes, now);
-            if self.is_complete(passed) {
-                return;
-            }
-            let (left, _) = passed;
-            self.keep(&bytes[bytes.len() - left..]);
+            return self.receive_after_unread(transport, buffers, bytes, now);
         }
-        self.finish_call(transport, buffers, now);
+        let passed = self.pass_input(transport, buffers, bytes, now);
+        if !self.is_complete(passed) {
+            let (left, _) = passed;
+            self.end_receive(transport, buffers, &bytes[bytes.len() - left..], None, now);
+        }
     }
 
     /// Reports received bytes, without keeping any. Returns the number of bytes that were taken: all, unless reading is
@@ -176,7 +172,7 @@ impl<S: StreamProtocol> Driver<S> {
     /// [`filled`](Self::filled) how much was received there, and call [`receive`](Self::receive) with the bytes that
     /// follow, or with none.
     pub fn receive_buffer(&mut self) -> Option<&mut [u8]> {
-        match self.has_unread() {
+        match self.on_fast_path || self.has_unread() {
             true => None,
             false => self.protocol.receive_buffer(),
         }
@@ -386,10 +382,8 @@ impl<S: StreamProtocol> Driver<S> {
         self.queued.as_deref().map(|queued| queued.input.position())
     }
 
-    // For the event loop, which receives and sends by itself.
-
-    /// Completes a `receive` that the loop began with a [`WriteGuard`] of its own. `left` are the bytes that were not
-    /// taken; `panic` is the panic of a handler.
+    /// Completes a `receive` that is not [complete](Self::is_complete) already. `left` are the bytes that were not taken.
+    /// The event loop, which receives and sends with a [`WriteGuard`] of its own, also passes the panic of a handler.
     #[cold]
     #[inline(never)]
     pub(crate) fn end_receive(
@@ -411,6 +405,20 @@ impl<S: StreamProtocol> Driver<S> {
     }
 
     // Implementation.
+
+    /// Receives bytes while earlier ones wait.
+    #[cold]
+    fn receive_after_unread(
+        &mut self,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        bytes: &[u8],
+        now: Instant,
+    ) {
+        self.queued.get_or_insert_default().input.push(bytes);
+        self.pass_unread(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
+    }
 
     /// Calls the protocol, and writes its output. A panic is kept for `finish_call`.
     fn call(
