@@ -170,7 +170,7 @@ impl Sender {
         if payload.len() >= usize::from(self.fast_below) {
             cold_path();
             let compress = true;
-            return self.send_general(message, compress, out);
+            return self.send_general(kind, payload, compress, out);
         }
         // The fast path: an unmasked message that is neither large nor encoded.
         self.messages += 1;
@@ -195,8 +195,8 @@ impl Sender {
         message: impl Into<Message<'m>>,
         out: &mut O,
     ) -> Result<(), Refused> {
-        let compress = false;
-        self.send_general(message.into(), compress, out)
+        let (message, compress) = (message.into(), false);
+        self.send_general(message.kind(), message.as_bytes(), compress, out)
     }
 
     /// Sends a message that was encoded once for many connections.
@@ -210,18 +210,18 @@ impl Sender {
         out: &mut O,
     ) -> Result<(), Refused> {
         let (message, compress) = (prepared.message(), prepared.is_compressible());
+        let (kind, payload) = (message.kind(), message.as_bytes());
         if self.role == Role::Client {
-            return self.send_general(message, compress, out);
+            return self.send_general(kind, payload, compress, out);
         }
         self.check_can_begin()?;
-        let payload = message.as_bytes();
-        let frame = match self.begin_encoding(message.kind(), Some(payload.len()), compress) {
+        let frame = match self.begin_encoding(kind, Some(payload.len()), compress) {
             None => prepared.plain_frame(),
             Some(rsv) => match self.shared_frame(prepared, rsv, out) {
                 Some(frame) => frame,
                 None => {
                     self.count_message(payload);
-                    self.append_encoded_frame(message.kind().opcode(), FIN, rsv, payload, out);
+                    self.append_encoded_frame(kind.opcode(), FIN, rsv, payload, out);
                     return Ok(());
                 }
             },
@@ -511,12 +511,12 @@ impl Sender {
     #[inline(never)]
     fn send_general(
         &mut self,
-        message: Message<'_>,
+        kind: Kind,
+        payload: &[u8],
         compress: bool,
         out: &mut dyn Output,
     ) -> Result<(), Refused> {
         self.check_can_begin()?;
-        let (kind, payload) = (message.kind(), message.as_bytes());
         self.count_message(payload);
         match self.begin_encoding(kind, Some(payload.len()), compress) {
             Some(rsv) => self.append_encoded_frame(kind.opcode(), FIN, rsv, payload, out),

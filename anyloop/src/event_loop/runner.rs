@@ -233,10 +233,10 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let Buffers { cork, pool, budget, .. } = for_driver;
         let mut input = Input::with_pool(&mut read[..received], pool);
         let mut transport = SocketTransport::new(socket, &mut turn.state);
-        let mut out = WriteGuard::new(cork, queued, &mut transport);
+        let mut out = WriteGuard::new(cork, queued);
         let progress = catch_panic(|| match woken {
-            false => protocol.receive(&mut input, &mut out.buffer(), budget, now),
-            true => protocol.run_commands(&mut out.buffer(), budget, now),
+            false => protocol.receive(&mut input, &mut out.buffer(&mut transport), budget, now),
+            true => protocol.run_commands(&mut out.buffer(&mut transport), budget, now),
         });
         let left = input.len();
         let mut panic = None;
@@ -244,20 +244,20 @@ impl<'e, K: LoopKind> Runner<'e, K> {
             if out.corked().is_empty() {
                 return None;
             }
-            let written = out.transport.socket.write(out.corked());
+            let written = transport.socket.write(out.corked());
             if matches!(written, Ok(n) if n == out.corked().len()) {
                 out.wrote_all();
                 return None;
             }
             cold_path();
-            let written = out.transport.classify_write(written);
+            let written = transport.classify_write(written);
             out.wrote(written);
         } else {
             cold_path();
             if protocol.wants().shutdown == Shutdown::HalfClose {
-                out.transport.expect_half_close();
+                transport.expect_half_close();
             }
-            let flushed = catch_panic(|| out.flush()); // completions may panic as well
+            let flushed = catch_panic(|| out.buffer(&mut transport).flush()); // completions may panic as well
             panic = progress.err().or_else(|| flushed.err());
         }
         drop(out);

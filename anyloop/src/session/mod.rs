@@ -241,14 +241,12 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Whether received bytes are taken.
-    fn reads(&self) -> bool {
-        let paused = self.state.flags.has(Flags::PAUSED);
-        let waits = match &self.protocol {
-            Protocol::Open(_) => paused,
+    /// Whether reading is paused or an answer is awaited. Input that is to be discarded is received even then.
+    const fn is_input_held_back(&self) -> bool {
+        match &self.protocol {
+            Protocol::Open(_) => self.state.flags.has(Flags::PAUSED),
             _ => self.protocol.awaits_answer(),
-        };
-        !waits && !self.protocol.discards_input()
+        }
     }
 }
 
@@ -409,7 +407,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
         let flags = self.state.flags;
         let mut wants = Wants::new(self.protocol.shutdown());
         wants.discard = self.protocol.discards_input();
-        wants.read = self.reads();
+        wants.read = !wants.discard && !self.is_input_held_back();
         wants.end = self.protocol.awaits_answer();
         wants.again = flags.has(Flags::RESUME);
         wants.slow_path = match &self.protocol {
@@ -433,7 +431,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
     }
 
     fn end_call(&mut self, send_buffer_len: usize, now: Instant) {
-        let reading = self.reads() || self.protocol.discards_input();
+        let reading = self.protocol.discards_input() || !self.is_input_held_back();
         match &mut self.protocol {
             Protocol::Open(connection) => connection.set_reading(reading, now),
             Protocol::Server(handshake) => {

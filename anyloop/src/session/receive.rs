@@ -29,7 +29,8 @@ impl<H: Handler> Session<H> {
         let mut progress = Progress::SameWants;
         if self.state.flags != Flags::NONE || !self.protocol.is_open() {
             progress = Progress::WantsChanged;
-            if !self.prepare_receive(input, out, budget, now) {
+            // A reference to `out` itself would keep it out of registers, also on the fast path.
+            if !self.prepare_receive(input, out.reborrow(), budget, now) {
                 return progress;
             }
         }
@@ -57,14 +58,14 @@ impl<H: Handler> Session<H> {
     fn prepare_receive(
         &mut self,
         input: &mut Input<'_>,
-        out: &mut WriteBuffer<'_>,
+        mut out: WriteBuffer<'_>,
         budget: &mut Budget,
         now: Instant,
     ) -> bool {
         if !matches!(self.protocol, Protocol::Open(_)) {
-            self.receive_handshake(input, out, budget, now);
+            self.receive_handshake(input, &mut out, budget, now);
         }
-        self.notify_open(out, budget, now)
+        self.notify_open(&mut out, budget, now)
     }
 
     /// Handles the deadlines that are due.
@@ -154,6 +155,12 @@ fn receive_messages<H: Handler>(
     // On its first call the receiver may return a message without input: one completed by bytes that `filled` reported.
     let mut received_once = false;
     while !context.state.flags.has_any(Flags::PAUSED, Flags::TERMINATED) {
+        if input.is_empty() && receiver.is_on_fast_path() {
+            let open =
+                context.sender.as_deref().is_some_and(|sender| sender.state() == State::Open);
+            let changed = !open || context.state.flags != Flags::NONE;
+            return if changed { Progress::WantsChanged } else { progress };
+        }
         if budget.is_spent() {
             if !received_once || !input.is_empty() {
                 context.state.request_resume();
@@ -168,11 +175,6 @@ fn receive_messages<H: Handler>(
         'handled: {
             let message = match next {
                 Some(message) => message,
-                None if receiver.is_on_fast_path() && input.is_empty() => {
-                    let open = sender.state() == State::Open;
-                    let changed = !open || context.state.flags != Flags::NONE;
-                    return if changed { Progress::WantsChanged } else { progress };
-                }
                 None => {
                     progress = Progress::WantsChanged;
                     match receive_other(receiver, input, handler, context, budget, now) {

@@ -140,17 +140,13 @@ impl<S: StreamProtocol> Driver<S> {
         now: Instant,
     ) {
         if self.has_unread() {
-            self.queued.get_or_insert_default().input.push(bytes);
-            self.pass_unread(transport, buffers, now);
-        } else {
-            let passed = self.pass_input(transport, buffers, bytes, now);
-            if self.is_complete(passed) {
-                return;
-            }
-            let (left, _) = passed;
-            self.keep(&bytes[bytes.len() - left..]);
+            return self.receive_after_unread(transport, buffers, bytes, now);
         }
-        self.finish_call(transport, buffers, now);
+        let passed = self.pass_input(transport, buffers, bytes, now);
+        if !self.is_complete(passed) {
+            let (left, _) = passed;
+            self.end_receive(transport, buffers, &bytes[bytes.len() - left..], None, now);
+        }
     }
 
     /// Reports received bytes, without keeping any. Returns the number of bytes that were taken: all, unless reading is
@@ -178,7 +174,7 @@ impl<S: StreamProtocol> Driver<S> {
     /// [`filled`](Self::filled) how much was received there, and call [`receive`](Self::receive) with the bytes that
     /// follow, or with none.
     pub fn receive_buffer(&mut self) -> Option<&mut [u8]> {
-        match self.has_unread() {
+        match self.on_fast_path || self.has_unread() {
             true => None,
             false => self.protocol.receive_buffer(),
         }
@@ -388,10 +384,8 @@ impl<S: StreamProtocol> Driver<S> {
         self.queued.as_deref().map(|queued| queued.input.position())
     }
 
-    // For the event loop, which receives and sends by itself.
-
-    /// Completes a `receive` that the loop began with a [`WriteGuard`] of its own. `left` are the bytes that were not
-    /// taken; `panic` is the panic of a handler.
+    /// Completes a `receive` that is not [complete](Self::is_complete) already. `left` are the bytes that were not taken.
+    /// The event loop, which receives and sends with a [`WriteGuard`] of its own, also passes the panic of a handler.
     #[cold]
     #[inline(never)]
     pub(crate) fn end_receive(
@@ -414,10 +408,24 @@ impl<S: StreamProtocol> Driver<S> {
 
     // Implementation.
 
+    /// Receives bytes while earlier ones wait.
+    #[cold]
+    fn receive_after_unread(
+        &mut self,
+        transport: &mut dyn Transport,
+        buffers: &mut Buffers,
+        bytes: &[u8],
+        now: Instant,
+    ) {
+        self.queued.get_or_insert_default().input.push(bytes);
+        self.pass_unread(transport, buffers, now);
+        self.finish_call(transport, buffers, now);
+    }
+
     /// Calls the protocol, and writes its output. A panic is kept for `finish_call`.
     fn call(
         &mut self,
-        mut transport: &mut dyn Transport,
+        transport: &mut dyn Transport,
         buffers: &mut Buffers,
         f: impl FnOnce(&mut S, &mut WriteBuffer<'_>, &mut super::Budget),
     ) {
@@ -425,16 +433,11 @@ impl<S: StreamProtocol> Driver<S> {
             return;
         }
         let Buffers { cork, budget, .. } = buffers;
-        let mut out = WriteGuard::new(cork, &mut self.queued, &mut transport);
+        let mut out = WriteGuard::new(cork, &mut self.queued);
         let called = catch_unwind(AssertUnwindSafe(|| {
-            f(&mut self.protocol, &mut out.buffer(), budget);
+            f(&mut self.protocol, &mut out.buffer(transport), budget);
         }));
-        if self.protocol.wants().shutdown == Shutdown::HalfClose {
-            out.transport.expect_half_close();
-        }
-        // Completions are application code: they may panic.
-        let flushed = catch_unwind(AssertUnwindSafe(|| out.flush()));
-        drop(out);
+        let flushed = write_last_output(&self.protocol, out, transport);
         if let Err(panic) = called.and(flushed) {
             self.put_panic(panic);
         }
@@ -444,7 +447,7 @@ impl<S: StreamProtocol> Driver<S> {
     /// changed.
     fn pass_input(
         &mut self,
-        mut transport: &mut dyn Transport,
+        transport: &mut dyn Transport,
         buffers: &mut Buffers,
         bytes: &mut [u8],
         now: Instant,
@@ -454,19 +457,15 @@ impl<S: StreamProtocol> Driver<S> {
         }
         let Buffers { cork, budget, pool, .. } = buffers;
         let mut input = Input::with_pool(bytes, pool);
-        let mut guard = WriteGuard::new(cork, &mut self.queued, &mut transport);
-        let mut out = guard.buffer();
+        let mut out = WriteGuard::new(cork, &mut self.queued);
         let called = catch_unwind(AssertUnwindSafe(|| {
-            self.protocol.receive(&mut input, &mut out, budget, now)
+            self.protocol.receive(&mut input, &mut out.buffer(transport), budget, now)
         }));
         let progress = *called.as_ref().unwrap_or(&Progress::WantsChanged);
-        if progress == Progress::WantsChanged
-            && self.protocol.wants().shutdown == Shutdown::HalfClose
-        {
-            out.transport.expect_half_close();
-        }
-        let flushed = catch_unwind(AssertUnwindSafe(|| out.flush()));
-        drop(guard);
+        let flushed = match progress {
+            Progress::SameWants => write_output(out, transport),
+            Progress::WantsChanged => write_last_output(&self.protocol, out, transport),
+        };
         let left = input.len();
         if let Err(panic) = called.and(flushed) {
             self.put_panic(panic);
@@ -628,8 +627,8 @@ impl<S: StreamProtocol> Driver<S> {
     /// Drops input that is to be discarded. Reports the end of the stream, unless handler calls that were held back, or
     /// unread input, come before it. An error waits only for input that the protocol reads.
     fn end_input(&mut self) {
-        let Wants { read, discard, again, .. } = self.protocol.wants();
         let Some(queued) = self.queued.as_deref_mut() else { return };
+        let Wants { read, discard, again, .. } = self.protocol.wants();
         if discard {
             queued.input = Default::default();
         }
@@ -659,12 +658,16 @@ impl<S: StreamProtocol> Driver<S> {
         buffers: &mut Buffers,
         now: Instant,
     ) -> Option<Box<dyn Any + Send>> {
-        if matches!(self.protocol.wants().shutdown, Shutdown::HalfClose | Shutdown::Close) {
+        let mut how = self.protocol.wants().shutdown;
+        if how == Shutdown::None {
+            return None;
+        }
+        if matches!(how, Shutdown::HalfClose | Shutdown::Close) {
             self.call(transport, buffers, |protocol, out, _| protocol.end_output(out));
             self.report_write_error();
+            how = self.protocol.wants().shutdown;
         }
         let flushed = self.queued.as_deref().is_none_or(|queued| !queued.output.is_blocked());
-        let mut how = self.protocol.wants().shutdown;
         if how == Shutdown::HalfClose && flushed && !self.half_closed {
             if transport.can_half_close() {
                 self.half_closed = true;
@@ -686,7 +689,7 @@ impl<S: StreamProtocol> Driver<S> {
     /// The stream is closed: frees the queues, and notifies the handler. Returns a panic of application code.
     fn close(
         &mut self,
-        mut transport: &mut dyn Transport,
+        transport: &mut dyn Transport,
         buffers: &mut Buffers,
         now: Instant,
     ) -> Option<Box<dyn Any + Send>> {
@@ -700,9 +703,9 @@ impl<S: StreamProtocol> Driver<S> {
         let queued = self.queued.take();
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(queued)));
         let mut nothing = None;
-        let mut out = WriteGuard::new(&mut buffers.cork, &mut nothing, &mut transport);
+        let mut out = WriteGuard::new(&mut buffers.cork, &mut nothing);
         let notified = catch_unwind(AssertUnwindSafe(|| {
-            self.protocol.handle_closed(&mut out.buffer(), now);
+            self.protocol.handle_closed(&mut out.buffer(transport), now);
         }));
         dropped.and(notified).err()
     }
@@ -712,6 +715,26 @@ impl<S> fmt::Debug for Driver<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver").field("closed", &self.closed).finish_non_exhaustive()
     }
+}
+
+/// Writes the output of a call. Returns the panic of a completion: completions are application code.
+fn write_output(
+    mut out: WriteGuard<'_>,
+    transport: &mut dyn Transport,
+) -> Result<(), Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(|| out.buffer(transport).flush()))
+}
+
+/// Writes the output of a call, which may be the last of the stream.
+fn write_last_output<S: StreamProtocol>(
+    protocol: &S,
+    out: WriteGuard<'_>,
+    transport: &mut dyn Transport,
+) -> Result<(), Box<dyn Any + Send>> {
+    if protocol.wants().shutdown == Shutdown::HalfClose {
+        transport.expect_half_close();
+    }
+    write_output(out, transport)
 }
 
 /// Logs an error of shutting down the stream. The error has no other effect.

@@ -167,8 +167,8 @@ mod tests {
     #[test]
     fn a_thread_lends_the_same_contexts_with_a_layer_and_without() {
         let (mut cork, mut queued, mut transport) = (Cork::default(), None, Nowhere);
-        let mut guard = WriteGuard::new(&mut cork, &mut queued, &mut transport);
-        let mut out = guard.buffer();
+        let mut guard = WriteGuard::new(&mut cork, &mut queued);
+        let mut out = guard.buffer(&mut transport);
         let contexts = out.parts().1.expect("it lends some");
         contexts.put(Box::new(7_u32), 4);
         let (mut seal, mut scratch) = (PlainCopy, out.take_scratch());

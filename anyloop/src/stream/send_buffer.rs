@@ -1,7 +1,7 @@
 //! The send buffer: output that the transport did not take.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
 use anyloop_proto::TransportError;
@@ -59,8 +59,12 @@ impl SendBuffer {
         self.len > 0 || self.has_failed()
     }
 
-    /// The transport has failed: nothing is written any more. The first error is kept.
-    pub(super) fn fail(&mut self, error: io::Error) {
+    /// Handles the error of a write: unless it is `WouldBlock`, the transport has failed, and nothing is written any
+    /// more. The first error is kept.
+    pub(super) fn handle_error(&mut self, error: io::Error) {
+        if error.kind() == ErrorKind::WouldBlock {
+            return;
+        }
         self.failure.get_or_insert_with(|| TransportError::from(&error));
         self.error.get_or_insert(error);
     }
@@ -111,8 +115,8 @@ impl SendBuffer {
         self.completions.push_back((at, completion));
     }
 
-    /// Calls `write` until all bytes are written or a write is short, and then the completions that are due.
-    pub(super) fn write(&mut self, mut write: impl FnMut(&[IoSlice<'_>]) -> usize) {
+    /// Calls `write` until all bytes are written, or a write is short or fails, and then the completions that are due.
+    pub(super) fn write(&mut self, mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) {
         while self.len > 0 && !self.has_failed() {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut offered = 0;
@@ -125,7 +129,13 @@ impl SendBuffer {
                 skip = 0;
                 count += 1;
             }
-            let taken = write(&slices[..count]).min(offered);
+            let taken = match write(&slices[..count]) {
+                Ok(taken) => taken.min(offered),
+                Err(error) => {
+                    self.handle_error(error);
+                    0
+                }
+            };
             self.consume(taken);
             if taken < offered {
                 break;
@@ -174,7 +184,7 @@ mod tests {
                 bytes.extend_from_slice(&slice[..n]);
                 (taken, most) = (taken + n, most - n);
             }
-            taken
+            Ok(taken)
         });
         bytes
     }

@@ -1,6 +1,6 @@
 //! The write buffer: the output of a connection during one call.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use anyloop_proto::extension::Contexts;
@@ -12,7 +12,6 @@ use super::queued::Queued;
 use super::seal::SealLayer;
 use super::send_buffer::SendBuffer;
 use super::transport::{Peer, Transport};
-use crate::cold::cold_path;
 
 /// The cork is written when it holds this many bytes, and at the end of each call.
 const CORK_LIMIT: usize = 64 * 1024;
@@ -22,27 +21,22 @@ const CORK_LIMIT: usize = 64 * 1024;
 /// The cork belongs to the thread, and is empty before and after the call. Output that is not written when the guard is
 /// dropped moves to the send buffer of this connection. So the output cannot reach another peer or be lost, even if a
 /// handler panics.
-pub(crate) struct WriteGuard<'w, T: Transport + ?Sized> {
+pub(crate) struct WriteGuard<'w> {
     cork: &'w mut Cork,
     queued: &'w mut Option<Box<Queued>>,
-    pub(crate) transport: &'w mut T,
 }
 
-impl<'w, T: Transport> WriteGuard<'w, T> {
+impl<'w> WriteGuard<'w> {
     #[inline]
-    pub(crate) const fn new(
-        cork: &'w mut Cork,
-        queued: &'w mut Option<Box<Queued>>,
-        transport: &'w mut T,
-    ) -> Self {
-        Self { cork, queued, transport }
+    pub(crate) const fn new(cork: &'w mut Cork, queued: &'w mut Option<Box<Queued>>) -> Self {
+        Self { cork, queued }
     }
 
-    /// The buffer to which a protocol appends its output.
+    /// The buffer to which a protocol appends its output. `transport` is that of the connection.
     #[inline]
-    pub(crate) fn buffer(&mut self) -> WriteBuffer<'_> {
-        let Self { cork, queued, transport } = self;
-        WriteBuffer { cork, queued, transport: &mut **transport, layer: None }
+    pub(crate) fn buffer<'b>(&'b mut self, transport: &'b mut dyn Transport) -> WriteBuffer<'b> {
+        let Self { cork, queued } = self;
+        WriteBuffer { cork, queued, transport, layer: None }
     }
 
     /// Whether all output is in the cork, and has no completions.
@@ -68,20 +62,13 @@ impl<'w, T: Transport> WriteGuard<'w, T> {
     #[cold]
     pub(crate) fn wrote(&mut self, result: io::Result<usize>) {
         let written = result.unwrap_or_else(|error| {
-            self.queued.get_or_insert_default().output.fail(error);
+            handle_error(self.queued, error);
             0
         });
         move_to_send_buffer(self.queued, [&self.cork.bytes, &[], &[]], written);
         self.cork.bytes.clear();
     }
 
-    /// Writes the cork at the end of a call.
-    pub(crate) fn flush(&mut self) {
-        self.buffer().flush();
-    }
-}
-
-impl<T: Transport + ?Sized> WriteGuard<'_, T> {
     /// Moves the cork to the send buffer.
     #[cold]
     fn keep_unwritten(&mut self) {
@@ -97,7 +84,7 @@ impl<T: Transport + ?Sized> WriteGuard<'_, T> {
     }
 }
 
-impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
+impl Drop for WriteGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         // Completions are in the cork only together with bytes.
@@ -171,12 +158,17 @@ impl WriteBuffer<'_> {
     #[inline]
     pub(crate) fn flush_if_large(&mut self) {
         if self.cork.bytes.len() >= CORK_LIMIT {
-            cold_path();
-            self.flush();
+            self.flush_large();
         }
     }
 
+    #[cold] // so that `flush` is not inlined into the callers of `flush_if_large`
+    fn flush_large(&mut self) {
+        self.flush();
+    }
+
     /// Writes the cork.
+    #[inline]
     pub(crate) fn flush(&mut self) {
         if !self.cork.bytes.is_empty() {
             self.write_frame(&[], &[]);
@@ -188,11 +180,7 @@ impl WriteBuffer<'_> {
         let Self { queued, transport, .. } = self;
         let Some(queued) = queued.as_deref_mut() else { return false };
         let before = queued.output.len();
-        let mut error = None;
-        queued.output.write(|slices| write(&mut **transport, &mut error, slices));
-        if let Some(error) = error {
-            queued.output.fail(error);
-        }
+        queued.output.write(|slices| transport.write(slices));
         queued.output.len() < before
     }
 
@@ -214,9 +202,25 @@ impl WriteBuffer<'_> {
         if self.layer.is_some() {
             return self.seal_frame(header, payload);
         }
+        if !self.cork.completions.is_empty() {
+            return self.write_frame_with_completions(header, payload);
+        }
+        self.write_plain_frame(header, payload);
+    }
+
+    /// Writes the cork, and one frame after it, and calls the completions of messages that were written.
+    #[cold]
+    fn write_frame_with_completions(&mut self, header: &[u8], payload: &[u8]) {
+        let completions = Completions(std::mem::take(&mut self.cork.completions));
+        let (written, len) = self.write_plain_frame(header, payload);
+        call_completions(self.queued, completions, written, len);
+    }
+
+    /// Writes the cork, and one frame after it, without a layer. Returns the number of bytes that were written, and of
+    /// all bytes.
+    #[inline(always)] // as `write_frame`
+    fn write_plain_frame(&mut self, header: &[u8], payload: &[u8]) -> (usize, usize) {
         let Self { cork, queued, transport, .. } = self;
-        let completions = (!cork.completions.is_empty())
-            .then(|| Completions(std::mem::take(&mut cork.completions)));
         // If the transport panics, it is unknown how much it wrote, so nothing is written again.
         let corked = ClearOnDrop(&mut cork.bytes);
         let parts = [&corked.0[..], header, payload];
@@ -228,10 +232,7 @@ impl WriteBuffer<'_> {
         if written < len {
             move_to_send_buffer(queued, parts, written);
         }
-        drop(corked);
-        if let Some(completions) = completions {
-            call_completions(queued, completions, written, len);
-        }
+        (written, len)
     }
 }
 
@@ -310,41 +311,24 @@ fn write_new(
     if queued.as_deref().is_some_and(|queued| queued.output.is_blocked()) {
         return 0;
     }
-    let mut error = None;
-    let written = write(transport, &mut error, slices);
-    if let Some(error) = error {
-        queued.get_or_insert_default().output.fail(error);
-    }
-    written
-}
-
-/// Writes what the transport takes. `WouldBlock` counts as zero bytes, and other errors are stored in `failed`.
-#[inline]
-fn write(
-    transport: &mut (dyn Transport + '_),
-    failed: &mut Option<io::Error>,
-    slices: &[IoSlice<'_>],
-) -> usize {
     let offered: usize = slices.iter().map(|slice| slice.len()).sum();
     match transport.write(slices) {
         Ok(written) => written.min(offered),
         Err(error) => {
-            store_failure(error, failed);
+            handle_error(queued, error);
             0
         }
     }
 }
 
+/// Handles the error of a write: see [`SendBuffer::handle_error`].
 #[cold]
-fn store_failure(error: io::Error, failed: &mut Option<io::Error>) {
-    if error.kind() != ErrorKind::WouldBlock {
-        *failed = Some(error);
-    }
+fn handle_error(queued: &mut Option<Box<Queued>>, error: io::Error) {
+    queued.get_or_insert_default().output.handle_error(error);
 }
 
 /// Called when `written` of `len` bytes were written: calls the completions of messages within those, and queues the
 /// others.
-#[cold]
 fn call_completions(
     queued: &mut Option<Box<Queued>>,
     mut completions: Completions,

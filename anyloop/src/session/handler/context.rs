@@ -138,7 +138,7 @@ impl<H: Handler> Context<'_, H> {
                     false => sender.send_uncompressed(message, &mut self.out),
                 };
                 if let Err(refused) = sent {
-                    let owned = || OutgoingPayload::new(message, compressible);
+                    let owned = move || OutgoingPayload::new(message, compressible);
                     return self.defer_refused(refused, owned, None);
                 }
             }

@@ -15,9 +15,9 @@ fn receive(subject: &mut Subject, bytes: &[u8]) -> Progress {
     let Buffers { cork, pool, budget, .. } = buffers;
     let mut bytes = bytes.to_vec();
     let mut input = Input::with_pool(&mut bytes, pool);
-    let mut out = WriteGuard::new(cork, &mut driver.queued, memory);
-    let progress = driver.protocol.receive(&mut input, &mut out.buffer(), budget, *now);
-    out.flush();
+    let mut out = WriteGuard::new(cork, &mut driver.queued);
+    let progress = driver.protocol.receive(&mut input, &mut out.buffer(memory), budget, *now);
+    out.buffer(memory).flush();
     progress
 }
 
