@@ -4,13 +4,15 @@ use core::fmt;
 
 use crate::close_code::CloseCode;
 
+mod first_bytes;
 mod handshake;
 mod response;
 
+pub use first_bytes::FirstBytes;
 pub use handshake::{Field, HandshakeError};
 pub use response::ResponseError;
 
-/// Why a connection failed. `Copy`, 32 bytes.
+/// Why a connection failed. `Copy`, 40 bytes.
 ///
 /// After a failure, only output that was already appended is sent, such as a Close frame or the response to a request.
 /// [`Connection::shutdown`](crate::Connection::shutdown) says what to do with the byte stream.
@@ -535,8 +537,8 @@ mod tests {
     use alloc::string::ToString;
 
     #[test]
-    fn a_failure_says_who_what_and_where_in_32_bytes() {
-        assert!(size_of::<Failure>() <= 32, "{} bytes", size_of::<Failure>());
+    fn a_failure_says_who_what_and_where_in_40_bytes() {
+        assert!(size_of::<Failure>() <= 40, "{} bytes", size_of::<Failure>());
         let failure = Failure::new(Cause::InvalidUtf8 { at: 17 }, State::Open, 3);
         assert_eq!(
             failure.to_string(),

@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use super::Party;
+use super::{FirstBytes, Party};
+use crate::config::Role;
 
 /// Why an opening handshake failed (RFC 6455 §4).
 ///
@@ -37,7 +38,7 @@ pub enum HandshakeError {
     HttpVersion,
     /// A field has an invalid value.
     Invalid(Field),
-    /// The head is not valid HTTP.
+    /// The head is not valid HTTP, although it begins as one.
     Malformed,
     /// The body violates its transfer coding (RFC 9112 §7.1).
     MalformedBody,
@@ -45,6 +46,14 @@ pub enum HandshakeError {
     Method,
     /// A field is missing.
     Missing(Field),
+    /// The bytes cannot begin the head of an HTTP request or response (RFC 9112 §3, §4): the peer speaks another
+    /// protocol, or TLS.
+    NotHttp {
+        /// The peer's role: a server should have sent a response, a client a request. An HTTP proxy counts as a server.
+        peer: Role,
+        /// What it has sent, without empty lines before it.
+        first_bytes: FirstBytes,
+    },
     /// The target is a `wss` URI, and the byte stream is not secure.
     NotSecure,
     /// The `OriginPolicy` does not allow the origin (RFC 6455 §10.2).
@@ -77,7 +86,7 @@ impl HandshakeError {
         }
     }
 
-    pub(super) const fn reason(self) -> &'static str {
+    pub(crate) const fn reason(self) -> &'static str {
         match self {
             Self::Abandoned => "opening handshake abandoned",
             Self::AcceptMismatch => "Sec-WebSocket-Accept does not fit the key",
@@ -90,6 +99,8 @@ impl HandshakeError {
             Self::MalformedBody => "malformed body",
             Self::Method => "method not allowed for an upgrade",
             Self::Missing(_) => "missing header field",
+            Self::NotHttp { peer: Role::Client, .. } => "not an HTTP request",
+            Self::NotHttp { peer: Role::Server, .. } => "not an HTTP response",
             Self::NotSecure => "wss:// needs TLS, and this byte stream has none",
             Self::OriginRefused => "origin not allowed",
             Self::Refused(_) => "request refused with status",
@@ -109,6 +120,10 @@ impl HandshakeError {
             | Self::Invalid(field)
             | Self::Missing(field)
             | Self::Unsupported(field) => write!(f, " {field}"),
+            Self::NotHttp { first_bytes, .. } => {
+                write!(f, ": the first bytes are {first_bytes}")?;
+                f.write_str(if first_bytes.is_tls() { ", a TLS record" } else { "" })
+            }
             Self::Rejected(status) | Self::Refused(status) => write!(f, " {status}"),
             _ => Ok(()),
         }

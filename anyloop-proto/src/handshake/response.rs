@@ -236,7 +236,11 @@ pub(super) fn refuse(error: HandshakeError, with_body: bool, out: &mut Vec<u8>) 
         HandshakeError::Method => head.field("Connection", "close").field("Allow", "GET"),
         _ => head.field("Connection", "close"),
     };
-    write_text(head, &error.to_string(), with_body);
+    match error {
+        // The peer knows what it has sent. It is not sent back, since the peer may read it as its own protocol.
+        HandshakeError::NotHttp { .. } => write_text(head, error.reason(), with_body),
+        _ => write_text(head, &error.to_string(), with_body),
+    }
 }
 
 /// Appends a response for a timeout, or for a failure of this side.

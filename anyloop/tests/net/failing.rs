@@ -335,7 +335,10 @@ fn the_answer_is_another_protocol() {
         peer.write("SSH-2.0-OpenSSH_9.6\r\n\r\n");
         peer.read_to_end();
     });
-    assert!(matches!(report.failure.cause(), Cause::Handshake(_)), "{:?}", report.failure);
+    assert_eq!(
+        report.failure.to_string(),
+        "peer: not an HTTP response: the first bytes are \"SSH-2.0-OpenSSH_\" (connection connecting)"
+    );
     let wrong_key = answered_by(|mut peer| {
         peer.write(requests::RESPONSE); // to a nonce of zeros
         peer.read_to_end();
