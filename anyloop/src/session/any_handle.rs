@@ -89,8 +89,8 @@ impl AnyHandle {
     /// # Errors
     ///
     /// As [`Handle::ping`].
-    pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
-        self.0.ping(payload)
+    pub fn ping(&self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
+        self.0.ping(payload.as_ref())
     }
 
     /// Begins the closing handshake, as [`Handle::close`].

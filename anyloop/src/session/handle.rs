@@ -123,8 +123,8 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Refused`] for more than 125 bytes; [`SendError::NotOpen`] before the connection is open, since a
     /// ping does not wait; [`SendError::Closing`], [`SendError::Gone`].
-    pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
-        self.shared.ping(payload)
+    pub fn ping(&self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
+        self.shared.ping(payload.as_ref())
     }
 
     /// Begins the closing handshake, or abandons the opening handshake. A client to which messages were sent before it

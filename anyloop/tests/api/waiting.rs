@@ -83,7 +83,7 @@ fn what_waits_for_the_opening_is_bounded() {
     let connection = connection(&server);
     let handle = connection.handle();
     for _ in 0..10 {
-        handle.send(&[0; 10]).unwrap();
+        handle.send([0; 10]).unwrap();
         connection.drive().unwrap();
     }
     assert!(matches!(handle.send("one more"), Err(SendError::SendBufferFull { waiting: 100, .. })));
@@ -170,7 +170,7 @@ fn pitfall_a_message_that_waits_does_not_stop_the_message_it_waits_for() {
     let mut server = Server::new(config);
     server.on_message(|_, context| {
         context.begin(Kind::Text).unwrap();
-        context.piece(&[b'a'; 100_000], false).unwrap();
+        context.piece([b'a'; 100_000], false).unwrap();
     });
     server.on_drained(|context| _ = context.piece(b"last", true).unwrap());
     let connection = opened(&server);
