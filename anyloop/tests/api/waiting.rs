@@ -8,7 +8,7 @@ use anyloop::endpoint::Unsent;
 use anyloop::iostream::{Connection, Server};
 use anyloop::prelude::*;
 use anyloop::proto::handshake::AnswerError;
-use anyloop::proto::{Cause, Random, Role};
+use anyloop::proto::{Cause, Random, Refused, Role};
 use anyloop_testkit::frames::{self, Frame, continuation, text};
 use anyloop_testkit::requests::{REQUEST, RESPONSE};
 
@@ -192,7 +192,7 @@ fn a_message_that_follows_a_close_of_a_handle_is_refused() {
             _ => handle.terminate().unwrap(),
         }
         assert_eq!(handle.send("too late"), Err(SendError::Closing));
-        let expected = SendError::Refused(anyloop::proto::Refused::ReasonWithoutCode);
+        let expected = SendError::Refused(Refused::ReasonWithoutCode);
         assert_eq!(server.close_all(None, "why"), Err(expected));
     }
 }
@@ -394,6 +394,33 @@ fn the_reason_of_a_500_is_in_the_failure() {
         connection.eof().unwrap();
         assert_eq!(errors.try_recv(), Ok(Some(AnswerError::SubprotocolNotOffered)));
     }
+}
+
+#[test]
+fn a_ping_is_answered_later_by_a_handle() {
+    let mut server = server();
+    let (sender, handles) = channel();
+    server.on_ping(move |_, context| {
+        sender.send(context.handle()).unwrap();
+        false
+    });
+    let connection = connection(&server);
+    let early = connection.handle();
+    assert_eq!(early.pong(b"early"), Err(SendError::NotOpen));
+    connection.read_all(REQUEST.as_bytes()).unwrap();
+    connection.take_output(&mut Vec::new()).unwrap();
+    connection.read_all(&frames::ping("?").bytes(Role::Client)).unwrap();
+    assert_eq!(output(&connection), []);
+    let handle = handles.try_recv().unwrap();
+    let too_long = SendError::Refused(Refused::ControlTooLong(126));
+    assert_eq!(handle.pong([0; 126]), Err(too_long));
+    handle.pong("?").unwrap();
+    handle.erase().pong(b"").unwrap();
+    handle.close(CloseCode::NORMAL, "").unwrap();
+    assert_eq!(handle.pong(b"late"), Err(SendError::Closing));
+    connection.drive().unwrap();
+    let expected = [frames::pong("?"), frames::pong(""), frames::close(1000, "")];
+    assert_eq!(output(&connection), expected);
 }
 
 #[test]
