@@ -35,6 +35,10 @@ pub enum RequestError {
     DuplicateSubprotocol(String),
     /// The extension of this name offers parameters that are not tokens.
     InvalidExtension(String),
+    /// The name of a header field is not a token.
+    InvalidHeaderName(String),
+    /// The value of this header field is invalid (RFC 9110 §5.5): it has a line break, for example.
+    InvalidHeaderValue(HeaderName),
     /// The Host field is not a host and port, or there are two.
     InvalidHost,
     /// A subprotocol is not a token.
@@ -49,6 +53,12 @@ impl fmt::Display for RequestError {
             Self::DuplicateSubprotocol(name) => write!(f, "subprotocol {name:?} is given twice"),
             Self::InvalidExtension(name) => {
                 write!(f, "the offer of extension {name:?} is not made of tokens")
+            }
+            Self::InvalidHeaderName(name) => {
+                write!(f, "{name:?} cannot be the name of a header field")
+            }
+            Self::InvalidHeaderValue(name) => {
+                write!(f, "the value of header field {name} is invalid")
             }
             Self::InvalidHost => {
                 f.write_str("the Host field must be one host, with an optional port")

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 #[cfg(feature = "deflate")]
 use anyloop_proto::deflate::Deflate;
-use anyloop_proto::handshake::http::{HeaderMap, HeaderName, HeaderValue};
-use anyloop_proto::handshake::{ClientOptions, Negotiator, OriginPolicy, ServerOptions};
+use anyloop_proto::handshake::http::{HeaderMap, HeaderValue, header};
+use anyloop_proto::handshake::{
+    ClientOptions, Negotiator, OriginPolicy, RequestError, ServerOptions,
+};
 use anyloop_proto::{Config, Random};
 
 #[cfg(feature = "net")]
@@ -120,6 +122,8 @@ pub struct ServerConfig {
 #[must_use]
 pub struct ClientConfig {
     pub(crate) handshake: Arc<ClientOptions>,
+    /// The first of the header fields that are invalid. It is reported when connecting.
+    pub(crate) invalid: Option<RequestError>,
     pub(crate) send_buffer: SendBufferLimits,
     pub(crate) keep_handshake: bool,
     #[cfg(feature = "net")]
@@ -207,6 +211,7 @@ impl ClientConfig {
     pub fn new() -> Self {
         Self {
             handshake: Arc::default(),
+            invalid: None,
             send_buffer: SendBufferLimits::default(),
             keep_handshake: true,
             #[cfg(feature = "net")]
@@ -220,6 +225,11 @@ impl ClientConfig {
             #[cfg(all(feature = "net", feature = "tls-core"))]
             tls: crate::tls::ClientTls::new(),
         }
+    }
+
+    /// Fails if a header field was invalid.
+    pub(super) fn check(&self) -> Result<(), RequestError> {
+        self.invalid.clone().map_or(Ok(()), Err)
     }
 
     /// Adds a subprotocol to request, in order of preference: distinct tokens. The server chooses one or none.
@@ -240,10 +250,32 @@ impl ClientConfig {
         self
     }
 
-    /// Adds a field to the request. Fields of the handshake itself are refused when connecting. `Host` replaces the
-    /// host of the URI.
-    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.handshake_mut().headers.append(name, value);
+    /// Adds a field to the request. The name is text or a `HeaderName`, the value text, bytes or a [`HeaderValue`].
+    /// `Host` replaces the host of the URI.
+    ///
+    /// An invalid name or value, and a field of the handshake itself, are reported when connecting, as a
+    /// [`RequestError`].
+    ///
+    /// ```
+    /// use anyloop::http::{HeaderValue, header};
+    /// use anyloop::iostream::Client;
+    /// use anyloop::prelude::*;
+    /// use anyloop::proto::handshake::RequestError;
+    ///
+    /// let mut secret = HeaderValue::from_static("Bearer 17");
+    /// secret.set_sensitive(true); // see `redirects`
+    /// let config = ClientConfig::new().header("X-Token", "abc").header(header::AUTHORIZATION, secret);
+    /// # assert_eq!(config.get_headers().len(), 2);
+    ///
+    /// let client = Client::new(config.header("two words", "abc"));
+    /// let error = client.connection(&"ws://localhost/".parse()?).unwrap_err();
+    /// assert_eq!(error, RequestError::InvalidHeaderName("two words".to_string()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn header(mut self, name: impl AsRef<str>, value: impl TryInto<HeaderValue>) -> Self {
+        if let Err(error) = self.handshake_mut().add_header(name, value) {
+            self.invalid.get_or_insert(error);
+        }
         self
     }
 
@@ -253,9 +285,16 @@ impl ClientConfig {
         self
     }
 
-    /// The Origin field (RFC 6454 §7), for a client that runs web pages or imitates a browser.
-    pub fn origin(mut self, origin: impl Into<Option<HeaderValue>>) -> Self {
-        self.handshake_mut().origin = origin.into();
+    /// The Origin field (RFC 6454 §7), such as `https://chat.example`, for a client that runs web pages or imitates a
+    /// browser. It is text, or a [`HeaderValue`]. If it is invalid, connecting reports
+    /// [`RequestError::InvalidHeaderValue`].
+    pub fn origin(mut self, origin: impl TryInto<HeaderValue>) -> Self {
+        match origin.try_into() {
+            Ok(origin) => self.handshake_mut().origin = Some(origin),
+            Err(_) => {
+                _ = self.invalid.get_or_insert(RequestError::InvalidHeaderValue(header::ORIGIN))
+            }
+        }
         self
     }
 

@@ -7,8 +7,8 @@ use std::thread;
 
 use anyloop::net::{Client, ConnectError, Error};
 use anyloop::prelude::*;
-use anyloop::proto::handshake::UriError;
 use anyloop::proto::handshake::http::{HeaderValue, header};
+use anyloop::proto::handshake::{RequestError, UriError};
 use anyloop::proto::{Cause, HandshakeError, TransportError};
 use anyloop_testkit::peer::{Peer, serve};
 use anyloop_testkit::requests;
@@ -201,8 +201,18 @@ fn options_that_make_no_request() {
     let request = client.request("ws://a.example/").unwrap();
     let request = request.configure(|config| config.header(key.0, key.1));
     assert!(matches!(request.connect(), Err(Error::Request(_))));
+    let request = client.request("ws://a.example/").unwrap();
+    let request = request.configure(|config| config.header("two words", "x").header("X-A", "\n"));
+    let error = request.connect().unwrap_err();
+    let Error::Request(RequestError::InvalidHeaderName(name)) = error else { panic!("{error:?}") };
+    assert_eq!(name, "two words");
     assert_eq!(client.counters().started, 0);
     assert_eq!(client.run(), 0);
+
+    let invalid = Client::new(ClientConfig::new().origin("https://a.example\r\nX: y")).unwrap();
+    let error = invalid.connect("ws://a.example/").unwrap_err();
+    let value = RequestError::InvalidHeaderValue(header::ORIGIN);
+    assert!(matches!(error, Error::Request(error) if error == value));
 }
 
 /// Nothing is sent over a stream without TLS.
