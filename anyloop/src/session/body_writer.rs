@@ -47,7 +47,7 @@ use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 ///         writer.finish()
 ///     });
 ///     # thread_sender.send(thread).unwrap();
-///     Response::new(body).into()
+///     Response::new(body)
 /// });
 /// # let connection = server.connection();
 /// # connection.collect_output();

@@ -257,7 +257,7 @@ fn a_body_has_texts_and_bytes_of_any_type() {
 fn answer(body: Body) -> String {
     let mut server = iostream::Server::new(ServerConfig::new(OriginPolicy::Any));
     let body = std::sync::Mutex::new(Some(body));
-    server.on_http(move |_, _| Response::new(body.lock().unwrap().take().unwrap()).into());
+    server.on_http(move |_, _| Response::new(body.lock().unwrap().take().unwrap()));
     let connection = server.connection();
     connection.collect_output();
     connection.read_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();

@@ -291,7 +291,7 @@ fn a_successor_can_be_named_before_the_connection_is_open<C: TestTransport>() {
     handlers
         .on_validate(move |_, context| {
             context.set_handler(successor.clone());
-            Accept::new().into()
+            Accept::new()
         })
         .on_open(|_| panic!("it was replaced"));
     open_server::<C>(&handlers);

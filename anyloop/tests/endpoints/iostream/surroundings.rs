@@ -136,7 +136,7 @@ fn who_is_at_the_other_end() {
     let mut handlers = Handlers::new();
     handlers.on_validate(move |_, context| {
         reported.push(format!("{} {}", context.remote_endpoint(), context.is_secure()));
-        Accept::new().into()
+        Accept::new()
     });
     let mut endpoint = Server::with_factory(server_config(), handlers);
     let request = wire::REQUEST.as_bytes();
