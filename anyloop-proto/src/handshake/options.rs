@@ -88,7 +88,7 @@ fn without_default_port(origin: &str) -> &str {
 /// |---|---|---|
 /// | `origins` | none: [decide](OriginPolicy) | [`OriginPolicy::Any`] |
 /// | `max_head_size` | 16 KiB | `usize::MAX` |
-/// | `max_fields` | 100 | |
+/// | `max_fields` | 100 | `usize::MAX`: up to 24,576 |
 /// | `max_body_size` | 64 KiB | `usize::MAX` |
 /// | `open_timeout` | 5 s | `None` |
 /// | `answer_timeout` | 10 s | `None` |
@@ -169,8 +169,8 @@ impl fmt::Debug for ServerOptions {
 /// | setting | default | turned off by |
 /// |---|---|---|
 /// | `max_head_size` | 16 KiB | `usize::MAX` |
-/// | `max_fields` | 100 | |
-/// | `max_body_size` | 64 KiB | |
+/// | `max_fields` | 100 | `usize::MAX`: up to 24,576 |
+/// | `max_body_size` | 64 KiB | `usize::MAX` |
 /// | `open_timeout` | 5 s | `None` |
 /// | `subprotocols`, `extensions`, `headers`, `origin` | none | |
 /// | `connection` | the defaults of [`Config`] | |

@@ -32,7 +32,8 @@ use crate::session::{Overflow, SendBufferLimits};
 /// | [`open_timeout`](Self::open_timeout) | 5 s | `None` |
 /// | [`answer_timeout`](Self::answer_timeout) | 10 s | `None` |
 /// | [`response_timeout`](Self::response_timeout) | 30 s | `None` |
-/// | [`max_head_size`](Self::max_head_size), [`max_fields`](Self::max_fields) | 16 KiB, 100 | `usize::MAX` |
+/// | [`max_head_size`](Self::max_head_size) | 16 KiB | `usize::MAX` |
+/// | [`max_fields`](Self::max_fields) | 100 | `usize::MAX`: up to 24,576 |
 /// | [`max_body_size`](Self::max_body_size) | 64 KiB | `usize::MAX` |
 /// | [`high_water_mark`](Self::high_water_mark), [`low_water_mark`](Self::low_water_mark) | 1 MiB, 64 KiB | |
 /// | [`max_send_buffer`](Self::max_send_buffer) | 16 MiB | `usize::MAX` |
@@ -86,8 +87,9 @@ pub struct ServerConfig {
 /// | [`open_timeout`](Self::open_timeout) | 5 s | `None` |
 /// | [`subprotocol`](Self::subprotocol), [`header`](Self::header), [`origin`](Self::origin) | none | |
 /// | [`extension`](Self::extension), `deflate` | none | |
-/// | [`max_head_size`](Self::max_head_size), [`max_fields`](Self::max_fields) | 16 KiB, 100 | `usize::MAX` |
-/// | [`max_body_size`](Self::max_body_size) | 64 KiB | |
+/// | [`max_head_size`](Self::max_head_size) | 16 KiB | `usize::MAX` |
+/// | [`max_fields`](Self::max_fields) | 100 | `usize::MAX`: up to 24,576 |
+/// | [`max_body_size`](Self::max_body_size) | 64 KiB | `usize::MAX` |
 /// | [`high_water_mark`](Self::high_water_mark), [`low_water_mark`](Self::low_water_mark) | 1 MiB, 64 KiB | |
 /// | [`max_send_buffer`](Self::max_send_buffer) | 16 MiB | `usize::MAX` |
 /// | [`overflow`](Self::overflow) | [`Overflow::Error`] | |
@@ -105,6 +107,7 @@ pub struct ServerConfig {
 /// | `attempt_delay` | 250 ms | |
 /// | `proxy` | none | `None` |
 /// | `redirects` | 0 | 0 |
+/// | `tls`, with the feature `tls-core` | the default roots, no client certificate | |
 ///
 /// ```
 /// use anyloop::prelude::*;
@@ -499,7 +502,7 @@ macro_rules! common_setters {
                 self
             }
 
-            /// The largest number of header fields in the head of the peer.
+            /// The largest number of header fields in the head of the peer. More than 24,576 are refused in any case.
             pub fn max_fields(mut self, fields: usize) -> Self {
                 self.handshake_mut().max_fields = fields;
                 self
