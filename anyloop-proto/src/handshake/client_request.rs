@@ -9,7 +9,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use super::extensions::Extension;
 use super::fields::{Fields, is_reserved, is_token, repeated};
 use super::options::ClientOptions;
-use super::uri::{Authority, Target};
+use super::uri::{Authority, Target, UriError};
 use super::write::HeadWriter;
 use crate::error::Field;
 
@@ -45,6 +45,15 @@ pub enum RequestError {
     InvalidSubprotocol(String),
     /// The handshake writes this header field itself, or it has its own option.
     ReservedHeader(HeaderName),
+    /// The URI to connect to is invalid. [`ClientHandshake::new`](super::ClientHandshake::new) takes a [`Target`], and
+    /// does not return this.
+    Uri(UriError),
+}
+
+impl From<UriError> for RequestError {
+    fn from(error: UriError) -> Self {
+        Self::Uri(error)
+    }
 }
 
 impl fmt::Display for RequestError {
@@ -70,6 +79,7 @@ impl fmt::Display for RequestError {
                 }
                 name => write!(f, "header field {name} is written by the handshake itself"),
             },
+            Self::Uri(error) => write!(f, "invalid URI: {error}"),
         }
     }
 }

@@ -271,9 +271,8 @@ impl ClientConfig {
     /// # assert_eq!(config.get_headers().len(), 2);
     ///
     /// let client = Client::new(config.header("two words", "abc"));
-    /// let error = client.connection(&"ws://localhost/".parse()?).unwrap_err();
+    /// let error = client.connection("ws://localhost/").unwrap_err();
     /// assert_eq!(error, RequestError::InvalidHeaderName("two words".to_string()));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn header(mut self, name: impl AsRef<str>, value: impl TryInto<HeaderValue>) -> Self {
         if let Err(error) = self.handshake_mut().add_header(name, value) {

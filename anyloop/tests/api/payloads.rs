@@ -4,13 +4,16 @@
 
 use std::borrow::Cow;
 use std::sync::mpsc::channel;
+use std::task::Waker;
 
 use anyloop::bytes::{Bytes, BytesMut};
 use anyloop::http::Response;
 use anyloop::iostream;
 use anyloop::net::{Client, Server};
 use anyloop::prelude::*;
-use anyloop::proto::{Role, Text};
+use anyloop::proto::handshake::{RequestError, UriError};
+use anyloop::proto::{Instant, Role, Text};
+use anyloop::transport::{self, stepping};
 use anyloop_testkit::frames::{self, Frame};
 use anyloop_testkit::requests::REQUEST;
 use anyloop_testkit::watchdog::watchdog;
@@ -251,6 +254,32 @@ fn a_body_has_texts_and_bytes_of_any_type() {
     }
     writer.finish().unwrap();
     assert_eq!(answer(body), "a text".repeat(9));
+}
+
+#[test]
+fn connections_of_other_transports_take_uris_in_the_usual_types() {
+    let by_hand = iostream::Client::new(ClientConfig::new());
+    let own = transport::Client::new(ClientConfig::new());
+    let now = Instant::from_nanos(0);
+    let target: Target = "ws://a.example/".parse().unwrap();
+    let text = target.to_string();
+    by_hand.connection("ws://a.example/").unwrap();
+    by_hand.connection(&text).unwrap();
+    by_hand.connection(&target).unwrap();
+    by_hand.connection_configured(text.clone(), |config| config.subprotocol("chat")).unwrap();
+    by_hand.connection_with(Handlers::new(), target.clone()).unwrap();
+    stepping::Client::new(ClientConfig::new()).connection("ws://a.example/").unwrap();
+    let waker = Waker::noop();
+    drop(own.driver("ws://a.example/", waker, now).unwrap());
+    drop(own.driver(&target, waker, now).unwrap());
+    drop(own.driver_with(Handlers::new(), &text, waker, now).unwrap());
+    drop(own.driver_configured(|config| config, text, waker, now).unwrap());
+
+    let error = by_hand.connection("http://a.example/").unwrap_err();
+    assert_eq!(error, RequestError::Uri(UriError::Scheme));
+    assert_eq!(error.to_string(), "invalid URI: scheme is neither ws nor wss");
+    let error = own.driver("ws://a.example/#b", waker, now).err();
+    assert_eq!(error, Some(RequestError::Uri(UriError::Fragment)));
 }
 
 /// The body of an answer, as the client receives it.

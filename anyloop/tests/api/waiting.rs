@@ -235,7 +235,7 @@ fn a_close_before_the_opening_follows_the_messages_before_it() {
     let mut client = anyloop::iostream::Client::new(ClientConfig::new().random(Arc::new(Zeros)));
     let (sender, calls) = channel();
     client.on_close(move |ending, _| sender.send(ending.clean).unwrap());
-    let connection = client.connection(&"ws://a/".parse().unwrap()).unwrap();
+    let connection = client.connection("ws://a/").unwrap();
     connection.collect_output();
     let handle = connection.handle();
     handle.send("hello").unwrap();
@@ -310,7 +310,7 @@ fn closes_before_open(at_once: bool) {
             context.piece(b"pieces", true).unwrap();
         }
     });
-    let connection = client.connection(&"ws://a/".parse().unwrap()).unwrap();
+    let connection = client.connection("ws://a/").unwrap();
     connection.collect_output();
     let handle = connection.handle();
     handle.send("hello").unwrap();
@@ -345,7 +345,7 @@ fn a_shutdown_does_not_wait_for_messages_that_wait_for_the_opening() {
         let mut client = anyloop::iostream::Client::new(ClientConfig::new());
         let (sender, calls) = channel();
         client.on_fail(move |_, _| sender.send(()).unwrap());
-        let connection = client.connection(&"ws://a/".parse().unwrap()).unwrap();
+        let connection = client.connection("ws://a/").unwrap();
         connection.collect_output();
         let handle = connection.handle();
         let result = send_then(&handle, "never");

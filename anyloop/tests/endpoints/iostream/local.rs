@@ -129,7 +129,7 @@ fn the_clock_and_the_shutdown_handler_may_belong_to_one_thread() {
     let mut client = LocalClient::new(client_config());
     client.set_clock(move || Instant::from_nanos(clock.get()));
     client.on_fail(move |_, _| failed.set(failed.get() + 1));
-    let connection = client.connection(&target()).unwrap();
+    let connection = client.connection(target()).unwrap();
     connection.set_shutdown_handler(move |how| record.borrow_mut().push(how));
     connection.collect_output();
     connection.start().unwrap();
