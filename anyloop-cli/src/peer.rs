@@ -47,10 +47,17 @@ pub(crate) fn not_opened<H: Handler>(
         (_, Cause::Handshake(HandshakeError::Rejected(status))) => {
             CliError::refused(refusal::describe(status, may_follow, context.response()))
         }
-        (None, Cause::Handshake(HandshakeError::Malformed)) => CliError::refused(format!(
-            "{} does not answer as a WebSocket server: malformed HTTP; if it speaks TLS, use wss://",
-            context.peer()
-        )),
+        (
+            None,
+            Cause::Handshake(error @ (HandshakeError::Malformed | HandshakeError::NotHttp { .. })),
+        ) => {
+            let is_tls = matches!(error, HandshakeError::NotHttp { first_bytes, .. } if first_bytes.is_tls());
+            let advice = if is_tls { ": use wss://" } else { "" };
+            let peer = context.peer();
+            CliError::refused(format!(
+                "{peer} does not answer as a WebSocket server: {error}{advice}"
+            ))
+        }
         (Some(error), _) => {
             CliError::refused(format!("{}: {failure}: {}", context.peer(), chain(error)))
         }

@@ -43,8 +43,8 @@ pub use connection::{
     Connection, Ending, Receiver, SendQueue, Sender, Shutdown, Statistics, Timer,
 };
 pub use error::{
-    Cause, ExtensionError, Failure, Field, HandshakeError, Party, Refused, ResponseError, State,
-    TransportError,
+    Cause, ExtensionError, Failure, Field, FirstBytes, HandshakeError, Party, Refused,
+    ResponseError, State, TransportError,
 };
 pub use input::Input;
 pub use kind::Kind;

@@ -1,5 +1,7 @@
 //! Messages and events that borrow their payload.
 
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -7,6 +9,9 @@ use core::fmt;
 use core::time::Duration;
 #[cfg(feature = "std")]
 use std::sync::OnceLock;
+
+#[cfg(feature = "std")]
+use bytes::{Bytes, BytesMut};
 
 use crate::close::CloseFrame;
 #[cfg(feature = "std")]
@@ -118,6 +123,13 @@ impl<'e> Message<'e> {
     }
 }
 
+/// The payload, of either kind.
+impl AsRef<[u8]> for Message<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
 impl<'e> From<&'e [u8]> for Message<'e> {
     fn from(bytes: &'e [u8]) -> Self {
         Self::Binary(bytes)
@@ -214,6 +226,12 @@ impl<'e> Text<'e> {
     }
 }
 
+impl AsRef<[u8]> for Text<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
 impl<'e> From<&'e str> for Text<'e> {
     #[inline]
     fn from(text: &'e str) -> Self {
@@ -285,6 +303,9 @@ pub struct Chunk<'e> {
 /// With an extension, the message is encoded once for all connections whose encoders have the same
 /// [share key](crate::extension::Encoder::share_key), for up to four keys. Any other connection with an encoder encodes
 /// its own copy.
+///
+/// It is made from text (`&str`, `String`), from bytes (slices, arrays, `Vec<u8>`, `Bytes`), from a [`Message`] or from
+/// a `Payload`. Each is copied into the frame.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -418,7 +439,7 @@ macro_rules! prepared_from {
     };
 }
 
-prepared_from!(Message<'_>, &str, &String, &[u8], &Vec<u8>);
+prepared_from!(Message<'_>, Text<'_>, &str, &String, &[u8], &Vec<u8>);
 
 impl<const N: usize> From<&[u8; N]> for Prepared {
     fn from(message: &[u8; N]) -> Self {
@@ -426,17 +447,26 @@ impl<const N: usize> From<&[u8; N]> for Prepared {
     }
 }
 
-impl From<String> for Prepared {
-    fn from(text: String) -> Self {
-        Self::new(&text)
+impl<const N: usize> From<[u8; N]> for Prepared {
+    fn from(message: [u8; N]) -> Self {
+        Self::new(&message)
     }
 }
 
-impl From<Vec<u8>> for Prepared {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::new(&bytes)
-    }
+/// Prepares anything that owns what can be sent.
+macro_rules! prepared_from_owned {
+    ($($message:ty),*) => {
+        $(impl From<$message> for Prepared {
+            fn from(message: $message) -> Self {
+                Self::new(&message[..])
+            }
+        })*
+    };
 }
+
+prepared_from_owned!(String, Vec<u8>, Box<str>, Box<[u8]>, Cow<'_, str>, Cow<'_, [u8]>);
+#[cfg(feature = "std")]
+prepared_from_owned!(Bytes, &Bytes, BytesMut);
 
 /// Shares the frame.
 impl From<&Self> for Prepared {

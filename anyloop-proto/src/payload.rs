@@ -1,17 +1,20 @@
 //! Messages that own their payload.
 
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::kind::Kind;
 use crate::message::{Message, Prepared, Text, Uncompressed};
 
 /// A message that owns its payload. Clones share it. Not only the payload data of RFC 6455: it has the kind, too.
 ///
-/// It is created from text or bytes. Owned values (`String`, `Vec<u8>`, `Bytes`) are not copied.
+/// It is created from text or bytes. Owned values (`String`, `Vec<u8>`, `Bytes` and others) are not copied, except
+/// arrays. Borrowed ones are; those of static memory are not as [`Bytes::from_static`].
 ///
 /// ```
 /// use anyloop_proto::{Message, Payload};
@@ -63,6 +66,13 @@ impl Payload {
     }
 }
 
+/// The payload, of either kind.
+impl AsRef<[u8]> for Payload {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl From<Message<'_>> for Payload {
     fn from(message: Message<'_>) -> Self {
         let bytes = Bytes::copy_from_slice(message.as_bytes());
@@ -88,9 +98,27 @@ impl From<&String> for Payload {
     }
 }
 
+impl From<Text<'_>> for Payload {
+    fn from(text: Text<'_>) -> Self {
+        Message::Text(text).into()
+    }
+}
+
 impl From<String> for Payload {
     fn from(text: String) -> Self {
         Self::text(text.into())
+    }
+}
+
+impl From<Box<str>> for Payload {
+    fn from(text: Box<str>) -> Self {
+        String::from(text).into()
+    }
+}
+
+impl From<Cow<'_, str>> for Payload {
+    fn from(text: Cow<'_, str>) -> Self {
+        text.into_owned().into()
     }
 }
 
@@ -106,6 +134,12 @@ impl<const N: usize> From<&[u8; N]> for Payload {
     }
 }
 
+impl<const N: usize> From<[u8; N]> for Payload {
+    fn from(bytes: [u8; N]) -> Self {
+        bytes[..].into()
+    }
+}
+
 impl From<&Vec<u8>> for Payload {
     fn from(bytes: &Vec<u8>) -> Self {
         bytes[..].into()
@@ -115,6 +149,24 @@ impl From<&Vec<u8>> for Payload {
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Self {
         Self::binary(bytes.into())
+    }
+}
+
+impl From<Box<[u8]>> for Payload {
+    fn from(bytes: Box<[u8]>) -> Self {
+        Self::binary(bytes.into())
+    }
+}
+
+impl From<Cow<'_, [u8]>> for Payload {
+    fn from(bytes: Cow<'_, [u8]>) -> Self {
+        bytes.into_owned().into()
+    }
+}
+
+impl From<BytesMut> for Payload {
+    fn from(bytes: BytesMut) -> Self {
+        Self::binary(bytes.freeze())
     }
 }
 

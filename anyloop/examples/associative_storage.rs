@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     server.on_http(|_, _| {
         let page: String = names().iter().map(|(id, name)| format!("{id} {name}\n")).collect();
-        Response::new(page.into_bytes()).into()
+        Response::new(page.into_bytes())
     });
     println!("listening on ws://{}", server.listen(address.as_str())?);
     server.start_accept()?;

@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let now = || proto::Instant::from(std::time::Instant::now());
     let mut buffers = transport::Buffers::default();
     // Only this thread uses the connection, so nobody has to be woken.
-    let mut driver = client.driver(&"ws://child/".parse()?, std::task::Waker::noop(), now())?;
+    let mut driver = client.driver("ws://child/", std::task::Waker::noop(), now())?;
     driver.start(&mut pipe, &mut buffers, now());
     while !driver.is_closed() {
         // Wait for what the driver waits for.

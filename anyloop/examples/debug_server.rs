@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     server.on_http(|request, context| {
         print(context, format_args!("http {} {}", request.method(), request.uri()));
-        Response::new(request.body().to_vec()).into() // an echo of the body
+        Response::new(request.body().to_vec()) // an echo of the body
     });
     server.on_open(|context| print(context, "open"));
     server.on_message(|message, context| {

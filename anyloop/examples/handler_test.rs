@@ -69,7 +69,7 @@ mod tests {
         let config = ServerConfig::new(OriginPolicy::Any);
         let mut server = Server::with_factory(config, Quiz::default).connection();
         let client = Client::with_factory(ClientConfig::new(), Log::default);
-        let mut client = client.connection(&"ws://localhost/".parse().unwrap()).unwrap();
+        let mut client = client.connection("ws://localhost/").unwrap();
         client.start();
         exchange(&mut client, &mut server);
         (client, server)

@@ -17,9 +17,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let socket = words.next();
 
     let config = ClientConfig::new()
-        .header(header::USER_AGENT, HeaderValue::from_static("anyloop-example"))
-        .header(header::ACCEPT_LANGUAGE, HeaderValue::from_static("en"))
-        .origin(HeaderValue::from_static("https://chat.example"));
+        .header("User-Agent", "anyloop-example")
+        .header("Accept-Language", "en")
+        .origin("https://chat.example");
     let mut client = Client::new(config)?;
     let cookie = Arc::new(Mutex::new(None));
     let received = cookie.clone();

@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     client.on_close(|ending, _| println!("closed cleanly: {}", ending.clean));
 
     let server = attach(server.connection(), server_end)?;
-    let client = attach(client.connection(&"ws://localhost/".parse()?)?, client_end)?;
+    let client = attach(client.connection("ws://localhost/")?, client_end)?;
     client.0.start()?;
     while !(server.0.has_ended() && client.0.has_ended()) {
         turn(&server)?;

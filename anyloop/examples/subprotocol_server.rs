@@ -17,9 +17,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("requested: {:?}", request.subprotocols());
         let requested = |name: &&str| request.subprotocols().iter().any(|other| other == name);
         match SUBPROTOCOLS.into_iter().find(requested) {
-            Some(name) => Accept::new().with_subprotocol(name).into(),
+            Some(name) => Accept::new().with_subprotocol(name),
             // Without one, browsers that have requested one close the connection. `subprotocol_auth` refuses instead.
-            None => Answer::accept(),
+            None => Accept::new(),
         }
     });
     server.on_open(|context| {

@@ -87,7 +87,7 @@ fn connections_that_open_end_and_fail_are_logged() {
         broken.read_all(REQUEST.as_bytes()).unwrap();
         broken.eof().unwrap();
         connect(&server).eof().unwrap();
-        server.on_validate(|_, _| Accept::new().with_subprotocol("not asked for").into());
+        server.on_validate(|_, _| Accept::new().with_subprotocol("not asked for"));
         server.on_http(|_, _| Answer::upgrade_required());
         connect(&server).read_all(REQUEST.as_bytes()).unwrap();
     });

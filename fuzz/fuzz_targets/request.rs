@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use anyloop_fuzz::arrival::Cuts;
 use anyloop_fuzz::subject::Seen;
-use anyloop_fuzz::{START, config, toy};
+use anyloop_fuzz::{START, config, toy, undivided_cause};
 use anyloop_proto::handshake::http::{HeaderMap, Method, Response, StatusCode, Uri};
 use anyloop_proto::handshake::{Accept, OriginPolicy, Request, ServerHandshake, ServerOptions};
-use anyloop_proto::{Cause, Connection, Failure, Input, Shutdown};
+use anyloop_proto::{Cause, Connection, Failure, HandshakeError, Input, Shutdown};
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
@@ -34,7 +34,7 @@ struct Settings {
 #[derive(Debug, PartialEq)]
 struct Outcome {
     request: Option<Received>,
-    failure: Option<Failure>,
+    failure: Option<Cause>,
     written: String,
     left: Vec<u8>,
     answer: Option<String>,
@@ -92,8 +92,11 @@ fn run(settings: &Settings, pieces: &[&[u8]]) -> Outcome {
     }
     assert!(lent + usize::from(failure.is_some()) <= 1, "more than one request or failure");
     assert_eq!(handshake.failure(), failure);
-    assert_eq!(handshake.request().is_some(), lent == 1);
-    let request = handshake.request().map(Received::from);
+    // The request whose body is too big is kept for the log, and is not lent.
+    let body_too_big = Cause::Handshake(HandshakeError::BodyTooBig);
+    let is_kept = failure.is_some_and(|failure| failure.cause() == body_too_big);
+    assert_eq!(handshake.request().is_some(), lent == 1 || is_kept);
+    let request = handshake.request().filter(|_| lent == 1).map(Received::from);
     // Whether 100 (Continue) is sent depends on whether the body arrives in the same read.
     let written = String::from_utf8(out).expect("a refusal is text");
     let written = written.replacen("HTTP/1.1 100 Continue\r\n\r\n", "", 1);
@@ -109,6 +112,7 @@ fn run(settings: &Settings, pieces: &[&[u8]]) -> Outcome {
             seen = events(connection, &left);
         }
     }
+    let failure = failure.map(undivided_cause);
     Outcome { request, failure, written, left, answer, seen }
 }
 
@@ -144,8 +148,12 @@ fn check_refusal(handshake: &ServerHandshake, failure: Failure, written: &str) {
     let (head, body) = written.split_once("\r\n\r\n").expect("the response has a complete head");
     let status: u16 = head["HTTP/1.1 ".len()..][..3].parse().expect("the response has a status");
     assert!((400..=505).contains(&status), "{head}");
-    assert!(head.contains(&format!("\r\nContent-Length: {}", error.to_string().len() + 1)));
-    assert!(body.is_empty() || body == format!("{error}\n"), "{body:?}");
+    let reason = match error {
+        HandshakeError::NotHttp { .. } => failure.cause().reason().to_string(),
+        _ => error.to_string(),
+    };
+    assert!(head.contains(&format!("\r\nContent-Length: {}", reason.len() + 1)));
+    assert!(body.is_empty() || body == format!("{reason}\n"), "{body:?}");
 }
 
 /// Accepts a WebSocket request, or responds to another one. Returns the output and the connection.

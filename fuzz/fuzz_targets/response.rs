@@ -12,10 +12,10 @@
 use std::sync::Arc;
 
 use anyloop_fuzz::arrival::Cuts;
-use anyloop_fuzz::{START, config, toy};
+use anyloop_fuzz::{START, config, toy, undivided_cause};
 use anyloop_proto::handshake::http::{HeaderMap, StatusCode};
 use anyloop_proto::handshake::{ClientHandshake, ClientOptions, Target};
-use anyloop_proto::{Failure, Input, Shutdown};
+use anyloop_proto::{Cause, Input, Shutdown};
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
@@ -33,7 +33,7 @@ struct Settings {
 #[derive(Debug, PartialEq)]
 struct Outcome {
     opened: Option<(HeaderMap, Option<String>, Option<String>)>,
-    failure: Option<Failure>,
+    failure: Option<Cause>,
     response: Option<(StatusCode, HeaderMap, Vec<u8>)>,
     left: Vec<u8>,
 }
@@ -84,6 +84,7 @@ fn run(settings: &Settings, pieces: &[&[u8]]) -> Outcome {
         let (head, body) = response.into_parts();
         (head.status, head.headers, body)
     });
+    let failure = failure.map(undivided_cause);
     Outcome { opened, failure, response, left }
 }
 

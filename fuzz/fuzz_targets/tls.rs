@@ -159,8 +159,8 @@ impl Pair {
             let config = ClientConfig::new().random(Arc::new(Zeros)).ping_interval(None);
             let mut client = Client::new(config);
             observed!(client, received, failed, clock);
-            let target = "wss://localhost/chat".parse().expect("a target");
-            let subject = client.over_tls(&CLIENT).connection(&target).expect("a connection");
+            let target = "wss://localhost/chat";
+            let subject = client.over_tls(&CLIENT).connection(target).expect("a connection");
             let mut config = rustls::ServerConfig::clone(&server_config(&IDENTITY, None));
             config.enable_secret_extraction = true;
             (subject, Far::server(config.into()))

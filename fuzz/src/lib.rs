@@ -9,7 +9,7 @@ pub mod wire;
 
 use std::sync::Arc;
 
-use anyloop_proto::{Config, Instant};
+use anyloop_proto::{Cause, Config, Failure, FirstBytes, HandshakeError, Instant};
 use anyloop_testkit::requests::SampleNonce;
 
 /// The time at which each case starts.
@@ -20,4 +20,14 @@ pub fn config(change: impl FnOnce(&mut Config)) -> Arc<Config> {
     let mut config = Config::new(Arc::new(SampleNonce));
     change(&mut config);
     Arc::new(config)
+}
+
+/// The cause of a handshake's failure, without how much of what is not HTTP had arrived: that depends on the reads.
+pub fn undivided_cause(failure: Failure) -> Cause {
+    match failure.cause() {
+        Cause::Handshake(HandshakeError::NotHttp { peer, .. }) => {
+            Cause::Handshake(HandshakeError::NotHttp { peer, first_bytes: FirstBytes::default() })
+        }
+        cause => cause,
+    }
 }

@@ -212,7 +212,7 @@ impl Options {
         self.check_fields()?;
         for Header(name, value) in &self.header {
             if *name != header::COOKIE {
-                config = config.header(name.clone(), value.clone());
+                config = config.header(name, value);
             }
         }
         if let Some(cookies) = self.cookies() {

@@ -221,8 +221,14 @@ fn a_failed_handshake_and_a_failed_connection_have_different_statuses() {
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     answer(wrong).expect(4, "Sec-WebSocket-Accept does not fit the key");
-    answer(b"SSH-2.0-OpenSSH\r\n\r\n")
-        .expect(4, "does not answer as a WebSocket server: malformed HTTP");
+    let why = "does not answer as a WebSocket server";
+    let not_http = "not an HTTP response: the first bytes are";
+    answer(b"SSH-2.0-OpenSSH_9.2\r\n")
+        .expect(4, &format!("{why}: {not_http} \"SSH-2.0-OpenSSH_\""));
+    let alert =
+        format!(r#"{why}: {not_http} "\x15\x03\x01\x00\x02\x02F", a TLS record: use wss://"#);
+    answer(b"\x15\x03\x01\0\x02\x02F").expect(4, &alert);
+    answer(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n").expect(4, &format!("{why}: malformed HTTP"));
     answer(b"HTTP/1.1 101 Sw").expect(4, "ended");
     answer(b"").expect(4, "ended");
 }

@@ -259,7 +259,7 @@ fn no_websocket() {
     fails(
         &["connect", &url],
         4,
-        &["does not answer as a WebSocket server", "if it speaks TLS, use wss://"],
+        &["does not answer as a WebSocket server: not an HTTP response", r#""220 mail.example""#],
     );
 }
 

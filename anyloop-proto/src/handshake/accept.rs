@@ -7,7 +7,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 
 use super::extensions;
-use super::fields::is_reserved;
+use super::fields::{InvalidHeader, is_reserved, parse_header};
 use super::opened::Opened;
 use super::options::ServerOptions;
 use super::request::Upgrade;
@@ -23,7 +23,7 @@ use crate::time::Instant;
 /// use anyloop_proto::handshake::Accept;
 ///
 /// let plain = Accept::new();
-/// let chosen = Accept::new().with_subprotocol("chat.v2");
+/// let chosen = Accept::new().with_subprotocol("chat.v2").with_header("Set-Cookie", "session=17; HttpOnly");
 /// # _ = (plain, chosen);
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -33,6 +33,8 @@ pub struct Accept {
     pub subprotocol: Option<String>,
     /// Additional header fields of the response. Fields of the handshake itself are refused.
     pub headers: HeaderMap,
+    /// Why a field could not be added.
+    invalid: Option<AnswerError>,
 }
 
 impl Accept {
@@ -46,6 +48,24 @@ impl Accept {
     #[must_use]
     pub fn with_subprotocol(mut self, subprotocol: impl Into<String>) -> Self {
         self.subprotocol = Some(subprotocol.into());
+        self
+    }
+
+    /// Adds a header field. The value is text or bytes, or a [`HeaderValue`]. Fields of the same name are kept.
+    ///
+    /// If the name or the value is invalid, accepting fails with [`AnswerError::InvalidHeaderName`] or
+    /// [`AnswerError::InvalidHeaderValue`].
+    #[must_use]
+    pub fn with_header(mut self, name: impl AsRef<str>, value: impl TryInto<HeaderValue>) -> Self {
+        match parse_header(name.as_ref(), value) {
+            Ok((name, value)) => _ = self.headers.append(name, value),
+            Err(InvalidHeader::Name(name)) => {
+                self.invalid = Some(AnswerError::InvalidHeaderName(name));
+            }
+            Err(InvalidHeader::Value(name)) => {
+                self.invalid = Some(AnswerError::InvalidHeaderValue(name));
+            }
+        }
         self
     }
 
@@ -65,7 +85,10 @@ pub(super) fn open(
     now: Instant,
     out: &mut Vec<u8>,
 ) -> Result<Opened, AnswerError> {
-    let Accept { subprotocol, mut headers } = accept;
+    let Accept { subprotocol, mut headers, invalid } = accept;
+    if let Some(error) = invalid {
+        return Err(error);
+    }
     if let Some(name) = headers.keys().find(|name| is_reserved(name)) {
         return Err(AnswerError::ReservedHeader(name.clone()));
     }

@@ -9,7 +9,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use super::extensions::Extension;
 use super::fields::{Fields, is_reserved, is_token, repeated};
 use super::options::ClientOptions;
-use super::uri::{Authority, Target};
+use super::uri::{Authority, Target, UriError};
 use super::write::HeadWriter;
 use crate::error::Field;
 
@@ -35,12 +35,25 @@ pub enum RequestError {
     DuplicateSubprotocol(String),
     /// The extension of this name offers parameters that are not tokens.
     InvalidExtension(String),
+    /// The name of a header field is not a token.
+    InvalidHeaderName(String),
+    /// The value of this header field is invalid (RFC 9110 §5.5): it has a line break, for example.
+    InvalidHeaderValue(HeaderName),
     /// The Host field is not a host and port, or there are two.
     InvalidHost,
     /// A subprotocol is not a token.
     InvalidSubprotocol(String),
     /// The handshake writes this header field itself, or it has its own option.
     ReservedHeader(HeaderName),
+    /// The URI to connect to is invalid. [`ClientHandshake::new`](super::ClientHandshake::new) takes a [`Target`], and
+    /// does not return this.
+    Uri(UriError),
+}
+
+impl From<UriError> for RequestError {
+    fn from(error: UriError) -> Self {
+        Self::Uri(error)
+    }
 }
 
 impl fmt::Display for RequestError {
@@ -49,6 +62,12 @@ impl fmt::Display for RequestError {
             Self::DuplicateSubprotocol(name) => write!(f, "subprotocol {name:?} is given twice"),
             Self::InvalidExtension(name) => {
                 write!(f, "the offer of extension {name:?} is not made of tokens")
+            }
+            Self::InvalidHeaderName(name) => {
+                write!(f, "{name:?} cannot be the name of a header field")
+            }
+            Self::InvalidHeaderValue(name) => {
+                write!(f, "the value of header field {name} is invalid")
             }
             Self::InvalidHost => {
                 f.write_str("the Host field must be one host, with an optional port")
@@ -60,6 +79,7 @@ impl fmt::Display for RequestError {
                 }
                 name => write!(f, "header field {name} is written by the handshake itself"),
             },
+            Self::Uri(error) => write!(f, "invalid URI: {error}"),
         }
     }
 }

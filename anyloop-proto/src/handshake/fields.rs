@@ -205,6 +205,25 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
+/// The part of a header field that is invalid.
+pub(super) enum InvalidHeader {
+    Name(String),
+    /// The value of the field of this name.
+    Value(HeaderName),
+}
+
+/// Parses a header field of the application.
+pub(super) fn parse_header(
+    name: &str,
+    value: impl TryInto<HeaderValue>,
+) -> Result<(HeaderName, HeaderValue), InvalidHeader> {
+    let name = HeaderName::try_from(name).map_err(|_| InvalidHeader::Name(name.into()))?;
+    match value.try_into() {
+        Ok(value) => Ok((name, value)),
+        Err(_) => Err(InvalidHeader::Value(name)),
+    }
+}
+
 /// Whether the application may not set this field, because the handshake determines it (RFC 6455 §4).
 pub(super) fn is_reserved(name: &HeaderName) -> bool {
     is_framing(name) || *name == header::UPGRADE || name.as_str().starts_with("sec-websocket-")

@@ -6,7 +6,8 @@
 use alloc::vec::Vec;
 
 use super::fields::is_token_char;
-use crate::error::HandshakeError;
+use crate::config::Role;
+use crate::error::{FirstBytes, HandshakeError};
 use crate::input::Input;
 
 /// The number of empty lines allowed before a request line; RFC 9112 §2.2 asks for at least one.
@@ -14,6 +15,9 @@ const MAX_EMPTY_LINES: u8 = 4;
 
 /// The start of the first line of a response (RFC 9112 §4).
 const STATUS_LINE: &[u8] = b"HTTP/1.";
+
+/// The start of the version at the end of a request line (RFC 9112 §3).
+const VERSION: &[u8] = b" HTTP/";
 
 /// The start of a request with the method HEAD, whose response has no body.
 const HEAD_METHOD: &[u8] = b"HEAD ";
@@ -44,6 +48,30 @@ pub(super) struct Head {
 pub(super) enum HeadKind {
     Request,
     Response,
+}
+
+impl HeadKind {
+    /// The error for a head that is invalid after its first `valid` bytes: whether its first line is that of another
+    /// protocol. Bytes after the invalid one do not count, since they may not have arrived.
+    pub(super) fn invalid(self, head: &[u8], valid: usize) -> HandshakeError {
+        let line = head[..valid].split(|&byte| byte == b'\r').next().unwrap_or_default();
+        let is_http = match self {
+            // After the method: a path, or another target and a version (RFC 9112 §3).
+            Self::Request => line.splitn(2, |&byte| byte == b' ').nth(1).is_some_and(|rest| {
+                rest.starts_with(b"/") || rest.windows(VERSION.len()).any(|part| part == VERSION)
+            }),
+            Self::Response => line.starts_with(STATUS_LINE),
+        };
+        if is_http { HandshakeError::Malformed } else { self.not_http(head) }
+    }
+
+    fn not_http(self, head: &[u8]) -> HandshakeError {
+        let peer = match self {
+            Self::Request => Role::Client,
+            Self::Response => Role::Server,
+        };
+        HandshakeError::NotHttp { peer, first_bytes: FirstBytes::of(head) }
+    }
 }
 
 impl Head {
@@ -149,7 +177,7 @@ impl Head {
                 }
                 [b'\t', ..] => at += 1,
                 [] | [b'\r'] => break,
-                _ => return Err(HandshakeError::Malformed),
+                _ => return Err(self.kind.invalid(&self.bytes, at)),
             }
         }
         self.searched = at;
@@ -162,7 +190,7 @@ impl Head {
         let empty = next - self.line_start == 2;
         self.line_start = next;
         match (empty, self.lines) {
-            (true, 0) => Err(HandshakeError::Malformed),
+            (true, 0) => Err(self.kind.not_http(&self.bytes)),
             (true, _) => Ok(true),
             (false, fields) if fields > self.max_fields => Err(HandshakeError::TooManyFields),
             (false, _) => {
@@ -190,13 +218,13 @@ impl Head {
         }
         match self.kind {
             HeadKind::Request if is_token_char(self.bytes[0]) => Ok(()),
-            HeadKind::Request => Err(HandshakeError::Malformed),
+            HeadKind::Request => Err(self.kind.not_http(&self.bytes)),
             HeadKind::Response => {
                 let same = self.bytes.iter().zip(STATUS_LINE).take_while(|(a, b)| a == b).count();
                 match same {
                     _ if same == self.bytes.len() || same == STATUS_LINE.len() => Ok(()),
                     _ if same + 2 >= STATUS_LINE.len() => Err(HandshakeError::HttpVersion),
-                    _ => Err(HandshakeError::Malformed),
+                    _ => Err(self.kind.not_http(&self.bytes)),
                 }
             }
         }

@@ -8,7 +8,9 @@ use core::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 
+use super::client_request::RequestError;
 use super::extensions::Negotiator;
+use super::fields::{InvalidHeader, parse_header};
 use crate::config::Config;
 
 /// The default limit for a head, in bytes.
@@ -86,7 +88,7 @@ fn without_default_port(origin: &str) -> &str {
 /// |---|---|---|
 /// | `origins` | none: [decide](OriginPolicy) | [`OriginPolicy::Any`] |
 /// | `max_head_size` | 16 KiB | `usize::MAX` |
-/// | `max_fields` | 100 | |
+/// | `max_fields` | 100 | `usize::MAX`: up to 24,576 |
 /// | `max_body_size` | 64 KiB | `usize::MAX` |
 /// | `open_timeout` | 5 s | `None` |
 /// | `answer_timeout` | 10 s | `None` |
@@ -167,8 +169,8 @@ impl fmt::Debug for ServerOptions {
 /// | setting | default | turned off by |
 /// |---|---|---|
 /// | `max_head_size` | 16 KiB | `usize::MAX` |
-/// | `max_fields` | 100 | |
-/// | `max_body_size` | 64 KiB | |
+/// | `max_fields` | 100 | `usize::MAX`: up to 24,576 |
+/// | `max_body_size` | 64 KiB | `usize::MAX` |
 /// | `open_timeout` | 5 s | `None` |
 /// | `subprotocols`, `extensions`, `headers`, `origin` | none | |
 /// | `connection` | the defaults of [`Config`] | |
@@ -180,6 +182,8 @@ impl fmt::Debug for ServerOptions {
 /// let mut options = ClientOptions::default();
 /// options.subprotocols = vec!["chat.v2".into(), "chat.v1".into()];
 /// options.headers.insert(header::COOKIE, HeaderValue::from_static("session=17"));
+/// options.add_header("X-Token", "abc")?;
+/// # Ok::<(), anyloop_proto::handshake::RequestError>(())
 /// ```
 #[derive(Clone)]
 #[non_exhaustive]
@@ -207,6 +211,27 @@ pub struct ClientOptions {
     pub origin: Option<HeaderValue>,
     /// Settings of the resulting connection, and the random source of the handshake's key.
     pub connection: Arc<Config>,
+}
+
+impl ClientOptions {
+    /// Adds a header field to [`headers`](Self::headers). The value is text or bytes, or a [`HeaderValue`]. Fields of
+    /// the same name are kept.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::InvalidHeaderName`], [`RequestError::InvalidHeaderValue`]: nothing was added.
+    pub fn add_header(
+        &mut self,
+        name: impl AsRef<str>,
+        value: impl TryInto<HeaderValue>,
+    ) -> Result<(), RequestError> {
+        let (name, value) = parse_header(name.as_ref(), value).map_err(|error| match error {
+            InvalidHeader::Name(name) => RequestError::InvalidHeaderName(name),
+            InvalidHeader::Value(name) => RequestError::InvalidHeaderValue(name),
+        })?;
+        self.headers.append(name, value);
+        Ok(())
+    }
 }
 
 impl Default for ClientOptions {

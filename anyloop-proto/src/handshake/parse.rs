@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, Version};
 
-use super::head::Head;
+use super::head::{Head, HeadKind};
 use crate::error::HandshakeError;
 
 /// The longest [`Uri`], in bytes.
@@ -103,7 +103,7 @@ fn headers(fields: &[httparse::Header<'_>], head: &Bytes) -> Result<HeaderMap, H
 }
 
 /// The error for a request that did not parse: `HttpVersion` if only the version is wrong,
-/// otherwise `Malformed`.
+/// otherwise `NotHttp` or `Malformed`.
 fn malformed(error: httparse::Error, head: &[u8]) -> HandshakeError {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let mut parts = line.split(|&byte| byte == b' ').skip(2);
@@ -113,6 +113,6 @@ fn malformed(error: httparse::Error, head: &[u8]) -> HandshakeError {
             Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']),
             None,
         ) => HandshakeError::HttpVersion,
-        _ => HandshakeError::Malformed,
+        _ => HeadKind::Request.invalid(head, head.len()),
     }
 }

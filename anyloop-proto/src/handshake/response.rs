@@ -40,6 +40,10 @@ use crate::error::{Field, HandshakeError};
 pub enum AnswerError {
     /// The extension of this name answers with parameters that are not tokens.
     InvalidExtension(String),
+    /// The name of a header field is not a token.
+    InvalidHeaderName(String),
+    /// The value of this header field is invalid (RFC 9110 §5.5): it has a line break, for example.
+    InvalidHeaderValue(HeaderName),
     /// The response has a Content-Length that is not one number.
     InvalidContentLength,
     /// The status is invalid for this request: below 200 or above 599, or 2xx for CONNECT, which
@@ -66,6 +70,12 @@ impl fmt::Display for AnswerError {
         match self {
             Self::InvalidExtension(name) => {
                 write!(f, "the answer of extension {name:?} is not made of tokens")
+            }
+            Self::InvalidHeaderName(name) => {
+                write!(f, "{name:?} cannot be the name of a header field")
+            }
+            Self::InvalidHeaderValue(name) => {
+                write!(f, "the value of header field {name} is invalid")
             }
             Self::InvalidContentLength => f.write_str("the Content-Length is not one number"),
             Self::InvalidStatus(status) => write!(f, "status {status} cannot answer the request"),
@@ -236,7 +246,11 @@ pub(super) fn refuse(error: HandshakeError, with_body: bool, out: &mut Vec<u8>) 
         HandshakeError::Method => head.field("Connection", "close").field("Allow", "GET"),
         _ => head.field("Connection", "close"),
     };
-    write_text(head, &error.to_string(), with_body);
+    match error {
+        // The peer knows what it has sent. It is not sent back, since the peer may read it as its own protocol.
+        HandshakeError::NotHttp { .. } => write_text(head, error.reason(), with_body),
+        _ => write_text(head, &error.to_string(), with_body),
+    }
 }
 
 /// Appends a response for a timeout, or for a failure of this side.

@@ -95,6 +95,29 @@ fn the_caller_cannot_set_fields_of_the_handshake() {
 }
 
 #[test]
+fn fields_are_added_as_text_or_bytes() {
+    let mut options = client_options();
+    options.add_header("X-Token", "abc").unwrap();
+    options.add_header(String::from("x-token"), String::from("def")).unwrap();
+    options.add_header(header::COOKIE, HeaderValue::from_static("a=b")).unwrap();
+    options.add_header("X-Bytes", b"ghi".as_slice()).unwrap();
+    for name in ["", "two words", "a:", "a\r\nb", "\u{e9}"] {
+        let error = options.add_header(name, "x").unwrap_err();
+        assert_eq!(error.to_string(), format!("{name:?} cannot be the name of a header field"));
+        assert_eq!(error, RequestError::InvalidHeaderName(name.into()));
+    }
+    for value in ["a\r\nX: y", "a\0"] {
+        let error = options.add_header("x-token", value).unwrap_err();
+        assert_eq!(error, RequestError::InvalidHeaderValue(HeaderName::from_static("x-token")));
+    }
+    let written = request("ws://a", options).unwrap();
+    for line in ["x-token: abc", "x-token: def", "cookie: a=b", "x-bytes: ghi"] {
+        assert!(written.contains(&format!("\r\n{line}\r\n")), "{written}");
+    }
+    assert!(!written.contains("X: y"), "{written}");
+}
+
+#[test]
 fn the_caller_can_set_a_valid_host() {
     let other = request("ws://127.0.0.1", with_header(header::HOST, "b.example:8080")).unwrap();
     assert!(other.starts_with("GET / HTTP/1.1\r\nHost: b.example:8080\r\nUpgrade"), "{other}");

@@ -1,7 +1,7 @@
 //! The 101 response: the client verifies each field (RFC 6455 §4.1).
 
 use anyloop_proto::handshake::http::header;
-use anyloop_proto::{Field, HandshakeError, Shutdown, State};
+use anyloop_proto::{Field, HandshakeError, Role, Shutdown, State};
 use anyloop_testkit::requests::{SAMPLE_RESPONSE, replaced};
 
 use crate::drive::{HELLO, answer, client, client_options};
@@ -215,7 +215,12 @@ fn only_http_1_1_upgrades() {
 #[test]
 fn input_that_is_not_http_fails_immediately() {
     for bad in ["X", "\r", "\n", "SSH-2.0-OpenSSH_9.6\r\n", "HTTX", "\0", "\u{15}\u{3}\u{1}"] {
-        assert_eq!(outcome_of(bad), Err(HandshakeError::Malformed), "{bad:?}");
+        let Err(HandshakeError::NotHttp { peer: Role::Server, first_bytes }) = outcome_of(bad)
+        else {
+            panic!("{bad:?}");
+        };
+        assert_eq!(first_bytes.as_bytes(), &bad.as_bytes()[..bad.len().min(16)]);
+        assert_eq!(first_bytes.is_tls(), bad == "\u{15}\u{3}\u{1}");
     }
     for (from, to) in [
         ("websocket\r\n", "websocket\n"),

@@ -99,7 +99,10 @@ pub(crate) fn refused_by(
         head.contains("\r\nConnection: close") || head.contains("\r\nConnection: Upgrade, close"),
         "{out}"
     );
-    assert_eq!(body, format!("{error}\n"));
+    match error {
+        HandshakeError::NotHttp { .. } => assert_eq!(body, "not an HTTP request\n"),
+        _ => assert_eq!(body, format!("{error}\n")),
+    }
     (status(&out), error, out)
 }
 

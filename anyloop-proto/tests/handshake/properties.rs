@@ -3,7 +3,7 @@
 
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::handshake::{Accept, Target};
-use anyloop_proto::{HandshakeError, ResponseError, SendQueue, Shutdown};
+use anyloop_proto::{FirstBytes, HandshakeError, ResponseError, SendQueue, Shutdown};
 use anyloop_testkit::requests::{SAMPLE_REQUEST, SAMPLE_RESPONSE};
 use proptest::collection::vec;
 use proptest::option;
@@ -42,14 +42,26 @@ fn served(bytes: &[u8], cuts: &[usize]) -> (Vec<Served>, String, Vec<u8>, Option
     let (mut outcomes, mut written, mut left) = (Vec::new(), String::new(), Vec::new());
     for part in cut(bytes, cuts) {
         let (served, out, rest) = feed(&mut server, part);
-        if served != Served::Pending {
-            outcomes.push(served);
+        match served {
+            Served::Pending => {}
+            Served::Refused(error) => outcomes.push(Served::Refused(undivided(error))),
+            served => outcomes.push(served),
         }
         written += &out;
         left.extend_from_slice(&rest);
     }
     let body = server.request().map(|request| request.body().clone());
     (outcomes, written, left, body)
+}
+
+/// The error without how much of what is not HTTP had arrived.
+fn undivided(error: HandshakeError) -> HandshakeError {
+    match error {
+        HandshakeError::NotHttp { peer, .. } => {
+            HandshakeError::NotHttp { peer, first_bytes: FirstBytes::default() }
+        }
+        error => error,
+    }
 }
 
 /// The result of bytes for a client: outcomes, bytes not consumed, body of a refusal.
@@ -63,7 +75,7 @@ fn refusal(bytes: &[u8], cuts: &[usize]) -> Answered {
         match outcome {
             Ok(None) => {}
             Ok(Some(_)) => outcomes.push(Ok(())),
-            Err(error) => outcomes.push(Err(error)),
+            Err(error) => outcomes.push(Err(undivided(error))),
         }
         left.extend_from_slice(&rest);
     }

@@ -64,11 +64,16 @@ fn accept_without_a_subprotocol_and_with_fields() {
     let mut server = awaiting(SAMPLE_REQUEST);
     let mut out = Vec::new();
     let accept = Accept::new().with_headers(headers("set-cookie", "a=b"));
+    let accept = accept.with_header("Set-Cookie", String::from("c=d"));
+    let accept = accept.with_header(header::SERVER, &b"\xe9"[..]).with_header("X-Number", 17);
     let opened = server.accept(accept, at(0), &mut out).unwrap();
-    let out = String::from_utf8(out).unwrap();
+    let out = String::from_utf8_lossy(&out);
     assert!(!out.contains("Protocol:"), "{out}");
-    assert!(out.ends_with("\r\nset-cookie: a=b\r\n\r\n"), "{out}");
-    assert_eq!(opened.response.headers()["set-cookie"], "a=b");
+    for line in ["set-cookie: a=b", "set-cookie: c=d", "server: \u{fffd}", "x-number: 17"] {
+        assert!(out.contains(&format!("\r\n{line}\r\n")), "{out}");
+    }
+    let cookies: Vec<_> = opened.response.headers().get_all("set-cookie").iter().collect();
+    assert_eq!(cookies, ["a=b", "c=d"]);
     assert_eq!(opened.subprotocol, None);
 }
 
@@ -94,6 +99,17 @@ fn an_invalid_answer_appends_nothing_and_a_valid_one_may_follow() {
         let accept = Accept::new().with_headers(headers(name, "x"));
         let error = server.accept(accept, at(0), &mut out).unwrap_err();
         assert_eq!(error, AnswerError::ReservedHeader(HeaderName::from_static(name)));
+    }
+    for name in ["", "two words", "a:", "a\r\nb", "\u{e9}"] {
+        let accept = Accept::new().with_header("x-good", "x").with_header(name, "x");
+        let error = server.accept(accept, at(0), &mut out).unwrap_err();
+        assert_eq!(error, AnswerError::InvalidHeaderName(name.into()));
+    }
+    for value in ["a\r\nX: y", "a\0"] {
+        let accept = Accept::new().with_header("X-A", value).with_subprotocol("chat");
+        let error = server.accept(accept, at(0), &mut out).unwrap_err();
+        assert_eq!(error, AnswerError::InvalidHeaderValue(HeaderName::from_static("x-a")));
+        assert_eq!(error.to_string(), "the value of header field x-a is invalid");
     }
     for status in [100, 101, 199, 600, 999] {
         let error = server.respond(&response(status, ""), at(0), &mut out).unwrap_err();

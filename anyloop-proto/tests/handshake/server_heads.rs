@@ -1,6 +1,6 @@
 //! Parts of HTTP that all requests have: request line, line ends, Host, forms of the target (RFC 9112).
 
-use anyloop_proto::{Field, HandshakeError};
+use anyloop_proto::{Field, HandshakeError, Role};
 use anyloop_testkit::requests::SAMPLE_REQUEST;
 
 use crate::drive::{Served, feed, refused, sample, sample_with, serve, server};
@@ -20,7 +20,6 @@ fn rfc9112_2_2_bare_line_ends_are_400() {
         sample("websocket\r\n", "websocket\r"),
         sample("\r\n\r\n", "\r\n\n"),
         sample("GET /chat HTTP/1.1\r\n", "GET /chat HTTP/1.1\n"),
-        format!("\n{SAMPLE_REQUEST}"),
     ] {
         let (status, error, _) = refused(&bad);
         assert_eq!((status, error), (400, HandshakeError::Malformed), "{bad:?}");
@@ -61,18 +60,37 @@ fn input_that_cannot_be_http_is_400_immediately() {
         b"\x80",
         b"\xff",
         b"\0",
-        b"GET /\rX",
+        b"\nGET / HTTP/1.1\r\n\r\n",
+        b"GET\rX",
+        b"SSH-2.0-OpenSSH_9.2 Debian\r\n\0\0\x05\x04",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
     ] {
         let (status, error, _) = refused(bytes);
-        assert_eq!((status, error), (400, HandshakeError::Malformed), "{bytes:?}");
+        let HandshakeError::NotHttp { peer: Role::Client, first_bytes } = error else {
+            panic!("{error:?} of {bytes:?}");
+        };
+        assert_eq!((status, first_bytes.as_bytes()), (400, &bytes[..bytes.len().min(16)]));
+        assert_eq!(first_bytes.is_tls(), bytes.starts_with(b"\x16\x03"), "{bytes:?}");
     }
     assert_eq!(serve("G"), Served::Pending);
+    let (status, error, _) = refused("GET /\rX");
+    assert_eq!((status, error), (400, HandshakeError::Malformed));
+}
+
+#[test]
+fn input_that_cannot_be_http_is_reported_and_not_sent_back() {
+    let (_, error, response) =
+        refused(b"\r\n\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\"\\\r\nabcdef");
+    assert_eq!(
+        error.to_string(),
+        r#"not an HTTP request: the first bytes are "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\"\\\r\na", a TLS record"#
+    );
+    assert!(response.ends_with("\r\n\r\nnot an HTTP request\n"), "{response}");
 }
 
 #[test]
 fn rfc9112_3_malformed_request_lines_are_400() {
     for line in [
-        "GET",
         "GET /chat",
         "GET  /chat HTTP/1.1",
         "GET /chat  HTTP/1.1",
@@ -82,10 +100,14 @@ fn rfc9112_3_malformed_request_lines_are_400() {
         "GET /chat HTTP/x.1",
         "GET /chat XTTP/1.1",
         "G@T /chat HTTP/1.1",
-        "HTTP/1.1 101 Switching Protocols",
     ] {
         let (status, error, _) = refused(sample("GET /chat HTTP/1.1", line));
         assert_eq!((status, error), (400, HandshakeError::Malformed), "{line:?}");
+    }
+    for line in ["GET", "GET chat", "EHLO chat.example", "HTTP/1.1 101 Switching Protocols"] {
+        let (status, error, _) = refused(sample("GET /chat HTTP/1.1", line));
+        assert!(matches!(error, HandshakeError::NotHttp { .. }), "{line:?}");
+        assert_eq!(status, 400, "{line:?}");
     }
 }
 

@@ -117,7 +117,11 @@ fn a_refusal_may_end_with_the_stream() {
 
 #[test]
 fn an_answer_that_is_not_http_is_an_error() {
-    invalid("SSH-2.0-OpenSSH_9.2\r\n", HandshakeError::Malformed);
+    for (size, first) in [(1, "S"), (4, "SSH-"), (64, "SSH-2.0-OpenSSH_")] {
+        let error = answered("SSH-2.0-OpenSSH_9.2\r\n", size).1.unwrap_err();
+        let why = format!("not an HTTP response: the first bytes are {first:?}");
+        assert_eq!(error.to_string(), why);
+    }
     invalid("HTTP/2.0 200 OK\r\n\r\n", HandshakeError::HttpVersion);
     invalid("HTTP/1.1 200 OK\n\n", HandshakeError::Malformed);
     invalid("HTTP/1.1 20 OK\r\n\r\n", HandshakeError::Malformed);

@@ -64,7 +64,8 @@ macro_rules! client_methods {
         crate::endpoint::endpoint_methods!($client, ClientConfig $(, $kind: $kind_trait)?);
 
         impl<F: crate::endpoint::HandlerFactory $(, $kind: $kind_trait)?> $client<F $(, $kind)?> {
-            /// Creates the client side of a connection to `target` whose byte stream began at `now`. The
+            /// Creates the client side of a connection to `target`, a URI or a
+            /// [`Target`](anyloop_proto::handshake::Target), whose byte stream began at `now`. The
             /// [`Driver`](crate::transport::Driver) is the state machine of one connection, which the caller drives.
             /// `waker` is woken, from any thread, when a [handle](crate::Handle) queues a command; then call
             /// [`Driver::handle_wake`](crate::transport::Driver::handle_wake). If the client is shutting down, the
@@ -72,16 +73,20 @@ macro_rules! client_methods {
             ///
             /// # Errors
             ///
-            /// The configuration makes an invalid request.
-            pub fn driver(
+            /// The URI is invalid, or the configuration makes an invalid request.
+            pub fn driver<U>(
                 &self,
-                target: &anyloop_proto::handshake::Target,
+                target: U,
                 waker: &std::task::Waker,
                 now: anyloop_proto::Instant,
             ) -> Result<
                 crate::stream::Driver<crate::endpoint::Session<F::Handler>>,
                 anyloop_proto::handshake::RequestError,
-            > {
+            >
+            where
+                U: TryInto<anyloop_proto::handshake::Target>,
+                anyloop_proto::handshake::UriError: From<U::Error>,
+            {
                 self.driver_with(self.core.make_handler(), target, waker, now)
             }
 
@@ -92,17 +97,22 @@ macro_rules! client_methods {
             /// # Errors
             ///
             /// As [`driver`](Self::driver).
-            pub fn driver_configured(
+            pub fn driver_configured<U>(
                 &self,
                 change: impl FnOnce(crate::ClientConfig) -> crate::ClientConfig,
-                target: &anyloop_proto::handshake::Target,
+                target: U,
                 waker: &std::task::Waker,
                 now: anyloop_proto::Instant,
             ) -> Result<
                 crate::stream::Driver<crate::endpoint::Session<F::Handler>>,
                 anyloop_proto::handshake::RequestError,
-            > {
-                self.core.driver_configured(change, target, waker, now)
+            >
+            where
+                U: TryInto<anyloop_proto::handshake::Target>,
+                anyloop_proto::handshake::UriError: From<U::Error>,
+            {
+                let target = target.try_into().map_err(anyloop_proto::handshake::UriError::from)?;
+                self.core.driver_configured(change, &target, waker, now)
             }
 
             /// As [`driver`](Self::driver), with this handler.
@@ -110,17 +120,22 @@ macro_rules! client_methods {
             /// # Errors
             ///
             /// As [`driver`](Self::driver).
-            pub fn driver_with(
+            pub fn driver_with<U>(
                 &self,
                 handler: F::Handler,
-                target: &anyloop_proto::handshake::Target,
+                target: U,
                 waker: &std::task::Waker,
                 now: anyloop_proto::Instant,
             ) -> Result<
                 crate::stream::Driver<crate::endpoint::Session<F::Handler>>,
                 anyloop_proto::handshake::RequestError,
-            > {
-                self.core.driver(handler, target, waker, now)
+            >
+            where
+                U: TryInto<anyloop_proto::handshake::Target>,
+                anyloop_proto::handshake::UriError: From<U::Error>,
+            {
+                let target = target.try_into().map_err(anyloop_proto::handshake::UriError::from)?;
+                self.core.driver(handler, &target, waker, now)
             }
         }
 

@@ -2,7 +2,20 @@
 
 /// The setter of one closure: it changes the endpoint's factory, which is a `$handlers`.
 macro_rules! closure_setter {
-    ([$($bound:tt)*] $handlers:ident $setter:ident ($($argument:ty),*) ($($result:ty)?)) => {
+    ([$($bound:tt)*] $handlers:ident $setter:ident ($($argument:ty),*) (=> $answer:ty)) => {
+        #[doc = concat!(
+            "As [`", stringify!($handlers), "::", stringify!($setter), "`](crate::endpoint::",
+            stringify!($handlers), "::", stringify!($setter), ").",
+        )]
+        pub fn $setter<R: Into<$answer>>(
+            &mut self,
+            f: impl Fn($($argument),*) -> R + $($bound)*,
+        ) -> &mut Self {
+            self.core.change_factory(|handlers| _ = handlers.$setter(f));
+            self
+        }
+    };
+    ([$($bound:tt)*] $handlers:ident $setter:ident ($($argument:ty),*) ($(-> $result:ty)?)) => {
         #[doc = concat!(
             "As [`", stringify!($handlers), "::", stringify!($setter), "`](crate::endpoint::",
             stringify!($handlers), "::", stringify!($setter), ").",
@@ -22,10 +35,12 @@ pub(crate) use closure_setter;
 macro_rules! closure_setters {
     (
         $endpoint:ident, [$($kind:ident: $kind_trait:ident)?], $handlers:ident, $bounds:tt;
-        $($field:ident $setter:ident: fn $arguments:tt $(-> $result:ty)?;)*
+        $($field:ident $setter:ident: fn $arguments:tt $(-> $result:ty)? $(=> $answer:ty)?;)*
     ) => {
         impl $(<$kind: $kind_trait>)? $endpoint<crate::session::$handlers $(, $kind)?> {
-            $(crate::endpoint::closure_setter! { $bounds $handlers $setter $arguments ($($result)?) })*
+            $(crate::endpoint::closure_setter! {
+                $bounds $handlers $setter $arguments ($(-> $result)? $(=> $answer)?)
+            })*
         }
     };
 }

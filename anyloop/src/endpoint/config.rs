@@ -5,8 +5,10 @@ use std::time::Duration;
 
 #[cfg(feature = "deflate")]
 use anyloop_proto::deflate::Deflate;
-use anyloop_proto::handshake::http::{HeaderMap, HeaderName, HeaderValue};
-use anyloop_proto::handshake::{ClientOptions, Negotiator, OriginPolicy, ServerOptions};
+use anyloop_proto::handshake::http::{HeaderMap, HeaderValue, header};
+use anyloop_proto::handshake::{
+    ClientOptions, Negotiator, OriginPolicy, RequestError, ServerOptions,
+};
 use anyloop_proto::{Config, Random};
 
 #[cfg(feature = "net")]
@@ -30,7 +32,8 @@ use crate::session::{Overflow, SendBufferLimits};
 /// | [`open_timeout`](Self::open_timeout) | 5 s | `None` |
 /// | [`answer_timeout`](Self::answer_timeout) | 10 s | `None` |
 /// | [`response_timeout`](Self::response_timeout) | 30 s | `None` |
-/// | [`max_head_size`](Self::max_head_size), [`max_fields`](Self::max_fields) | 16 KiB, 100 | `usize::MAX` |
+/// | [`max_head_size`](Self::max_head_size) | 16 KiB | `usize::MAX` |
+/// | [`max_fields`](Self::max_fields) | 100 | `usize::MAX`: up to 24,576 |
 /// | [`max_body_size`](Self::max_body_size) | 64 KiB | `usize::MAX` |
 /// | [`high_water_mark`](Self::high_water_mark), [`low_water_mark`](Self::low_water_mark) | 1 MiB, 64 KiB | |
 /// | [`max_send_buffer`](Self::max_send_buffer) | 16 MiB | `usize::MAX` |
@@ -84,8 +87,9 @@ pub struct ServerConfig {
 /// | [`open_timeout`](Self::open_timeout) | 5 s | `None` |
 /// | [`subprotocol`](Self::subprotocol), [`header`](Self::header), [`origin`](Self::origin) | none | |
 /// | [`extension`](Self::extension), `deflate` | none | |
-/// | [`max_head_size`](Self::max_head_size), [`max_fields`](Self::max_fields) | 16 KiB, 100 | `usize::MAX` |
-/// | [`max_body_size`](Self::max_body_size) | 64 KiB | |
+/// | [`max_head_size`](Self::max_head_size) | 16 KiB | `usize::MAX` |
+/// | [`max_fields`](Self::max_fields) | 100 | `usize::MAX`: up to 24,576 |
+/// | [`max_body_size`](Self::max_body_size) | 64 KiB | `usize::MAX` |
 /// | [`high_water_mark`](Self::high_water_mark), [`low_water_mark`](Self::low_water_mark) | 1 MiB, 64 KiB | |
 /// | [`max_send_buffer`](Self::max_send_buffer) | 16 MiB | `usize::MAX` |
 /// | [`overflow`](Self::overflow) | [`Overflow::Error`] | |
@@ -103,6 +107,7 @@ pub struct ServerConfig {
 /// | `attempt_delay` | 250 ms | |
 /// | `proxy` | none | `None` |
 /// | `redirects` | 0 | 0 |
+/// | `tls`, with the feature `tls-core` | the default roots, no client certificate | |
 ///
 /// ```
 /// use anyloop::prelude::*;
@@ -120,6 +125,8 @@ pub struct ServerConfig {
 #[must_use]
 pub struct ClientConfig {
     pub(crate) handshake: Arc<ClientOptions>,
+    /// The first of the header fields that are invalid. It is reported when connecting.
+    pub(crate) invalid: Option<RequestError>,
     pub(crate) send_buffer: SendBufferLimits,
     pub(crate) keep_handshake: bool,
     #[cfg(feature = "net")]
@@ -207,6 +214,7 @@ impl ClientConfig {
     pub fn new() -> Self {
         Self {
             handshake: Arc::default(),
+            invalid: None,
             send_buffer: SendBufferLimits::default(),
             keep_handshake: true,
             #[cfg(feature = "net")]
@@ -220,6 +228,11 @@ impl ClientConfig {
             #[cfg(all(feature = "net", feature = "tls-core"))]
             tls: crate::tls::ClientTls::new(),
         }
+    }
+
+    /// Fails if a header field was invalid.
+    pub(super) fn check(&self) -> Result<(), RequestError> {
+        self.invalid.clone().map_or(Ok(()), Err)
     }
 
     /// Adds a subprotocol to request, in order of preference: distinct tokens. The server chooses one or none.
@@ -240,10 +253,31 @@ impl ClientConfig {
         self
     }
 
-    /// Adds a field to the request. Fields of the handshake itself are refused when connecting. `Host` replaces the
-    /// host of the URI.
-    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.handshake_mut().headers.append(name, value);
+    /// Adds a field to the request. The name is text or a `HeaderName`, the value text, bytes or a [`HeaderValue`].
+    /// `Host` replaces the host of the URI.
+    ///
+    /// An invalid name or value, and a field of the handshake itself, are reported when connecting, as a
+    /// [`RequestError`].
+    ///
+    /// ```
+    /// use anyloop::http::{HeaderValue, header};
+    /// use anyloop::iostream::Client;
+    /// use anyloop::prelude::*;
+    /// use anyloop::proto::handshake::RequestError;
+    ///
+    /// let mut secret = HeaderValue::from_static("Bearer 17");
+    /// secret.set_sensitive(true); // see `redirects`
+    /// let config = ClientConfig::new().header("X-Token", "abc").header(header::AUTHORIZATION, secret);
+    /// # assert_eq!(config.get_headers().len(), 2);
+    ///
+    /// let client = Client::new(config.header("two words", "abc"));
+    /// let error = client.connection("ws://localhost/").unwrap_err();
+    /// assert_eq!(error, RequestError::InvalidHeaderName("two words".to_string()));
+    /// ```
+    pub fn header(mut self, name: impl AsRef<str>, value: impl TryInto<HeaderValue>) -> Self {
+        if let Err(error) = self.handshake_mut().add_header(name, value) {
+            self.invalid.get_or_insert(error);
+        }
         self
     }
 
@@ -253,9 +287,16 @@ impl ClientConfig {
         self
     }
 
-    /// The Origin field (RFC 6454 §7), for a client that runs web pages or imitates a browser.
-    pub fn origin(mut self, origin: impl Into<Option<HeaderValue>>) -> Self {
-        self.handshake_mut().origin = origin.into();
+    /// The Origin field (RFC 6454 §7), such as `https://chat.example`, for a client that runs web pages or imitates a
+    /// browser. It is text, or a [`HeaderValue`]. If it is invalid, connecting reports
+    /// [`RequestError::InvalidHeaderValue`].
+    pub fn origin(mut self, origin: impl TryInto<HeaderValue>) -> Self {
+        match origin.try_into() {
+            Ok(origin) => self.handshake_mut().origin = Some(origin),
+            Err(_) => {
+                _ = self.invalid.get_or_insert(RequestError::InvalidHeaderValue(header::ORIGIN))
+            }
+        }
         self
     }
 
@@ -460,7 +501,7 @@ macro_rules! common_setters {
                 self
             }
 
-            /// The largest number of header fields in the head of the peer.
+            /// The largest number of header fields in the head of the peer. More than 24,576 are refused in any case.
             pub fn max_fields(mut self, fields: usize) -> Self {
                 self.handshake_mut().max_fields = fields;
                 self

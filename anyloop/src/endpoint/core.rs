@@ -118,6 +118,7 @@ impl<F: HandlerFactory> ClientCore<F> {
         target: &Target,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
+        self.config.check()?;
         let limits = None; // those of the client
         self.new_session_of(handler, target, self.config.handshake.clone(), limits, now)
     }
@@ -130,6 +131,7 @@ impl<F: HandlerFactory> ClientCore<F> {
         config: &ClientConfig,
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
+        config.check()?;
         let (options, limits) = (options_without_auto_pong(config), Some(config.send_buffer));
         self.new_session_of(handler, target, options, limits, now)
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::task::Waker;
 
 use anyloop_proto::Instant;
-use anyloop_proto::handshake::{RequestError, Target};
+use anyloop_proto::handshake::{RequestError, Target, UriError};
 
 use super::client::Client;
 use super::server::Server;
@@ -30,7 +30,7 @@ pub struct ClientOverTls<'e, C> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OverTlsError {
-    /// The configuration makes an invalid request.
+    /// The URI is invalid, or the configuration makes an invalid request.
     #[error("cannot make the request")]
     Request(#[from] RequestError),
     /// TLS cannot be used: there are no roots, for example, or the host cannot be verified.
@@ -90,14 +90,19 @@ impl<F: HandlerFactory, C: Client<Factory = F>> ClientOverTls<'_, C> {
     /// # Errors
     ///
     /// [`OverTlsError`].
-    pub fn driver(
+    pub fn driver<U>(
         &self,
-        target: &Target,
+        target: U,
         waker: &Waker,
         now: Instant,
-    ) -> Result<Driver<TlsStream<Session<F::Handler>>>, OverTlsError> {
+    ) -> Result<Driver<TlsStream<Session<F::Handler>>>, OverTlsError>
+    where
+        U: TryInto<Target>,
+        UriError: From<U::Error>,
+    {
+        let target = target.try_into().map_err(|error| RequestError::Uri(error.into()))?;
         let records = self.tls.new_records(target.host())?;
-        Ok(driver_over_tls(self.client.driver(target, waker, now)?, records))
+        Ok(driver_over_tls(self.client.driver(&target, waker, now)?, records))
     }
 }
 

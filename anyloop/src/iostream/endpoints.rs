@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyloop_proto::handshake::{RequestError, Target};
+use anyloop_proto::handshake::{RequestError, Target, UriError};
 
 use super::outputs::Outputs;
 use super::{Connection, ConnectionWaker, plain};
@@ -37,7 +37,7 @@ pub struct Server<F: HandlerFactory = Handlers, K: Outputs = Threads> {
 /// client.set_secure(true); // a pipe to a child process, for example
 /// client.set_clock(|| Instant::from_nanos(17)); // the time does not advance
 ///
-/// let connection = client.connection(&"wss://localhost/".parse()?)?;
+/// let connection = client.connection("wss://localhost/")?;
 /// connection.register_output(std::io::sink());
 /// connection.start()?; // without `set_secure` it would fail, and send nothing
 /// assert!(!connection.has_ended());
@@ -177,13 +177,17 @@ impl<F: HandlerFactory, K: Outputs> Client<F, K> {
         Self { core: ClientCore::new(config, factory), settings: EndpointSettings::default() }
     }
 
-    /// Creates the client side of a connection to `target` whose byte stream begins now. The request is sent when the
-    /// connection is [started](Connection::start).
+    /// Creates the client side of a connection to `target`, a URI or a [`Target`], whose byte stream begins now. The
+    /// request is sent when the connection is [started](Connection::start).
     ///
     /// # Errors
     ///
-    /// The configuration makes an invalid request.
-    pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler, K>, RequestError> {
+    /// The URI is invalid, or the configuration makes an invalid request.
+    pub fn connection<U>(&self, target: U) -> Result<Connection<F::Handler, K>, RequestError>
+    where
+        U: TryInto<Target>,
+        UriError: From<U::Error>,
+    {
         self.connection_with(self.core.make_handler(), target)
     }
 
@@ -196,9 +200,8 @@ impl<F: HandlerFactory, K: Outputs> Client<F, K> {
     /// use anyloop::prelude::*;
     ///
     /// let client = Client::new(ClientConfig::new().subprotocol("chat"));
-    /// let target = "ws://localhost/".parse()?;
     /// let large = |config: ClientConfig| config.max_message_size(1 << 30).ping_interval(None);
-    /// let connection = client.connection_configured(&target, large)?;
+    /// let connection = client.connection_configured("ws://localhost/", large)?;
     /// # connection.register_output(std::io::sink());
     /// # connection.start()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -207,11 +210,15 @@ impl<F: HandlerFactory, K: Outputs> Client<F, K> {
     /// # Errors
     ///
     /// As [`connection`](Self::connection).
-    pub fn connection_configured(
+    pub fn connection_configured<U>(
         &self,
-        target: &Target,
+        target: U,
         change: impl FnOnce(ClientConfig) -> ClientConfig,
-    ) -> Result<Connection<F::Handler, K>, RequestError> {
+    ) -> Result<Connection<F::Handler, K>, RequestError>
+    where
+        U: TryInto<Target>,
+        UriError: From<U::Error>,
+    {
         let waker = Arc::new(ConnectionWaker::default());
         let now = (self.settings.clock)();
         let driver = self.driver_configured(change, target, &waker.clone().into(), now)?;
@@ -223,11 +230,15 @@ impl<F: HandlerFactory, K: Outputs> Client<F, K> {
     /// # Errors
     ///
     /// As [`connection`](Self::connection).
-    pub fn connection_with(
+    pub fn connection_with<U>(
         &self,
         handler: F::Handler,
-        target: &Target,
-    ) -> Result<Connection<F::Handler, K>, RequestError> {
+        target: U,
+    ) -> Result<Connection<F::Handler, K>, RequestError>
+    where
+        U: TryInto<Target>,
+        UriError: From<U::Error>,
+    {
         let waker = Arc::new(ConnectionWaker::default());
         let now = (self.settings.clock)();
         let driver = self.driver_with(handler, target, &waker.clone().into(), now)?;

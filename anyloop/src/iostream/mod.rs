@@ -18,7 +18,7 @@
 //! let (to_client, at_client) = mpsc::channel::<Vec<u8>>();
 //! let server = server.connection();
 //! server.set_write_handler(move |bytes| Ok(to_client.send(bytes.to_vec()).unwrap()));
-//! let client = client.connection(&"ws://localhost/".parse()?)?;
+//! let client = client.connection("ws://localhost/")?;
 //! client.set_write_handler(move |bytes| Ok(to_server.send(bytes.to_vec()).unwrap()));
 //! client.start()?;
 //! for _ in 0..2 {
@@ -408,7 +408,7 @@ impl<H: Handler, K: Outputs> Connection<H, K> {
     /// server.on_message(|message, context| _ = context.send(message));
     /// let mut client = Client::new(ClientConfig::new());
     /// client.on_open(|context| _ = context.send("hello"));
-    /// let (server, client) = (server.connection(), client.connection(&"ws://a/".parse()?)?);
+    /// let (server, client) = (server.connection(), client.connection("ws://a/")?);
     /// server.collect_output();
     /// client.collect_output();
     ///

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyloop_proto::handshake::Target;
+use anyloop_proto::handshake::{Target, UriError};
 
 use super::outputs::Outputs;
 use super::{Client, Connection, ConnectionWaker, Server};
@@ -33,7 +33,11 @@ impl<F: HandlerFactory, K: Outputs> ClientOverTls<'_, Client<F, K>> {
     /// # Errors
     ///
     /// [`OverTlsError`].
-    pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler, K>, OverTlsError> {
+    pub fn connection<U>(&self, target: U) -> Result<Connection<F::Handler, K>, OverTlsError>
+    where
+        U: TryInto<Target>,
+        UriError: From<U::Error>,
+    {
         let waker = Arc::new(ConnectionWaker::default());
         let settings = &self.client.settings;
         let driver = self.driver(target, &waker.clone().into(), (settings.clock)())?;

@@ -1,6 +1,7 @@
 //! Handles of connections whose handlers have different types.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use anyloop_proto::{CloseCode, Kind, Payload, Prepared, State, check_close};
 
@@ -31,10 +32,24 @@ use crate::stream::Unsent;
 /// for handle in &handles {
 ///     handle.send("to all")?;
 /// }
+/// let one: AnyHandle = with_closures.handle().into(); // the same
+/// assert_eq!(one, handles[0]);
 /// # Ok::<(), SendError>(())
 /// ```
 #[derive(Clone)]
 pub struct AnyHandle(HandleRef);
+
+impl<H: Handler> From<Handle<H>> for AnyHandle {
+    fn from(handle: Handle<H>) -> Self {
+        handle.erase()
+    }
+}
+
+impl<H: Handler> From<&Handle<H>> for AnyHandle {
+    fn from(handle: &Handle<H>) -> Self {
+        handle.erase()
+    }
+}
 
 impl<H: Handler> Handle<H> {
     /// A handle of the same connection without the handler's type.
@@ -89,8 +104,17 @@ impl AnyHandle {
     /// # Errors
     ///
     /// As [`Handle::ping`].
-    pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
-        self.0.ping(payload)
+    pub fn ping(&self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
+        self.0.ping(payload.as_ref())
+    }
+
+    /// Sends a pong of at most 125 bytes, as [`Handle::pong`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::ping`].
+    pub fn pong(&self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
+        self.0.pong(payload.as_ref())
     }
 
     /// Begins the closing handshake, as [`Handle::close`].
@@ -167,6 +191,13 @@ impl PartialEq for AnyHandle {
 }
 
 impl Eq for AnyHandle {}
+
+/// As [`Handle`]'s.
+impl Hash for AnyHandle {
+    fn hash<S: Hasher>(&self, hasher: &mut S) {
+        self.0.hash_connection(hasher);
+    }
+}
 
 impl fmt::Debug for AnyHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,9 @@
 //! What a handler can send.
 
-use anyloop_proto::{Message, Payload, Uncompressed};
-use bytes::Bytes;
+use std::borrow::Cow;
+
+use anyloop_proto::{Message, Payload, Text, Uncompressed};
+use bytes::{Bytes, BytesMut};
 
 /// Text or bytes that can be borrowed as a message.
 ///
@@ -34,6 +36,13 @@ impl AsMessage for Message<'_> {
     #[inline(always)] // into the hot path of `Context::send`
     fn as_message(&self) -> Message<'_> {
         *self
+    }
+}
+
+impl AsMessage for Text<'_> {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        Message::Text(*self)
     }
 }
 
@@ -79,6 +88,13 @@ impl AsMessage for Bytes {
     }
 }
 
+impl AsMessage for BytesMut {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        Message::Binary(self)
+    }
+}
+
 /// A message that owns its payload.
 impl AsMessage for Payload {
     #[inline]
@@ -100,6 +116,30 @@ impl<M: AsMessage> AsMessage for Uncompressed<M> {
     #[inline]
     fn is_compressible(&self) -> bool {
         false
+    }
+}
+
+impl<M: AsMessage + ?Sized> AsMessage for Box<M> {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        (**self).as_message()
+    }
+
+    #[inline]
+    fn is_compressible(&self) -> bool {
+        (**self).is_compressible()
+    }
+}
+
+impl<M: AsMessage + ToOwned + ?Sized> AsMessage for Cow<'_, M> {
+    #[inline]
+    fn as_message(&self) -> Message<'_> {
+        (**self).as_message()
+    }
+
+    #[inline]
+    fn is_compressible(&self) -> bool {
+        (**self).is_compressible()
     }
 }
 

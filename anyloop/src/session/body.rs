@@ -1,9 +1,11 @@
 //! Bodies of HTTP responses, in memory or made while they are sent.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
 
-use bytes::Bytes;
+use anyloop_proto::Payload;
+use bytes::{Bytes, BytesMut};
 
 use super::body_writer::{BodyReceiver, BodyWriter, Taken};
 use crate::stream::Completion;
@@ -15,7 +17,8 @@ pub(super) const PIECE: usize = 32 * 1024;
 ///
 /// | made from | memory | length |
 /// |---|---|---|
-/// | `Bytes`, `Vec<u8>`, `String`, `&'static str`, `&'static [u8]`, `()` | all of it; what is owned is not copied | known |
+/// | `Bytes`, `Vec<u8>`, `String`, `&'static str`, `&'static [u8]`, `Payload`, `()` | all of it, not copied | known |
+/// | `&String`, `&Vec<u8>`, arrays | a copy of all of it | known |
 /// | [a reader](Self::from_reader) | less than 100 KiB while it is sent | as passed |
 /// | [a writer](Self::channel), on any thread | as much as the writer sends ahead of the peer | as passed |
 ///
@@ -186,7 +189,7 @@ impl From<Bytes> for Body {
     }
 }
 
-/// Conversions without a copy.
+/// Conversions by way of `Bytes`.
 macro_rules! from_bytes {
     ($($type:ty => $convert:expr;)*) => {
         $(
@@ -200,10 +203,31 @@ macro_rules! from_bytes {
 }
 
 from_bytes! {
+    &Bytes => Bytes::clone;
+    BytesMut => BytesMut::freeze;
     Vec<u8> => Bytes::from;
+    Box<[u8]> => Bytes::from;
+    Cow<'static, [u8]> => |body: Cow<'static, [u8]>| match body {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => bytes.into(),
+    };
     String => Bytes::from;
+    Box<str> => |body| Bytes::from(String::from(body));
+    Cow<'static, str> => |body: Cow<'static, str>| match body {
+        Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+        Cow::Owned(text) => text.into(),
+    };
+    Payload => Payload::into_bytes;
     &'static str => |body: &'static str| Bytes::from_static(body.as_bytes());
     &'static [u8] => Bytes::from_static;
+    &Vec<u8> => |body: &Vec<u8>| Bytes::copy_from_slice(body);
+    &String => |body: &String| Bytes::copy_from_slice(body.as_bytes());
+}
+
+impl<const N: usize> From<[u8; N]> for Body {
+    fn from(body: [u8; N]) -> Self {
+        Self::from(Bytes::copy_from_slice(&body))
+    }
 }
 
 impl<const N: usize> From<&'static [u8; N]> for Body {

@@ -7,6 +7,7 @@ use std::mem;
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
+use anyloop_proto::Payload;
 use bytes::Bytes;
 
 use super::error::{SendError, Sent};
@@ -45,7 +46,7 @@ use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 ///         writer.finish()
 ///     });
 ///     # thread_sender.send(thread).unwrap();
-///     Response::new(body).into()
+///     Response::new(body)
 /// });
 /// # let connection = server.connection();
 /// # connection.collect_output();
@@ -118,7 +119,8 @@ pub(super) enum Taken {
 const MIN_PIECES: usize = 1024;
 
 impl BodyWriter {
-    /// Sends the next piece. An owned one (`Vec<u8>`, `String`, [`Bytes`]) and a `&'static str` are not copied.
+    /// Sends the next piece: text or bytes, of any type that a handle [sends](crate::Handle::send). One that is owned
+    /// (`Vec<u8>`, `String`, [`Bytes`]) is not copied; static memory is not as [`Bytes::from_static`].
     ///
     /// [`Sent::Sent`] means that the response has begun, and that the transport had taken all output of the connection:
     /// the piece is written when the connection next runs. [`Sent::Dropped`] does not occur.
@@ -128,8 +130,8 @@ impl BodyWriter {
     /// [`SendError::SendBufferFull`]: the piece is not sent, and can be sent again when the peer has read more,
     /// whatever the [policy](crate::ServerConfig::overflow): a body cannot lack a piece. [`SendError::Gone`]: the
     /// connection is over, or the response has no body.
-    pub fn send(&mut self, piece: impl Into<Bytes>) -> Result<Sent, SendError> {
-        self.push(Piece { bytes: piece.into(), completion: None })
+    pub fn send(&mut self, piece: impl Into<Payload>) -> Result<Sent, SendError> {
+        self.push(Piece { bytes: piece.into().into_bytes(), completion: None })
     }
 
     /// Sends the next piece, and calls `completion` with its outcome: with `Ok` when the transport has taken all of it,
@@ -141,10 +143,11 @@ impl BodyWriter {
     /// As [`send`](Self::send).
     pub fn send_then(
         &mut self,
-        piece: impl Into<Bytes>,
+        piece: impl Into<Payload>,
         completion: impl FnOnce(Result<(), Unsent>) + Send + 'static,
     ) -> Result<Sent, SendError> {
-        self.push(Piece { bytes: piece.into(), completion: Some(Box::new(completion)) })
+        let bytes = piece.into().into_bytes();
+        self.push(Piece { bytes, completion: Some(Box::new(completion)) })
     }
 
     /// Ends the body.

@@ -108,6 +108,11 @@ impl<H: Handler> Session<H> {
                         crate::log::debug!("ping not sent: {error}");
                     }
                 }
+                Command::Pong(payload) => {
+                    if let Err(error) = context.pong(&payload) {
+                        crate::log::debug!("pong not sent: {error}");
+                    }
+                }
                 Command::Send(message, _) => context.send_or_defer(message),
                 Command::Piece(progress, piece) => context.send_piece_or_defer(&progress, piece),
                 Command::AbandonMessage(progress) => context.abandon(&progress),

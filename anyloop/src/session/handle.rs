@@ -1,6 +1,7 @@
 //! Handles of connections, for other threads.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,8 +124,18 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`SendError::Refused`] for more than 125 bytes; [`SendError::NotOpen`] before the connection is open, since a
     /// ping does not wait; [`SendError::Closing`], [`SendError::Gone`].
-    pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
-        self.shared.ping(payload)
+    pub fn ping(&self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
+        self.shared.ping(payload.as_ref())
+    }
+
+    /// Sends a pong of at most 125 bytes: an unsolicited one (RFC 6455 §5.5.3), or the later answer to a ping for which
+    /// [`Handler::ping`] has returned `false`.
+    ///
+    /// # Errors
+    ///
+    /// As [`ping`](Self::ping).
+    pub fn pong(&self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
+        self.shared.pong(payload.as_ref())
     }
 
     /// Begins the closing handshake, or abandons the opening handshake. A client to which messages were sent before it
@@ -303,6 +314,13 @@ impl<H: Handler> PartialEq for Handle<H> {
 }
 
 impl<H: Handler> Eq for Handle<H> {}
+
+/// Hashes the identity of the connection. It never changes, which Clippy's `mutable_key_type` cannot know.
+impl<H: Handler> Hash for Handle<H> {
+    fn hash<S: Hasher>(&self, hasher: &mut S) {
+        self.shared.hash_connection(hasher);
+    }
+}
 
 impl<H: Handler> fmt::Debug for Handle<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

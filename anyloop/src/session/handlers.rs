@@ -51,17 +51,35 @@ pub struct Handlers(Arc<Table>);
 #[derive(Clone, Default)]
 pub struct LocalHandlers(Rc<LocalTable>);
 
-/// The type of a closure: `[bounds] (arguments) (result)`.
+/// The type of a closure: `[bounds] (arguments) (-> result)`.
 macro_rules! closure {
-    ([$($bound:tt)*] ($($argument:ty),*) ($($result:ty)?)) => {
+    ([$($bound:tt)*] ($($argument:ty),*) (=> $answer:ty)) => {
+        dyn Fn($($argument),*) -> $answer + $($bound)*
+    };
+    ([$($bound:tt)*] ($($argument:ty),*) ($(-> $result:ty)?)) => {
         dyn Fn($($argument),*) $(-> $result)? + $($bound)*
     };
 }
 
 /// The setter of one closure, as a method of `Handlers` or `LocalHandlers`. Endpoints have others, from
-/// `closure_setters`.
+/// `closure_setters`. With `=> T` the closure may return anything that converts into `T`.
 macro_rules! setter {
-    ([$($bound:tt)*] $shared:ident $field:ident $setter:ident ($($argument:ty),*) ($($result:ty)?)) => {
+    (
+        [$($bound:tt)*] $shared:ident $field:ident $setter:ident
+        ($request:ty, $context:ty) (=> $answer:ty)
+    ) => {
+        #[doc = concat!("Sets the closure for [`Handler::", stringify!($field), "`].")]
+        /// Existing connections keep theirs.
+        pub fn $setter<R: Into<$answer>>(
+            &mut self,
+            f: impl Fn($request, $context) -> R + $($bound)*,
+        ) -> &mut Self {
+            let f = move |request: $request, context: $context| f(request, context).into();
+            $shared::make_mut(&mut self.0).$field = Some($shared::new(f));
+            self
+        }
+    };
+    ([$($bound:tt)*] $shared:ident $field:ident $setter:ident ($($argument:ty),*) ($(-> $result:ty)?)) => {
         #[doc = concat!("Sets the closure for [`Handler::", stringify!($field), "`].")]
         /// Existing connections keep theirs.
         pub fn $setter(
@@ -77,12 +95,12 @@ macro_rules! setter {
 macro_rules! handlers {
     (
         $handlers:ident, $table:ident, $shared:ident, $bounds:tt;
-        $($field:ident $setter:ident: fn $arguments:tt $(-> $result:ty)?;)*
+        $($field:ident $setter:ident: fn $arguments:tt $(-> $result:ty)? $(=> $answer:ty)?;)*
     ) => {
         /// The closures. `None`: the default of [`Handler`].
         #[derive(Clone, Default)]
         struct $table {
-            $($field: Option<$shared<closure!($bounds $arguments ($($result)?))>>,)*
+            $($field: Option<$shared<closure!($bounds $arguments ($(-> $result)? $(=> $answer)?))>>,)*
         }
 
         impl $handlers {
@@ -92,7 +110,7 @@ macro_rules! handlers {
                 Self::default()
             }
 
-            $(setter! { $bounds $shared $field $setter $arguments ($($result)?) })*
+            $(setter! { $bounds $shared $field $setter $arguments ($(-> $result)? $(=> $answer)?) })*
         }
 
         impl HandlerFactory for $handlers {
@@ -193,7 +211,7 @@ macro_rules! handlers {
 }
 
 /// Calls a macro with the arguments after the `;` and then the list of closures. `for servers` adds `validate` and
-/// `http`.
+/// `http`. `=> T` is a result that converts into `T`.
 ///
 /// `$handlers` is the type of handlers that the closures' contexts have. Paths begin with the crate, since the list is
 /// also expanded in `endpoint`.
@@ -225,11 +243,11 @@ macro_rules! with_closure_list {
             validate on_validate: fn(
                 &anyloop_proto::handshake::Request,
                 &mut crate::Context<'_, crate::session::$handlers>
-            ) -> crate::endpoint::Answer;
+            ) => crate::endpoint::Answer;
             http on_http: fn(
                 &anyloop_proto::handshake::Request,
                 &mut crate::Context<'_, crate::session::$handlers>
-            ) -> crate::endpoint::Answer;
+            ) => crate::endpoint::Answer;
         ));
     };
 }

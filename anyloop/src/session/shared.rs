@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool as UnmodelledBool, AtomicU64, AtomicUsize as UnmodelledUsize};
 use std::sync::{Arc, PoisonError};
@@ -112,6 +113,11 @@ impl HandleRef {
     pub(super) fn is_same_connection(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
+
+    /// Hashes the connection: what [`is_same_connection`](Self::is_same_connection) compares.
+    pub(super) fn hash_connection(&self, hasher: &mut impl Hasher) {
+        Arc::as_ptr(&self.0).hash(hasher);
+    }
 }
 
 impl Clone for HandleRef {
@@ -190,6 +196,7 @@ pub(super) enum Command {
     PauseReading,
     Piece(Arc<MessageProgress>, Piece),
     Ping(Vec<u8>),
+    Pong(Vec<u8>),
     Post(Box<ErasedFn>),
     ResumeReading,
     /// The message of a broadcast is for handlers that the filter accepts.
@@ -214,7 +221,7 @@ impl Command {
 
     /// Whether it cannot be sent after a Close (RFC 6455 §5.5.1).
     const fn cannot_follow_close(&self) -> bool {
-        self.is_message() || matches!(self, Self::Ping(_) | Self::Overflow)
+        self.is_message() || matches!(self, Self::Ping(_) | Self::Pong(_) | Self::Overflow)
     }
 
     /// Whether it is a piece of the message in progress. Messages that wait for its end must not hold it up.
@@ -479,11 +486,24 @@ impl Shared {
 
     /// Queues a ping, if the connection is open.
     pub(super) fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
+        self.push_control(payload, Command::Ping)
+    }
+
+    /// Queues a pong, if the connection is open.
+    pub(super) fn pong(&self, payload: &[u8]) -> Result<(), SendError> {
+        self.push_control(payload, Command::Pong)
+    }
+
+    fn push_control(
+        &self,
+        payload: &[u8],
+        command: impl FnOnce(Vec<u8>) -> Command,
+    ) -> Result<(), SendError> {
         if payload.len() > MAX_CONTROL_PAYLOAD {
             return Err(Refused::ControlTooLong(payload.len()).into());
         }
         match self.state() {
-            State::Open => self.push(Command::Ping(payload.to_vec())),
+            State::Open => self.push(command(payload.to_vec())),
             state => Err(Refused::NotOpen(state).into()),
         }
     }

@@ -72,8 +72,8 @@ impl MessageWriter {
         Self { shared, progress, begun: false, finished: false }
     }
 
-    /// Sends the next piece, and with `last` ends the message. A piece may be empty. A payload that is owned is not
-    /// copied before it is written.
+    /// Sends the next piece, text or bytes, and with `last` ends the message. A piece may be empty. A payload that is
+    /// owned is not copied before it is written.
     ///
     /// The pieces of a text are not checked. Together they must be UTF-8; a single piece may end inside a character.
     ///

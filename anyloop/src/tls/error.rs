@@ -22,7 +22,7 @@ use rustls::{AlertDescription, CertificateError, Error};
 /// #   sender.send(error.unwrap().to_string()).unwrap();
 /// });
 /// # let tls = ClientTls::builder().danger_accept_any_certificate().build()?;
-/// let connection = client.over_tls(&tls).connection(&"wss://localhost/".parse()?)?;
+/// let connection = client.over_tls(&tls).connection("wss://localhost/")?;
 /// # connection.register_output(std::io::sink());
 /// connection.start()?;
 /// connection.read_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")?; // of a server without TLS

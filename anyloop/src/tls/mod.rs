@@ -24,7 +24,7 @@
 //! let tls = ServerTls::from_pem(certificate, key)?;
 //! let server = server.over_tls(&tls).connection()?;
 //! let tls = ClientTls::builder().ca_pem(ca).build()?;
-//! let client = client.over_tls(&tls).connection(&"wss://localhost/".parse()?)?;
+//! let client = client.over_tls(&tls).connection("wss://localhost/")?;
 //! server.collect_output();
 //! client.collect_output();
 //! client.start()?;

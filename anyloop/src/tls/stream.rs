@@ -21,7 +21,7 @@ use crate::stream::{
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The answer to an HTTP request without TLS.
-const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plaintext\r\n\
+const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
     Content-Length: 50\r\n\r\nthis port speaks TLS: use wss:// or https:// URIs\n";
 
 /// A protocol over TLS: decrypts the input of the protocol, and encrypts its output.

@@ -41,7 +41,7 @@
 //! let (sender, received) = mpsc::channel();
 //! let mut client = Client::new(ClientConfig::new());
 //! client.on_message(move |message, _| sender.send(message.as_bytes().to_vec()).unwrap());
-//! let mut client = client.connection(&"ws://localhost/".parse()?)?;
+//! let mut client = client.connection("ws://localhost/")?;
 //! client.start();
 //! stepping::exchange(&mut client, &mut server);
 //!
@@ -64,7 +64,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Wake;
 use std::time::Duration;
 
-use anyloop_proto::handshake::{RequestError, Target};
+use anyloop_proto::handshake::{RequestError, Target, UriError};
 use anyloop_proto::{Instant, Shutdown, State, Statistics, TransportError};
 
 use crate::endpoint::{
@@ -257,13 +257,17 @@ impl<F: HandlerFactory> Client<F> {
         Self { core: ClientCore::new(config, factory), settings: Settings::default() }
     }
 
-    /// The client's end of a byte stream to `target` that begins now. It sends its request when it is
-    /// [started](Connection::start).
+    /// The client's end of a byte stream to `target`, a URI or a [`Target`], that begins now. It sends its request when
+    /// it is [started](Connection::start).
     ///
     /// # Errors
     ///
-    /// The options would make an invalid request.
-    pub fn connection(&self, target: &Target) -> Result<Connection<F::Handler>, RequestError> {
+    /// The URI is invalid, or the options would make an invalid request.
+    pub fn connection<U>(&self, target: U) -> Result<Connection<F::Handler>, RequestError>
+    where
+        U: TryInto<Target>,
+        UriError: From<U::Error>,
+    {
         let record = Arc::new(Record::default());
         let driver = self.driver(target, &record.clone().into(), self.settings.now)?;
         Ok(Connection::new(driver, &self.settings, record))

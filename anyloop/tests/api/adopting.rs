@@ -213,7 +213,7 @@ fn the_host_of_an_absolute_target_is_that_of_the_request() {
     let (sender, hosts) = channel();
     server.on_validate(move |request, _| {
         sender.send(request.host().map(str::to_string)).unwrap();
-        Accept::new().into()
+        Accept::new()
     });
     let connection = server.connection();
     connection.collect_output();

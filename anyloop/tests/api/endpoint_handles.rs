@@ -355,7 +355,7 @@ fn a_client_without_sockets_makes_no_connection_after_its_shutdown() {
     let (sender, causes) = channel();
     client.on_fail(move |failure, _| sender.send(failure.cause()).unwrap());
     client.shut_down();
-    let connection = client.connection(&"ws://a/".parse().unwrap()).unwrap();
+    let connection = client.connection("ws://a/").unwrap();
     connection.collect_output();
     connection.start().unwrap();
     assert!(connection.has_ended() && !connection.wants_output());

@@ -8,7 +8,7 @@ use anyloop::endpoint::Unsent;
 use anyloop::iostream::{Connection, Server};
 use anyloop::prelude::*;
 use anyloop::proto::handshake::AnswerError;
-use anyloop::proto::{Cause, Random, Role};
+use anyloop::proto::{Cause, Random, Refused, Role};
 use anyloop_testkit::frames::{self, Frame, continuation, text};
 use anyloop_testkit::requests::{REQUEST, RESPONSE};
 
@@ -83,7 +83,7 @@ fn what_waits_for_the_opening_is_bounded() {
     let connection = connection(&server);
     let handle = connection.handle();
     for _ in 0..10 {
-        handle.send(&[0; 10]).unwrap();
+        handle.send([0; 10]).unwrap();
         connection.drive().unwrap();
     }
     assert!(matches!(handle.send("one more"), Err(SendError::SendBufferFull { waiting: 100, .. })));
@@ -170,7 +170,7 @@ fn pitfall_a_message_that_waits_does_not_stop_the_message_it_waits_for() {
     let mut server = Server::new(config);
     server.on_message(|_, context| {
         context.begin(Kind::Text).unwrap();
-        context.piece(&[b'a'; 100_000], false).unwrap();
+        context.piece([b'a'; 100_000], false).unwrap();
     });
     server.on_drained(|context| _ = context.piece(b"last", true).unwrap());
     let connection = opened(&server);
@@ -192,7 +192,7 @@ fn a_message_that_follows_a_close_of_a_handle_is_refused() {
             _ => handle.terminate().unwrap(),
         }
         assert_eq!(handle.send("too late"), Err(SendError::Closing));
-        let expected = SendError::Refused(anyloop::proto::Refused::ReasonWithoutCode);
+        let expected = SendError::Refused(Refused::ReasonWithoutCode);
         assert_eq!(server.close_all(None, "why"), Err(expected));
     }
 }
@@ -250,7 +250,7 @@ fn a_close_before_the_opening_follows_the_messages_before_it() {
     let mut client = anyloop::iostream::Client::new(ClientConfig::new().random(Arc::new(Zeros)));
     let (sender, calls) = channel();
     client.on_close(move |ending, _| sender.send(ending.clean).unwrap());
-    let connection = client.connection(&"ws://a/".parse().unwrap()).unwrap();
+    let connection = client.connection("ws://a/").unwrap();
     connection.collect_output();
     let handle = connection.handle();
     handle.send("hello").unwrap();
@@ -325,7 +325,7 @@ fn closes_before_open(at_once: bool) {
             context.piece(b"pieces", true).unwrap();
         }
     });
-    let connection = client.connection(&"ws://a/".parse().unwrap()).unwrap();
+    let connection = client.connection("ws://a/").unwrap();
     connection.collect_output();
     let handle = connection.handle();
     handle.send("hello").unwrap();
@@ -360,7 +360,7 @@ fn a_shutdown_does_not_wait_for_messages_that_wait_for_the_opening() {
         let mut client = anyloop::iostream::Client::new(ClientConfig::new());
         let (sender, calls) = channel();
         client.on_fail(move |_, _| sender.send(()).unwrap());
-        let connection = client.connection(&"ws://a/".parse().unwrap()).unwrap();
+        let connection = client.connection("ws://a/").unwrap();
         connection.collect_output();
         let handle = connection.handle();
         let result = send_then(&handle, "never");
@@ -409,6 +409,33 @@ fn the_reason_of_a_500_is_in_the_failure() {
         connection.eof().unwrap();
         assert_eq!(errors.try_recv(), Ok(Some(AnswerError::SubprotocolNotOffered)));
     }
+}
+
+#[test]
+fn a_ping_is_answered_later_by_a_handle() {
+    let mut server = server();
+    let (sender, handles) = channel();
+    server.on_ping(move |_, context| {
+        sender.send(context.handle()).unwrap();
+        false
+    });
+    let connection = connection(&server);
+    let early = connection.handle();
+    assert_eq!(early.pong(b"early"), Err(SendError::NotOpen));
+    connection.read_all(REQUEST.as_bytes()).unwrap();
+    connection.take_output(&mut Vec::new()).unwrap();
+    connection.read_all(&frames::ping("?").bytes(Role::Client)).unwrap();
+    assert_eq!(output(&connection), []);
+    let handle = handles.try_recv().unwrap();
+    let too_long = SendError::Refused(Refused::ControlTooLong(126));
+    assert_eq!(handle.pong([0; 126]), Err(too_long));
+    handle.pong("?").unwrap();
+    handle.erase().pong(b"").unwrap();
+    handle.close(CloseCode::NORMAL, "").unwrap();
+    assert_eq!(handle.pong(b"late"), Err(SendError::Closing));
+    connection.drive().unwrap();
+    let expected = [frames::pong("?"), frames::pong(""), frames::close(1000, "")];
+    assert_eq!(output(&connection), expected);
 }
 
 #[test]

@@ -665,7 +665,7 @@ fn asked(
 ) -> (Driver<Session<Handlers>>, System, Buffers, Log) {
     let (log, body) = (Log::default(), Mutex::new(Some(body.into())));
     let mut handlers = recording(&log);
-    handlers.on_http(move |_, _| Response::new(body.lock().unwrap().take().unwrap()).into());
+    handlers.on_http(move |_, _| Response::new(body.lock().unwrap().take().unwrap()));
     let now = Instant::from_nanos(0);
     let (mut system, mut buffers) = (System { room, acknowledged: 0 }, Buffers::default());
     let mut driver = Server::with_factory(config, handlers).driver(Waker::noop(), now);

@@ -174,7 +174,7 @@ fn an_answer_sets_the_close_timeout<C: TestTransport>() {
 fn a_client_has_settings_for_one_connection() {
     let client = anyloop::iostream::Client::new(client_config().max_message_size(1));
     let change = |config: ClientConfig| config.max_message_size(3).max_send_buffer(10);
-    let connection = client.connection_configured(&target(), change).unwrap();
+    let connection = client.connection_configured(target(), change).unwrap();
     connection.collect_output();
     let handle = connection.handle();
     assert_eq!(handle.send("12345678"), Ok(Sent::Buffered));
@@ -195,7 +195,7 @@ fn a_client_configures_one_driver() {
     let change = |config: ClientConfig| config.max_send_buffer(10);
     let now = anyloop::proto::Instant::from_nanos(0);
     let waker = std::task::Waker::noop();
-    let mut driver = client.driver_configured(change, &target(), waker, now).unwrap();
+    let mut driver = client.driver_configured(change, target(), waker, now).unwrap();
     let handle = driver.handle();
     assert_eq!(handle.send("12345678"), Ok(Sent::Buffered));
     assert!(matches!(handle.send("123"), Err(SendError::SendBufferFull { limit: 10, .. })));

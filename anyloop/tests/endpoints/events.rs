@@ -148,7 +148,10 @@ fn a_closed_connection_says_nothing_more<C: TestTransport>() {
 fn a_failed_handshake_says_fail_and_nothing_else<C: TestTransport>() {
     for (request, cause) in [
         ("GET / HTTP/1.1\r\n\r\n", "missing header field Host"),
-        ("nonsense\r\n\r\n", "malformed HTTP"),
+        ("\x16\x03\x01\0", {
+            r#"not an HTTP request: the first bytes are "\x16\x03\x01\x00", a TLS record"#
+        }),
+        ("GET / HTTP/1.1\r\nno colon\r\n\r\n", "malformed HTTP"),
         (&wire::REQUEST.replace("13", "8"), "unsupported WebSocket version"),
         (&wire::REQUEST.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"), {
             "invalid header field Sec-WebSocket-Key"
@@ -288,7 +291,7 @@ fn a_successor_can_be_named_before_the_connection_is_open<C: TestTransport>() {
     handlers
         .on_validate(move |_, context| {
             context.set_handler(successor.clone());
-            Accept::new().into()
+            Accept::new()
         })
         .on_open(|_| panic!("it was replaced"));
     open_server::<C>(&handlers);

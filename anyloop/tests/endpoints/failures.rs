@@ -85,7 +85,7 @@ fn a_panic_in_drained_fails_its_connection<C: TestTransport>() {
 fn a_panic_before_it_is_open_fails_the_handshake<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
-    handlers.on_validate(|_, _| panic!("on purpose"));
+    handlers.on_validate(|_, _| -> Answer { panic!("on purpose") });
     let mut subject = server::<C>(&handlers);
     let panicked = catch_unwind(AssertUnwindSafe(|| subject.receive_bytes(wire::REQUEST)));
     assert!(panicked.is_err());

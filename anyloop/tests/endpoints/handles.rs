@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread;
 
+use anyloop::endpoint::AnyHandle;
 use anyloop::http::Response;
 use anyloop::prelude::*;
 use anyloop::proto::{Refused, State};
@@ -37,6 +38,7 @@ fn assert_gone(handle: &Handle<Handlers>) {
     assert_eq!(handle.send_then("a", |_| ()), Err(SendError::Gone));
     assert_eq!(handle.send_prepared(&prepared), Err(SendError::Gone));
     assert_eq!(handle.ping(b""), Err(SendError::Gone));
+    assert_eq!(handle.pong(b""), Err(SendError::Gone));
     assert_eq!(handle.close(CloseCode::NORMAL, ""), Err(SendError::Gone));
     assert_eq!(handle.interrupt(), Err(SendError::Gone));
     assert_eq!(handle.pause_reading(), Err(SendError::Gone));
@@ -61,6 +63,7 @@ fn everything_from_another_thread<C: TestTransport>() {
         let _ = handle.send(&[1][..]).unwrap();
         let _ = handle.send_prepared(&Prepared::new("b")).unwrap();
         handle.ping(b"p").unwrap();
+        handle.pong("q").unwrap();
         handle.interrupt().unwrap();
         handle
             .post(move |_, context| {
@@ -78,7 +81,10 @@ fn everything_from_another_thread<C: TestTransport>() {
     assert_eq!(log.take(), ["interrupt", "posted"]);
     let sent = subject.sent();
     let close = wire::close(1000, "bye");
-    assert_eq!(sent, [text("a"), wire::binary([1]), text("b"), ping("p"), text("c"), close]);
+    let control = [ping("p"), wire::pong("q")];
+    assert_eq!(sent[..3], [text("a"), wire::binary([1]), text("b")]);
+    assert_eq!(sent[3..5], control);
+    assert_eq!(sent[5..], [text("c"), close]);
 }
 
 fn many_threads_lose_nothing<C: TestTransport>() {
@@ -269,6 +275,7 @@ fn handles_know_the_state<C: TestTransport>() {
     assert_eq!(handle.state(), State::Failed);
 }
 
+#[expect(clippy::mutable_key_type, reason = "the hash is that of the identity")]
 fn handles_of_one_connection_are_the_same<C: TestTransport>() {
     let mut first = open_server::<C>(&Handlers::new());
     let mut second = open_server::<C>(&Handlers::new());
@@ -276,6 +283,11 @@ fn handles_of_one_connection_are_the_same<C: TestTransport>() {
     assert_eq!(handle, handle.clone());
     assert_eq!(handle, first.end.handle());
     assert_ne!(handle, second.end.handle());
+    let (one, other) = (AnyHandle::from(&handle), AnyHandle::from(second.end.handle()));
+    assert_eq!((&one, one != other), (&handle.erase(), true));
+    let handles: HashSet<_> = [handle.clone(), second.end.handle(), first.end.handle()].into();
+    assert_eq!(handles, HashSet::from([handle.clone(), second.end.handle()]));
+    assert_eq!(HashSet::from([one.clone(), other, one]).len(), 2);
     let ids: HashSet<_> = [first.end.handle(), second.end.handle(), handle].map(|h| h.id()).into();
     assert_eq!(ids.len(), 2);
 }

@@ -86,7 +86,7 @@ fn a_subprotocol_is_agreed_on<C: TestTransport>() {
     server.on_validate(|request, _| {
         assert_eq!(request.subprotocols(), ["v2", "v1"]);
         assert_eq!(request.host(), Some("localhost"));
-        Accept::new().with_subprotocol("v1").into()
+        Accept::new().with_subprotocol("v1")
     });
     let agreed = Arc::new(Mutex::new(Vec::new()));
     let mut client = Handlers::new();
@@ -106,13 +106,14 @@ fn an_accepted_request_gets_header_fields<C: TestTransport>() {
     handlers.on_validate(|_, _| {
         let mut headers = HeaderMap::new();
         headers.insert(header::SERVER, HeaderValue::from_static("anyloop"));
-        Accept::new().with_headers(headers).into()
+        Accept::new().with_headers(headers).with_header("X-Room", "lobby")
     });
     let mut subject = server::<C>(&handlers);
     subject.receive_bytes(wire::REQUEST);
     let (head, _) = subject.sent_head();
     assert!(head.starts_with(wire::SWITCHING), "{head}");
     assert!(head.contains("\r\nserver: anyloop\r\n"), "{head}");
+    assert!(head.contains("\r\nx-room: lobby\r\n"), "{head}");
     assert!(head.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
 }
 
@@ -372,7 +373,7 @@ fn a_client_that_ends_its_direction_still_reads_its_answer<C: TestTransport>() {
 
 fn plain_http_cannot_be_accepted<C: TestTransport>() {
     let mut handlers = Handlers::new();
-    handlers.on_http(|_, _| Accept::new().into());
+    handlers.on_http(|_, _| Accept::new());
     let mut subject = server::<C>(&handlers);
     subject.receive_bytes(PLAIN);
     assert!(subject.sent_response().starts_with("HTTP/1.1 500 "));
@@ -425,7 +426,7 @@ fn facts_are_kept<C: TestTransport>() {
     let log = Log::default();
     let reported = log.clone();
     let mut handlers = Handlers::new();
-    handlers.on_validate(|_, _| Accept::new().with_subprotocol("v2").into());
+    handlers.on_validate(|_, _| Accept::new().with_subprotocol("v2"));
     handlers.on_message(move |_, context| {
         let facts = context.handshake_info().unwrap();
         let request = facts.request.as_ref().map(|request| request.uri().to_string());
@@ -471,7 +472,7 @@ fn nothing_can_be_sent_before_it_is_open<C: TestTransport>() {
         assert_eq!(context.close(CloseCode::NORMAL, ""), Err(refused));
         assert_eq!(context.state(), State::Connecting);
         assert_eq!(context.buffered_amount(), 0);
-        Accept::new().into()
+        Accept::new()
     });
     handlers.on_open(|context| assert_eq!(context.state(), State::Open));
     let mut subject = server::<C>(&handlers);

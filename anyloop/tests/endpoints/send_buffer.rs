@@ -288,7 +288,7 @@ fn a_piece_without_room_keeps_its_message_begun<C: TestTransport>() {
         if message.as_bytes() == b"begin" {
             context.begin(Kind::Binary).unwrap();
         }
-        seen.lock().unwrap().push(context.piece(&[0; 35], message.as_bytes() == b"end").is_ok());
+        seen.lock().unwrap().push(context.piece([0; 35], message.as_bytes() == b"end").is_ok());
     });
     let mut subject = Subject::<C>::server(limits(Overflow::Drop), handlers).open();
     subject.end.block();

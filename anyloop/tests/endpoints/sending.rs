@@ -181,9 +181,9 @@ fn pings_of_the_application<C: TestTransport>() {
     handlers.on_message(|_, context| {
         context.ping(b"a").unwrap();
         let refused = SendError::Refused(Refused::ControlTooLong(126));
-        assert_eq!(context.ping(&[0; 126]), Err(refused.clone()));
-        assert_eq!(context.handle().ping(&[0; 126]), Err(refused));
-        context.handle().ping(&[0; 125]).unwrap();
+        assert_eq!(context.ping([0; 126]), Err(refused.clone()));
+        assert_eq!(context.handle().ping([0; 126]), Err(refused));
+        context.handle().ping([0; 125]).unwrap();
     });
     let mut subject = open_server::<C>(&handlers);
     subject.receive(&[text("go")]);
@@ -206,7 +206,7 @@ fn a_ping_can_be_answered_later<C: TestTransport>() {
         let payload = payload.to_vec();
         context.set_timer(seconds(1), move |_, context| context.pong(&payload).unwrap());
         let refused = SendError::Refused(Refused::ControlTooLong(126));
-        assert_eq!(context.pong(&[0; 126]), Err(refused));
+        assert_eq!(context.pong([0; 126]), Err(refused));
         false
     });
     let mut subject = open_server::<C>(&handlers);

@@ -27,7 +27,7 @@ fn open(log: &Log) -> Connection<Handlers> {
 
 fn client(log: &Log) -> Connection<Handlers> {
     let client = Client::with_factory(client_config(), recording(log));
-    client.connection(&target()).unwrap()
+    client.connection(target()).unwrap()
 }
 
 fn frames(frames: &[wire::Frame]) -> Vec<u8> {

@@ -47,7 +47,7 @@ fn what_is_overridden_counts_once() {
             let it = log.clone();
             server.on_validate(move |_, _| {
                 it.add("validate");
-                Accept::new().into()
+                Accept::new()
             });
             let it = log.clone();
             server.on_ping(move |_, _| {
@@ -75,7 +75,7 @@ fn run_one_and_poll_one_run_one_callback_each_from_the_first_to_the_last() {
                 let it = log.clone();
                 server.on_validate(move |_, _| {
                     it.add("validate");
-                    Accept::new().into()
+                    Accept::new()
                 });
             });
             let peer = Peer::connect(fixture.address);

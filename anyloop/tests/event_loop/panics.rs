@@ -168,7 +168,7 @@ fn a_panic_in_open_fails_its_connection_and_close_is_reported() {
 fn a_panic_in_validate_refuses_the_request_and_fail_is_reported_once() {
     within_time(|| {
         let fixture = Fixture::with(|server, _| {
-            server.on_validate(|_, _| panic!("in a handler"));
+            server.on_validate(|_, _| -> Answer { panic!("in a handler") });
         });
         let mut peer = Peer::connect(fixture.address);
         peer.write(request("/"));
@@ -189,7 +189,7 @@ fn a_panic_in_validate_refuses_the_request_and_fail_is_reported_once() {
 fn a_panic_in_http_refuses_the_request() {
     within_time(|| {
         let fixture = Fixture::with(|server, _| {
-            server.on_http(|_, _| panic!("in a handler"));
+            server.on_http(|_, _| -> Answer { panic!("in a handler") });
         });
         let mut peer = Peer::connect(fixture.address);
         peer.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");

@@ -186,7 +186,7 @@ fn a_stop_in_the_midst_of_a_handshake_loses_nothing_of_it() {
             let (it, stop_in) = (log.clone(), stop.clone());
             server.on_validate(move |_, _| {
                 stop_in(&it, "validate".into());
-                Accept::new().into()
+                Accept::new()
             });
             let (it, stop_in) = (log.clone(), stop.clone());
             server.on_open(move |context| {

@@ -20,7 +20,7 @@ const GIBIBYTE: u64 = 1 << 30;
 fn serving(bodies: impl IntoIterator<Item = Body>) -> Running {
     let bodies = Mutex::new(bodies.into_iter().collect::<Vec<_>>());
     let mut server = server_with(without_timeouts());
-    server.on_http(move |_, _| Response::new(bodies.lock().unwrap().pop().unwrap()).into());
+    server.on_http(move |_, _| Response::new(bodies.lock().unwrap().pop().unwrap()));
     Running::start(server)
 }
 

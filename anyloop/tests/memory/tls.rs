@@ -53,7 +53,7 @@ fn a_body_over_tls_needs_no_memory() {
     let (_lock, _watchdog) = (one_at_a_time(), watchdog());
     let mut server = server_with(without_timeouts());
     let body = || Body::from_reader(io::repeat(7).take(LEN), LEN);
-    server.on_http(move |_, _| Response::new(body()).into());
+    server.on_http(move |_, _| Response::new(body()));
     let tls = ServerTls::from_pem(IDENTITY.certificate.as_str(), IDENTITY.key.as_str()).unwrap();
     server.over_tls(&tls).listen("127.0.0.1:0").unwrap();
     let running = Running::start(server);

@@ -109,8 +109,8 @@ fn by_a_request_of_its_own() {
             protocols,
         ));
         match request.subprotocols().is_empty() {
-            true => Accept::new().into(),
-            false => Accept::new().with_subprotocol("v1").into(),
+            true => Accept::new(),
+            false => Accept::new().with_subprotocol("v1"),
         }
     });
     let running = Running::start(server);

@@ -7,8 +7,8 @@ use std::thread;
 
 use anyloop::net::{Client, ConnectError, Error};
 use anyloop::prelude::*;
-use anyloop::proto::handshake::UriError;
 use anyloop::proto::handshake::http::{HeaderValue, header};
+use anyloop::proto::handshake::{RequestError, UriError};
 use anyloop::proto::{Cause, HandshakeError, TransportError};
 use anyloop_testkit::peer::{Peer, serve};
 use anyloop_testkit::requests;
@@ -209,8 +209,18 @@ fn options_that_make_no_request() {
     let request = client.request("ws://a.example/").unwrap();
     let request = request.configure(|config| config.header(key.0, key.1));
     assert!(matches!(request.connect(), Err(Error::Request(_))));
+    let request = client.request("ws://a.example/").unwrap();
+    let request = request.configure(|config| config.header("two words", "x").header("X-A", "\n"));
+    let error = request.connect().unwrap_err();
+    let Error::Request(RequestError::InvalidHeaderName(name)) = error else { panic!("{error:?}") };
+    assert_eq!(name, "two words");
     assert_eq!(client.counters().started, 0);
     assert_eq!(client.run(), 0);
+
+    let invalid = Client::new(ClientConfig::new().origin("https://a.example\r\nX: y")).unwrap();
+    let error = invalid.connect("ws://a.example/").unwrap_err();
+    let value = RequestError::InvalidHeaderValue(header::ORIGIN);
+    assert!(matches!(error, Error::Request(error) if error == value));
 }
 
 /// Nothing is sent over a stream without TLS.
@@ -343,7 +353,10 @@ fn the_answer_is_another_protocol() {
         peer.write("SSH-2.0-OpenSSH_9.6\r\n\r\n");
         peer.read_to_end();
     });
-    assert!(matches!(report.failure.cause(), Cause::Handshake(_)), "{:?}", report.failure);
+    assert_eq!(
+        report.failure.to_string(),
+        "peer: not an HTTP response: the first bytes are \"SSH-2.0-OpenSSH_\" (connection connecting)"
+    );
     let wrong_key = answered_by(|mut peer| {
         peer.write(requests::RESPONSE); // to a nonce of zeros
         peer.read_to_end();

@@ -94,7 +94,7 @@ fn a_response_that_is_read_late_is_complete() {
     const LEN: usize = 30_000_000;
     let _watchdog = watchdog();
     let mut server = server_with(server_config().close_timeout(millis(1)));
-    server.on_http(|_, _| Response::new(vec![7; LEN]).into());
+    server.on_http(|_, _| Response::new(vec![7; LEN]));
     let running = Running::start(server);
     let mut peer = Peer::connect(running.address);
     peer.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -112,7 +112,7 @@ fn a_peer_that_reads_nothing_fails() {
     let log = Log::default();
     let mut handlers = recording(&log);
     let endless = || Body::from_reader(std::io::repeat(7), None);
-    handlers.on_http(move |_, _| Response::new(endless()).into());
+    handlers.on_http(move |_, _| Response::new(endless()));
     let config = server_config().response_timeout(millis(20));
     let server = Server::with_factory(config, handlers).unwrap();
     let running = Running::start(server);
@@ -128,7 +128,7 @@ fn an_endless_response_beside_connections() {
     const COUNT: usize = 100;
     let _watchdog = watchdog();
     let mut server = echo();
-    server.on_http(|_, _| Response::new(Body::from_reader(std::io::repeat(7), None)).into());
+    server.on_http(|_, _| Response::new(Body::from_reader(std::io::repeat(7), None)));
     let running = Running::start(server);
     let mut peers: Vec<_> = (0..COUNT).map(|_| Peer::open(running.address)).collect();
     let reader = Peer::connect(running.address);
@@ -164,7 +164,7 @@ fn a_write_on_the_thread_of_the_loop_does_not_wait() {
         let error = std::io::copy(&mut std::io::repeat(7), &mut writer).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
         writer.finish().unwrap();
-        Response::new(body).into()
+        Response::new(body)
     });
     let running = Running::start(server);
     let mut peer = Peer::connect(running.address);

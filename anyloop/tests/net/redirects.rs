@@ -35,7 +35,7 @@ fn redirecting(to: Option<String>) -> (Running, Shared<(String, HeaderMap)>) {
         let status: u16 = path[1..].parse().unwrap_or(302);
         let location = to.as_deref().unwrap_or("/echo");
         let response = Response::builder().status(status).header(header::LOCATION, location);
-        response.body("elsewhere\n").unwrap().into()
+        Answer::respond(response.body("elsewhere\n").unwrap())
     });
     (Running::start(server), seen)
 }
@@ -393,7 +393,7 @@ mod tls {
             }
             let location = to.as_deref().unwrap_or("/echo");
             let response = Response::builder().status(302).header(header::LOCATION, location);
-            response.body("").unwrap().into()
+            Answer::respond(response.body("").unwrap())
         });
         let address = server.over_tls(&tls).listen("127.0.0.1:0").unwrap();
         let ca = Authority::shared().pem();

@@ -225,7 +225,20 @@ impl<H: Handler> Context<'_, H> {
         Ok(())
     }
 
-    /// Sends the next piece of the message begun, one fragment (RFC 6455 §5.4), and with `last` ends it.
+    /// Sends the next piece of the message begun, one fragment (RFC 6455 §5.4), and with `last` ends it. The payload is
+    /// text or bytes of any type. The pieces of a text are not checked. Together they must be UTF-8; a single piece may
+    /// end inside a character.
+    ///
+    /// ```
+    /// # use anyloop::iostream::Server;
+    /// # use anyloop::prelude::*;
+    /// # let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
+    /// server.on_message(|message, context| {
+    ///     let _ = context.begin(Kind::Text);
+    ///     let _ = context.piece("you said: ", false);
+    ///     let _ = context.piece(message, true);
+    /// });
+    /// ```
     ///
     /// # Errors
     ///
@@ -234,7 +247,8 @@ impl<H: Handler> Context<'_, H> {
     /// - [`SendError::NotOpen`], [`SendError::Closing`], [`SendError::Gone`]
     /// - [`SendError::SendBufferFull`]: the piece is not sent. The message stays in progress unless [`Overflow::Close`]
     ///   closes the connection. It occurs even with [`Overflow::Drop`], since one piece cannot be dropped.
-    pub fn piece(&mut self, payload: &[u8], last: bool) -> Result<Sent, SendError> {
+    pub fn piece(&mut self, payload: impl AsRef<[u8]>, last: bool) -> Result<Sent, SendError> {
+        let payload = payload.as_ref();
         if self.out.queued() > 0 && self.apply_send_buffer_limit(payload.len())?.is_some() {
             return Err(self.full(payload.len(), false));
         }
@@ -263,9 +277,9 @@ impl<H: Handler> Context<'_, H> {
     /// # Errors
     ///
     /// [`SendError::Refused`] for a longer one; [`SendError::NotOpen`], [`SendError::Closing`], [`SendError::Gone`].
-    pub fn ping(&mut self, payload: &[u8]) -> Result<(), SendError> {
+    pub fn ping(&mut self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
         match &mut self.sender {
-            Some(sender) => Ok(sender.ping(payload, &mut self.out)?),
+            Some(sender) => Ok(sender.ping(payload.as_ref(), &mut self.out)?),
             None => Err(self.not_open()),
         }
     }
@@ -276,9 +290,9 @@ impl<H: Handler> Context<'_, H> {
     /// # Errors
     ///
     /// As [`ping`](Self::ping).
-    pub fn pong(&mut self, payload: &[u8]) -> Result<(), SendError> {
+    pub fn pong(&mut self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
         match &mut self.sender {
-            Some(sender) => Ok(sender.pong(payload, &mut self.out)?),
+            Some(sender) => Ok(sender.pong(payload.as_ref(), &mut self.out)?),
             None => Err(self.not_open()),
         }
     }

@@ -108,7 +108,7 @@ fn a_program_fetches_what_waited_when_it_asked() {
 fn a_program_fetches_a_large_body_in_parts() {
     const LENGTH: usize = 8 << 20;
     let mut server = LocalServer::new(server_config());
-    server.on_http(|_, _| Response::new(Body::from_reader(io::repeat(b'x'), LENGTH as u64)).into());
+    server.on_http(|_, _| Response::new(Body::from_reader(io::repeat(b'x'), LENGTH as u64)));
     let connection = server.connection();
     connection.collect_output();
     connection.read_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
@@ -129,7 +129,7 @@ fn the_clock_and_the_shutdown_handler_may_belong_to_one_thread() {
     let mut client = LocalClient::new(client_config());
     client.set_clock(move || Instant::from_nanos(clock.get()));
     client.on_fail(move |_, _| failed.set(failed.get() + 1));
-    let connection = client.connection(&target()).unwrap();
+    let connection = client.connection(target()).unwrap();
     connection.set_shutdown_handler(move |how| record.borrow_mut().push(how));
     connection.collect_output();
     connection.start().unwrap();

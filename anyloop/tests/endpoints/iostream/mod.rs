@@ -39,7 +39,7 @@ pub(super) fn server(handlers: &Handlers) -> Connection<Handlers> {
 
 pub(super) fn client(handlers: &Handlers) -> Connection<Handlers> {
     let client = Client::with_factory(client_config(), handlers.clone());
-    client.connection(&target()).unwrap()
+    client.connection(target()).unwrap()
 }
 
 /// A server's end, open, and where it writes.

@@ -136,7 +136,7 @@ fn who_is_at_the_other_end() {
     let mut handlers = Handlers::new();
     handlers.on_validate(move |_, context| {
         reported.push(format!("{} {}", context.remote_endpoint(), context.is_secure()));
-        Accept::new().into()
+        Accept::new()
     });
     let mut endpoint = Server::with_factory(server_config(), handlers);
     let request = wire::REQUEST.as_bytes();
@@ -161,8 +161,8 @@ fn who_is_at_the_other_end() {
 fn a_secure_target_needs_a_secure_stream() {
     let log = Log::default();
     let client = Client::with_factory(client_config(), recording(&log));
-    let target = "wss://localhost/".parse().unwrap();
-    let connection = client.connection(&target).unwrap();
+    let target = "wss://localhost/";
+    let connection = client.connection(target).unwrap();
     let sink = Sink::default();
     connection.register_output(sink.clone());
     connection.start().unwrap();
@@ -171,7 +171,7 @@ fn a_secure_target_needs_a_secure_stream() {
     let reported = log.take();
     assert!(reported.len() == 1 && reported[0].starts_with("fail by "), "{reported:?}");
 
-    let connection = client.connection(&target).unwrap();
+    let connection = client.connection(target).unwrap();
     connection.register_output(sink.clone());
     connection.set_secure(true);
     connection.start().unwrap();

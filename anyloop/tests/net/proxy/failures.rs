@@ -234,7 +234,9 @@ fn what_is_no_answer_is_reported() {
         ConnectError::ProxyAnswer { source: ProxyAnswerError::Http(error), .. } => error,
         _ => panic!("{}", failed.text),
     };
-    assert_eq!(http_error(answered("\x05\x00")), HandshakeError::Malformed);
+    let not_http = http_error(answered("\x05\x00"));
+    let why = r#"not an HTTP response: the first bytes are "\x05\x00""#;
+    assert_eq!(not_http.to_string(), why);
     assert_eq!(http_error(answered("HTTP/2 200 OK\r\n\r\n")), HandshakeError::HttpVersion);
     let big = format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "b".repeat(20_000));
     assert_eq!(http_error(answered(big)), HandshakeError::HeadTooBig);

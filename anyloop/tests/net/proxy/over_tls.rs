@@ -36,7 +36,7 @@ fn tls_echo() -> (Running, ClientConfig) {
     let mut server = echo();
     server.on_validate(|_, context| {
         assert_eq!(context.tls().unwrap().server_name(), Some("chat.example"));
-        Accept::new().into()
+        Accept::new()
     });
     server.over_tls(&tls).listen("127.0.0.1:0").unwrap();
     (Running::start(server), ClientConfig::new().tls(trusting(Authority::shared())))

@@ -34,7 +34,7 @@ fn echo_and_fields() -> (Running, Shared<HeaderMap>) {
     let (mut server, sees) = (echo(), fields.clone());
     server.on_validate(move |request, _| {
         sees.lock().unwrap().push(request.headers().clone());
-        Accept::new().into()
+        Accept::new()
     });
     (Running::start(server), fields)
 }

@@ -32,6 +32,11 @@ fn plain_http_is_answered_with_a_plain_400() {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert_eq!(body, "this port speaks TLS: use wss:// or https:// URIs\n");
     assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+    assert_eq!(
+        head.lines().filter(|line| *line == "Content-Type: text/plain").count(),
+        1,
+        "{head}"
+    );
     drop(peer);
     let outcome = outcomes.next();
     assert_eq!((outcome.cause, outcome.kind), (TLS_FAILED, Some(Kind::PlainHttp)));
