@@ -24,8 +24,8 @@ use crate::stream::Unsent;
 /// A handle of a connection: cheap to clone, and usable from any thread.
 ///
 /// The methods that do something queue a command. The connection is woken, and runs its commands in order, on its own
-/// strand. A message that was accepted is not sent if a Close is sent before its turn comes. Once the connection is
-/// over, these methods return [`SendError::Gone`], unless an argument is invalid.
+/// strand. [`Sent`] says what becomes of a message that was accepted. Once the connection is over, these methods return
+/// [`SendError::Gone`], unless an argument is invalid.
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -75,8 +75,8 @@ impl<H: Handler> Handle<H> {
     /// `Vec<u8>`, `Bytes`) is not copied.
     ///
     /// Before the connection is open the message waits for the opening, and while a message is being sent
-    /// [in pieces](Context::begin) it waits for the last piece. It is lost only if the connection ends before it is
-    /// sent; [`send_then`](Self::send_then) reports that.
+    /// [in pieces](Context::begin) it waits for the last piece. [`Sent`] says when it is lost, which
+    /// [`send_then`](Self::send_then) reports.
     ///
     /// # Errors
     ///

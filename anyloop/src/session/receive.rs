@@ -45,6 +45,7 @@ impl<H: Handler> Session<H> {
             out,
             state,
             now,
+            unrun: None,
             new_handler: None,
         };
         receive_messages(receiver, input, handler, &mut context, budget, progress)
@@ -64,7 +65,7 @@ impl<H: Handler> Session<H> {
         if !matches!(self.protocol, Protocol::Open(_)) {
             self.receive_handshake(input, out, budget, now);
         }
-        self.notify_open(out, budget, now)
+        self.notify_open(None, out, budget, now)
     }
 
     /// Handles the deadlines that are due.
@@ -74,7 +75,7 @@ impl<H: Handler> Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) {
-        if !self.notify_open(out, budget, now) {
+        if !self.notify_open(None, out, budget, now) {
             return;
         }
         if !self.state.flags.has(Flags::REQUEST_UNSENT)
@@ -134,7 +135,7 @@ impl<H: Handler> Session<H> {
             }
             let Some(f) = self.state.timers_mut().take_due(now, first_new_id) else { return };
             budget.spend();
-            self.call_erased(out, now, f);
+            self.call_erased(None, out, now, f);
         }
     }
 }

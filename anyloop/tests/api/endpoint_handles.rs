@@ -55,6 +55,31 @@ fn a_handler_sends_to_all_connections_of_its_endpoint() {
     running.join().unwrap();
 }
 
+/// A connection without handles takes its broadcasts from the queue of its endpoint.
+#[test]
+fn a_broadcast_precedes_the_close_of_a_handler() {
+    let _watchdog = watchdog();
+    let mut server = Server::new(config()).unwrap();
+    server.on_message(|_, context| {
+        assert_eq!(context.endpoint().broadcast("bye"), 2);
+        context.close(CloseCode::NORMAL, "").unwrap();
+        assert_eq!(context.endpoint().broadcast("to the other one"), 1);
+    });
+    let address = serve(&mut server);
+    let handle = server.handle();
+    let running = thread::spawn(move || server.run());
+    let (mut first, mut second) = (Peer::open(address), Peer::open(address));
+    eventually("both are open", || handle.counters().opened == 2);
+    first.send(&[text("close")]);
+    first.expect(&text("bye"));
+    answer_close(first, 1000);
+    second.expect(&text("bye"));
+    second.expect(&text("to the other one"));
+    handle.shut_down();
+    answer_close(second, 1001);
+    running.join().unwrap();
+}
+
 #[test]
 fn a_handle_does_not_keep_its_endpoint() {
     let handle = {
