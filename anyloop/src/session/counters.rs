@@ -42,6 +42,9 @@ pub struct Counters {
     pub overflowed: u64,
     /// Those that were plain [HTTP](super::Handler::http), and were answered (servers only).
     pub http: u64,
+    /// Messages that were dropped: their connection [streams](crate::ServerConfig::streaming), and its handler has no
+    /// [`chunk`](super::Handler::chunk).
+    pub messages_unhandled: u64,
     /// Messages received whole, on those that were closed.
     pub messages_received: u64,
     /// Payload bytes received, on those that were closed.
@@ -60,6 +63,7 @@ pub(crate) struct AtomicCounters {
     pub(super) failed: Counter,
     pub(super) overflowed: Counter,
     pub(super) http: Counter,
+    pub(super) messages_unhandled: Counter,
     closed: Counter,
     messages_received: Counter,
     bytes_received: Counter,
@@ -99,6 +103,7 @@ impl AtomicCounters {
             closed: self.closed.get(),
             overflowed: self.overflowed.get(),
             http: self.http.get(),
+            messages_unhandled: self.messages_unhandled.get(),
             messages_received: self.messages_received.get(),
             bytes_received: self.bytes_received.get(),
             messages_sent: self.messages_sent.get(),
