@@ -191,22 +191,43 @@ impl<H: Handler> Handle<H> {
         self.push(Command::Post(erased_fn(f)))
     }
 
-    /// Runs `f` like [`post`](Self::post), after `delay`. To be able to cancel it, use [`Context::set_timer`].
+    /// Runs `f` like [`post`](Self::post), after `delay`, which begins when the connection runs this command. The id is
+    /// for [`cancel_timer`](Self::cancel_timer).
     ///
     /// # Errors
     ///
     /// As [`post`](Self::post).
+    ///
+    /// ```
+    /// # use anyloop::iostream::Server;
+    /// # use anyloop::prelude::*;
+    /// # use std::time::Duration;
+    /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    /// # let server = Server::new(ServerConfig::new(OriginPolicy::Any));
+    /// let connection = server.connection();
+    /// # connection.register_output(std::io::sink());
+    /// # connection.read_all(REQUEST)?;
+    /// let handle = connection.handle();
+    /// let timer = handle.set_timer(Duration::ZERO, |_, _| panic!("it was cancelled"))?;
+    /// handle.cancel_timer(timer)?;
+    /// connection.drive()?; // over the network, the loop does this
+    /// connection.handle_timeout()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_timer(
         &self,
         delay: Duration,
         f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
-    ) -> Result<(), SendError> {
-        self.post(move |_, context| {
-            context.set_timer(delay, f);
-        })
+    ) -> Result<TimerId, SendError> {
+        let id = TimerId::reserve();
+        let f = erased_fn(f);
+        self.post(move |_, context| _ = context.set_erased_timer(Some(id), delay, f))?;
+        Ok(id)
     }
 
-    /// Cancels a timer that was set with [`Context::set_timer`]. Does nothing if it has run already.
+    /// Cancels a timer that was set with [`set_timer`](Self::set_timer) or [`Context::set_timer`]: its function is
+    /// dropped. Does nothing if it has run already.
     ///
     /// # Errors
     ///

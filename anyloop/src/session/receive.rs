@@ -125,15 +125,14 @@ impl<H: Handler> Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) {
-        let Some(first_new_id) = self.state.rare.as_deref().map(|rare| rare.timers.next_id())
-        else {
+        let Some(count) = self.state.rare.as_deref().map(|rare| rare.timers.count()) else {
             return;
         };
         while self.state.next_due().is_some_and(|due| due <= now) {
             if budget.is_spent() {
                 return self.state.request_resume();
             }
-            let Some(f) = self.state.timers_mut().take_due(now, first_new_id) else { return };
+            let Some(f) = self.state.timers_mut().take_due(now, count) else { return };
             budget.spend();
             self.call_erased(None, out, now, f);
         }
