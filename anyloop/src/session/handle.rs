@@ -72,7 +72,9 @@ impl<H: Handler> Handle<H> {
     /// Sends a message.
     ///
     /// The result depends on [`buffered_amount`](Self::buffered_amount). A payload that is owned (`String`,
-    /// `Vec<u8>`, `Bytes`) is not copied.
+    /// `Vec<u8>`, `Bytes`, [`Payload`]) and has 16 KiB or more is not copied, also while it waits for the peer. A
+    /// shorter one is copied into the output, and so is a rest of less than 16 KiB that the peer does not read at once.
+    /// Clients copy to mask (RFC 6455 §5.3), and TLS and compression make bytes of their own.
     ///
     /// Before the connection is open the message waits for the opening, and while a message is being sent
     /// [in pieces](Context::begin) it waits for the last piece. [`Sent`] says when it is lost, which

@@ -36,4 +36,4 @@ pub(crate) use seal::{MAX_RECORD_PLAINTEXT, Seal};
 pub use send_buffer::{Completion, Unsent};
 pub use transport::{Peer, Transport};
 pub use write_buffer::WriteBuffer;
-pub(crate) use write_buffer::WriteGuard;
+pub(crate) use write_buffer::{OwnedPayloadOutput, WriteGuard};

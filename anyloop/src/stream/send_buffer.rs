@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use anyloop_proto::TransportError;
+use bytes::Bytes;
 
 /// A block that has reached this size is full: further bytes begin a new one.
 const BLOCK_SIZE: usize = 64 * 1024;
@@ -35,6 +36,8 @@ enum Block {
     Owned(Vec<u8>),
     /// A frame that many connections send.
     Shared(Arc<[u8]>),
+    /// The payload of a message that owns it.
+    Payload(Bytes),
 }
 
 impl Block {
@@ -42,6 +45,7 @@ impl Block {
         match self {
             Self::Owned(bytes) => bytes,
             Self::Shared(bytes) => bytes,
+            Self::Payload(bytes) => bytes,
         }
     }
 }
@@ -139,6 +143,12 @@ impl SendBuffer {
         }
     }
 
+    /// Appends `bytes` by reference.
+    pub(super) fn push_payload(&mut self, bytes: Bytes) {
+        self.len += bytes.len();
+        self.blocks.push_back(Block::Payload(bytes));
+    }
+
     /// Calls `completion` when the bytes that wait now were written, except for the last `trailing` of them.
     pub(super) fn push_completion(&mut self, trailing: usize, completion: Completion) {
         let at = self.written + (self.len - trailing.min(self.len)) as u64;
@@ -222,12 +232,14 @@ mod tests {
             send_buffer.push(b"6");
             send_buffer.push_shared(&Arc::from(&b"789"[..]), 0);
             send_buffer.push(b"ab");
-            assert_eq!(send_buffer.len(), 10);
+            send_buffer.push_payload(Bytes::from_static(b"cde"));
+            send_buffer.push(b"f");
+            assert_eq!(send_buffer.len(), 14);
             let mut bytes = Vec::new();
             while send_buffer.is_blocked() {
                 bytes.extend(take(&mut send_buffer, most));
             }
-            assert_eq!(bytes, b"23456789ab", "{most} at a time");
+            assert_eq!(bytes, b"23456789abcdef", "{most} at a time");
         }
     }
 

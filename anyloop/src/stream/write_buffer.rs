@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyloop_proto::extension::Contexts;
 use anyloop_proto::{Instant, LARGE_PAYLOAD, Output};
+use bytes::Bytes;
 
 use super::cork::Cork;
 use super::queued::Queued;
@@ -111,7 +112,7 @@ impl<T: Transport + ?Sized> Drop for WriteGuard<'_, T> {
 /// transport.
 ///
 /// Output in the cork is written together when the call is over, or when 64 KiB have gathered. Large payloads are
-/// written immediately, without a copy.
+/// written immediately, without a copy; what the transport does not take of them is copied, unless they are owned.
 pub struct WriteBuffer<'w> {
     pub(super) cork: &'w mut Cork,
     pub(super) queued: &'w mut Option<Box<Queued>>,
@@ -179,7 +180,7 @@ impl WriteBuffer<'_> {
     /// Writes the cork.
     pub(crate) fn flush(&mut self) {
         if !self.cork.bytes.is_empty() {
-            self.write_frame(&[], &[]);
+            self.write_frame(&[], &[], None);
         }
     }
 
@@ -208,9 +209,10 @@ impl WriteBuffer<'_> {
         self.transport.now()
     }
 
-    /// Writes the cork, and one frame after it.
+    /// Writes the cork, and one frame after it. If `owned` is the payload, what is not written of it waits by
+    /// reference.
     #[inline(always)] // into `flush`, where header and payload are empty
-    fn write_frame(&mut self, header: &[u8], payload: &[u8]) {
+    fn write_frame(&mut self, header: &[u8], payload: &[u8], owned: Option<&Bytes>) {
         if self.layer.is_some() {
             return self.seal_frame(header, payload);
         }
@@ -226,7 +228,14 @@ impl WriteBuffer<'_> {
             _ => write_new(queued, &mut **transport, &parts.map(IoSlice::new)),
         };
         if written < len {
-            move_to_send_buffer(queued, parts, written);
+            match owned {
+                Some(owned) => {
+                    move_to_send_buffer(queued, [parts[0], header, &[]], written);
+                    let before = parts[0].len() + header.len();
+                    keep_payload(queued, owned, written.saturating_sub(before));
+                }
+                None => move_to_send_buffer(queued, parts, written),
+            }
         }
         drop(corked);
         if let Some(completions) = completions {
@@ -249,7 +258,7 @@ impl Output for WriteBuffer<'_> {
     }
 
     fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
-        self.write_frame(header, payload);
+        self.write_frame(header, payload, None);
         true
     }
 
@@ -275,6 +284,37 @@ impl Output for WriteBuffer<'_> {
     #[inline]
     fn is_blocked(&self) -> bool {
         self.queued() > 0
+    }
+}
+
+/// The output for one message or piece that owns its payload. What the transport does not take of a large payload waits
+/// in the send buffer by reference, if it is sent as it is.
+pub(crate) struct OwnedPayloadOutput<'o, 'w> {
+    pub(crate) out: &'o mut WriteBuffer<'w>,
+    pub(crate) payload: &'o Bytes,
+}
+
+impl Output for OwnedPayloadOutput<'_, '_> {
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        self.out.buffer()
+    }
+
+    fn parts(&mut self) -> (&mut Vec<u8>, Option<&mut Contexts>) {
+        self.out.parts()
+    }
+
+    fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
+        let owned = std::ptr::eq(payload, &self.payload[..]).then_some(self.payload);
+        self.out.write_frame(header, payload, owned);
+        true
+    }
+
+    fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
+        self.out.write_shared(frame)
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.out.is_blocked()
     }
 }
 
@@ -369,5 +409,16 @@ fn move_to_send_buffer(queued: &mut Option<Box<Queued>>, parts: [&[u8]; 3], mut 
         let skip = written.min(part.len());
         send_buffer.push(&part[skip..]);
         written -= skip;
+    }
+}
+
+/// Keeps a payload without the first `written` bytes: by reference, unless so little is left that a copy takes less
+/// memory.
+#[cold]
+fn keep_payload(queued: &mut Option<Box<Queued>>, payload: &Bytes, written: usize) {
+    let send_buffer: &mut SendBuffer = &mut queued.get_or_insert_default().output;
+    match payload.len() - written {
+        0..LARGE_PAYLOAD => send_buffer.push(&payload[written..]),
+        LARGE_PAYLOAD.. => send_buffer.push_payload(payload.slice(written..)),
     }
 }

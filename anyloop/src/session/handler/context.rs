@@ -22,7 +22,7 @@ use crate::session::limits::{Overflow, TOO_SLOW};
 use crate::session::phase::Phase;
 use crate::session::shared::Command;
 use crate::session::state::{HandshakeInfo, SessionState};
-use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
+use crate::stream::{Completion, OwnedPayloadOutput, Peer, Unsent, WriteBuffer};
 
 /// The connection, as its handler sees it during a call.
 ///
@@ -567,9 +567,11 @@ impl<H: Handler> Context<'_, H> {
         let result = match (&mut self.sender, &payload) {
             (Some(sender), OutgoingPayload::Payload(payload)) => {
                 let message = payload.message();
+                let mut out =
+                    OwnedPayloadOutput { out: &mut self.out, payload: payload.as_bytes() };
                 let sent = match payload.is_compressible() {
-                    true => sender.send(message, &mut self.out),
-                    false => sender.send_uncompressed(message, &mut self.out),
+                    true => sender.send(message, &mut out),
+                    false => sender.send_uncompressed(message, &mut out),
                 };
                 sent.map_err(SendError::from)
             }
