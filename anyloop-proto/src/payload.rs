@@ -24,6 +24,7 @@ use crate::message::{Message, Prepared, Text, Uncompressed};
 /// assert_eq!(text.clone().message().as_text(), Some("3 apples"));
 ///
 /// let binary = Payload::from(vec![1, 2, 3]);
+/// assert_eq!(binary.as_bytes().len(), 3);
 /// assert_eq!(binary.into_bytes()[..], [1, 2, 3]);
 /// ```
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +44,12 @@ impl Payload {
             Kind::Binary => Message::Binary(&self.bytes),
             Kind::Text => Message::Text(Text::from_validated(&self.bytes)),
         }
+    }
+
+    /// The payload, of either kind, borrowed.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &Bytes {
+        &self.bytes
     }
 
     /// The payload, of either kind.

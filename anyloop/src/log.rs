@@ -3,7 +3,7 @@
 //! | level | what |
 //! |---|---|
 //! | error | a listener that cannot accept; an invalid answer of the application to a request |
-//! | warn | an address that a server cannot listen on; a server that listens and does not accept; a message that no handler takes; the body of a response that cannot be read |
+//! | warn | an address that a server cannot listen on; a loop without work while a server does not accept; a message that no handler takes; the body of a response that cannot be read |
 //! | debug | connections that open, end, fail or are redirected; what is not sent; functions that are dropped; errors of writing and of ending the stream |
 //!
 //! The turns of a connection in a loop are in a debug span `connection` with the index of its slot.

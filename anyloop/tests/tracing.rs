@@ -159,6 +159,21 @@ fn mistakes_without_a_sign_are_logged() {
         server.reset().unwrap();
         server.listen("127.0.0.1:0").unwrap();
         assert_eq!(server.run(), 0);
+        assert!(!server.is_accepting());
+        assert_eq!(server.run(), 0); // the loop is stopped already
+
+        let event_loop = EventLoop::new().unwrap();
+        let server = Server::on(&event_loop, config.clone());
+        server.listen("127.0.0.1:0").unwrap();
+        event_loop.post(|| ());
+        assert_eq!(event_loop.run(), 1);
+        event_loop.reset().unwrap();
+        assert_eq!(event_loop.poll(), 0);
+        event_loop.reset().unwrap();
+        server.start_accept().unwrap();
+        assert_eq!(event_loop.poll(), 0);
+        server.stop_listening();
+        assert_eq!(event_loop.run(), 0); // it does not listen any more
 
         struct OnlyMessages;
         impl Handler for OnlyMessages {}
@@ -176,11 +191,16 @@ fn mistakes_without_a_sign_are_logged() {
             read_all(&text("a").more().bytes(Role::Client)).unwrap();
             read_all(&continuation("b").bytes(Role::Client)).unwrap();
         }
+        assert_eq!(with_closures.counters().messages_unhandled, 1);
+        assert_eq!(with_handler.counters().messages_unhandled, 1);
     });
     let lines = lines.0.lock().unwrap();
     let warnings: Vec<_> = lines.iter().filter(|line| line.starts_with("WARN")).collect();
+    let idle = "WARN the event loop is out of work, but a server listens and does not accept: call start_accept";
     let expected = [
-        "WARN the server listens and does not accept: call start_accept",
+        idle, // of the server's run
+        idle, // of the loop's run
+        idle, // of the loop's poll
         "WARN a message is dropped: the connection streams, and no chunk handler is set",
         "WARN a message is dropped: the connection streams, and no chunk handler is set",
     ];

@@ -23,7 +23,8 @@ macro_rules! endpoint_methods {
             }
 
             /// As [`broadcast`](Self::broadcast), to the open connections whose handler `filter` accepts. The filter
-            /// runs later, on the strand of each connection. So the result also counts connections that it will reject.
+            /// runs later, on the strand of each connection. So the result also counts connections that it will reject,
+            /// and those that their handler closes before.
             pub fn broadcast_where(
                 &self,
                 message: impl Into<anyloop_proto::Prepared>,

@@ -1,6 +1,6 @@
 //! The part of a loop that any thread may use.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize as UnmodelledUsize};
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 
@@ -38,6 +38,8 @@ pub(crate) struct LoopControl {
     stopped: Flag,
     /// Run calls end when this is zero.
     work: AtomicUsize,
+    /// The number of [`IdleListener`]s. Only a warning depends on it, so it is not modelled.
+    idle_listeners: UnmodelledUsize,
     /// The number of the next timer.
     next_timer: AtomicU64,
 }
@@ -59,6 +61,7 @@ impl LoopControl {
             notifier: Notifier::new(waker),
             stopped: Flag::default(),
             work: AtomicUsize::new(0),
+            idle_listeners: UnmodelledUsize::new(0),
             next_timer: AtomicU64::new(0),
         }
     }
@@ -133,6 +136,11 @@ impl LoopControl {
         self.is_stopped() || !self.has_work()
     }
 
+    /// Whether there is a listener that does not accept.
+    pub(super) fn has_idle_listeners(&self) -> bool {
+        self.idle_listeners.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether the loop is gone.
     pub(super) fn is_closed(&self) -> bool {
         self.queue().closed
@@ -186,6 +194,23 @@ impl LoopControl {
     /// Locks the queue, even after a panic under the lock: each step leaves the queue valid.
     fn queue(&self) -> MutexGuard<'_, CommandQueue> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A listener that does not accept: it is no work of the loop. While there is one, a run call that ends because the
+/// loop is out of work logs a warning.
+pub(crate) struct IdleListener(Arc<LoopControl>);
+
+impl IdleListener {
+    pub(crate) fn new(control: Arc<LoopControl>) -> Self {
+        control.idle_listeners.fetch_add(1, Ordering::Relaxed);
+        Self(control)
+    }
+}
+
+impl Drop for IdleListener {
+    fn drop(&mut self) {
+        self.0.idle_listeners.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

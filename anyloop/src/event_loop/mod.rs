@@ -46,7 +46,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use crate::threading::{Local, Threads};
 pub(crate) use clock::now;
-pub(crate) use control::{LoopControl, waker};
+pub(crate) use control::{IdleListener, LoopControl, waker};
 pub(crate) use engine::Engine;
 pub(crate) use events::{Events, Token};
 pub use handle::{LoopGone, LoopHandle, WorkGuard};
@@ -198,7 +198,11 @@ macro_rules! methods {
                 Ok(Self { engine: Arc::new(Engine::new()?) })
             }
 
-            /// Calls handlers, and waits for them to become ready, until the loop is stopped or out of work.
+            /// Calls handlers, and waits for them to become ready, until the loop is stopped or out of work. Returns
+            /// the number of handlers that it has called.
+            ///
+            /// A server that listens and [does not accept](crate::net::Server::start_accept) is no work. If the loop is
+            /// out of work while there is one, this and the other run calls log a warning (feature `tracing`).
             pub fn run(&self) -> usize {
                 self.engine.run()
             }

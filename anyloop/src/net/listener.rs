@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::hooks::Hooks;
 use super::layer::ListenerTls;
 use crate::endpoint::ListenOptions;
-use crate::event_loop::{Events, Registry, Socket as StreamSocket, Token, tcp_peer};
+use crate::event_loop::{Events, IdleListener, Registry, Socket as StreamSocket, Token, tcp_peer};
 use crate::sync::unmodelled::{Mutex, MutexGuard};
 use crate::transport::Peer;
 
@@ -93,6 +93,8 @@ pub(super) struct Listener {
 struct State {
     /// Absent when the listener is closed.
     socket: Option<ListenSocket>,
+    /// Present until the listener accepts or is closed.
+    idle: Option<IdleListener>,
     /// Wakes the acceptor. Present from [`register`](Listener::register) until the listener is closed.
     wake_acceptor: Option<Box<dyn Fn() + Send>>,
     /// The file that this listener has made for a Unix socket. It is removed with the listener, unless it was replaced.
@@ -108,7 +110,9 @@ pub(super) enum ListenSocket {
 }
 
 impl Listeners {
-    pub(super) fn add(&self, listener: Listener) {
+    /// Adds a listener, which does not accept yet.
+    pub(super) fn add(&self, listener: Listener, idle: IdleListener) {
+        listener.state().idle = Some(idle);
         self.all().push(Arc::new(listener));
     }
 
@@ -263,6 +267,7 @@ impl Listener {
             None => return Err(ErrorKind::NotConnected.into()),
         }
         state.wake_acceptor = Some(Box::new(wake));
+        state.idle = None;
         Ok(())
     }
 
@@ -299,6 +304,7 @@ impl Listener {
     fn close(&self) {
         let mut state = self.state();
         let (socket, wake_acceptor) = (state.socket.take(), state.wake_acceptor.take());
+        state.idle = None;
         #[cfg(unix)]
         if let Some((path, file_id)) = state.path.take() {
             remove_own_file(&path, file_id);
@@ -313,6 +319,7 @@ impl Listener {
     fn new(address: LocalAddress, socket: ListenSocket) -> Self {
         let state = State {
             socket: Some(socket),
+            idle: None,
             wake_acceptor: None,
             #[cfg(unix)]
             path: None,

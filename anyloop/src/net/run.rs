@@ -103,18 +103,16 @@ impl<F: HandlerFactory + 'static> LocalClient<F> {
     }
 }
 
-/// The methods of servers and clients that concern their loop. `$after_run` gets the number of handlers that
-/// `run` has called.
+/// The methods of servers and clients that concern their loop.
 macro_rules! run_methods {
-    ($endpoint:ident, $after_run:ident) => {
+    ($endpoint:ident) => {
         impl<F: HandlerFactory, K: Kind> $endpoint<F, K> {
             /// Runs the loop, as [`EventLoop::run`](crate::EventLoop::run), with everything in it, including other
-            /// endpoints. A server that listens and [does not accept](crate::net::Server::start_accept) has no work.
-            /// If the loop has no other work, this returns 0 at once; `run` of the server then logs a warning.
+            /// endpoints. A server that listens and [does not accept](crate::net::Server::start_accept) has no work:
+            /// then this returns 0 at once, [`is_accepting`](crate::net::Server::is_accepting) is false, and with the
+            /// feature `tracing` a warning is logged.
             pub fn run(&self) -> usize {
-                let called = self.net.engine().run();
-                $after_run(self, called);
-                called
+                self.net.engine().run()
             }
 
             /// As [`EventLoop::run_one`](crate::EventLoop::run_one).
@@ -181,15 +179,5 @@ macro_rules! run_methods {
     };
 }
 
-run_methods!(Server, warn_if_not_accepting);
-run_methods!(Client, nothing_to_warn_of);
-
-/// Logs why a run call has probably returned at once: a server that listens and does not accept has no work.
-fn warn_if_not_accepting<F: HandlerFactory, K: Kind>(server: &Server<F, K>, called: usize) {
-    let listeners = &server.net.listeners;
-    if called == 0 && !listeners.is_empty() && !listeners.is_accepting() {
-        crate::log::warn!("the server listens and does not accept: call start_accept");
-    }
-}
-
-const fn nothing_to_warn_of<F: HandlerFactory, K: Kind>(_: &Client<F, K>, _: usize) {}
+run_methods!(Server);
+run_methods!(Client);

@@ -12,6 +12,7 @@ use super::layer::ListenerTls;
 use super::listener::{Backoff, IpVersions, Listener, LocalAddress};
 use super::supports::Supports;
 use crate::endpoint::HandlerFactory;
+use crate::event_loop::IdleListener;
 
 /// The result of [`Server::listen_each`].
 ///
@@ -321,7 +322,10 @@ impl<F: HandlerFactory, K: Supports<F>> Server<F, K> {
 
     fn add(&self, listeners: impl IntoIterator<Item = Listener>) -> Result<(), Error> {
         let all = &self.net.listeners;
-        listeners.into_iter().for_each(|listener| all.add(listener));
+        let control = self.net.engine().control();
+        for listener in listeners {
+            all.add(listener, IdleListener::new(control.clone()));
+        }
         // A concurrent shutdown may have closed the listeners before these were added.
         self.check_not_shut_down().inspect_err(|_| all.close())
     }

@@ -1,5 +1,6 @@
 //! Commands of handles, and broadcasts.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use anyloop_proto::{CloseCode, Instant, Protocol, Refused, Shutdown, State};
@@ -22,7 +23,7 @@ impl<H: Handler> Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) -> Progress {
-        if !self.notify_open(out, budget, now) {
+        if !self.notify_open(None, out, budget, now) {
             return Progress::WantsChanged;
         }
         // Broadcasts that are queued meanwhile wait for the next turn, so that other connections have theirs.
@@ -30,11 +31,8 @@ impl<H: Handler> Session<H> {
         while let Some(due) = self.state.endpoint.registry.next_broadcast(self.state.index) {
             let Due { message, filter, next, end } = due;
             let payload = OutgoingPayload::Prepared(message);
-            self.run(
-                Command::Send(OutgoingMessage { payload, completion: None }, filter),
-                out,
-                now,
-            );
+            let message = OutgoingMessage { payload, completion: None };
+            self.run(Command::Send(message, filter), None, out, now);
             if next == *last.get_or_insert(end) {
                 if next != end {
                     self.state.request_resume();
@@ -70,22 +68,29 @@ impl<H: Handler> Session<H> {
                 return self.state.request_resume();
             }
             let Some(command) = commands.next() else { return };
-            self.run(command, out, now);
+            self.run(command, Some(commands.unrun()), out, now);
             if self.protocol.shutdown() == Shutdown::Abort {
                 return; // what is left cannot be done any more
             }
-            if !self.notify_open(out, budget, now) {
+            if !self.notify_open(Some(commands.unrun()), out, budget, now) {
                 return commands.put_back();
             }
         }
     }
 
-    /// Runs a command. A command that is no longer possible is dropped, as [`Handle`](super::Handle) documents.
-    fn run(&mut self, command: Command, out: &mut WriteBuffer<'_>, now: Instant) {
+    /// Runs a command; `unrun` are those after it. A command that is no longer possible is dropped, as
+    /// [`Handle`](super::Handle) documents.
+    fn run(
+        &mut self,
+        command: Command,
+        unrun: Option<&mut VecDeque<Command>>,
+        out: &mut WriteBuffer<'_>,
+        now: Instant,
+    ) {
         match command {
             Command::Answer(answer) => self.answer(answer, out, now),
-            Command::Interrupt => self.call(out, now, Handler::interrupt),
-            Command::Post(f) => self.call_erased(out, now, f),
+            Command::Interrupt => self.call_within(unrun, out, now, Handler::interrupt),
+            Command::Post(f) => self.call_erased(unrun, out, now, f),
             Command::Close(code, reason) => self.close(code, &reason, out, now),
             Command::Overflow => {
                 let phase = self.phase();
@@ -99,7 +104,7 @@ impl<H: Handler> Session<H> {
                 self.terminate_if_asked();
             }
             Command::Send(_, filter) if !self.accepts_broadcast(filter.as_ref()) => {}
-            command => self.call(out, now, |_, context| match command {
+            command => self.call_within(unrun, out, now, |_, context| match command {
                 Command::CancelTimer(timer) => _ = context.cancel_timer(timer),
                 Command::PauseReading => context.pause_reading(),
                 Command::ResumeReading => context.resume_reading(),

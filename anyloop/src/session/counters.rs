@@ -48,6 +48,9 @@ pub struct Counters {
     pub overflowed: u64,
     /// Those that were plain [HTTP](super::Handler::http), and were answered (servers only).
     pub http: u64,
+    /// Messages that were dropped: their connection [streams](crate::ServerConfig::streaming), and its handler has no
+    /// [`chunk`](super::Handler::chunk).
+    pub messages_unhandled: u64,
     /// Messages received whole, on those that were closed.
     pub messages_received: u64,
     /// Payload bytes received, on those that were closed; decompressed, if compression was agreed.
@@ -66,6 +69,7 @@ pub(crate) struct AtomicCounters {
     pub(super) failed: Counter,
     pub(super) overflowed: Counter,
     pub(super) http: Counter,
+    pub(super) messages_unhandled: Counter,
     closed: Counter,
     messages_received: Counter,
     bytes_received: Counter,
@@ -108,6 +112,7 @@ impl AtomicCounters {
             closed,
             overflowed: self.overflowed.get(),
             http,
+            messages_unhandled: self.messages_unhandled.get(),
             messages_received: self.messages_received.get(),
             bytes_received: self.bytes_received.get(),
             messages_sent: self.messages_sent.get(),

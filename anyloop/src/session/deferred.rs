@@ -1,6 +1,7 @@
 //! Messages that wait until the connection can send them.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 
 use anyloop_proto::{CloseCode, Message, Payload, Prepared, Uncompressed};
@@ -50,6 +51,9 @@ pub(super) struct Deferred {
     /// The writer whose message is in progress. Its pieces need not wait, and other messages wait for the last one.
     pub(super) writer: Option<Arc<MessageProgress>>,
 }
+
+/// A message in pieces that has not begun, and those of its pieces that were accepted, without the last.
+pub(super) type UnfinishedMessage = (Arc<MessageProgress>, VecDeque<Piece>);
 
 enum Waiting {
     Message(OutgoingMessage),
@@ -104,6 +108,21 @@ impl Deferred {
             }
         };
         Some(next)
+    }
+
+    /// Takes the messages in pieces whose last piece was not accepted.
+    pub(super) fn take_unfinished(&mut self) -> Vec<UnfinishedMessage> {
+        let mut taken = Vec::new();
+        for waiting in mem::take(&mut self.queue) {
+            match waiting {
+                Waiting::Pieces(progress) if !progress.is_finished() => {
+                    let pieces = self.take_pieces(&progress);
+                    taken.push((progress, pieces));
+                }
+                waiting => self.queue.push_back(waiting),
+            }
+        }
+        taken
     }
 
     /// Takes the pieces of a message that is not in progress.

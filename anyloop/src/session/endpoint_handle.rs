@@ -146,8 +146,9 @@ impl<H: Handler> EndpointHandle<H> {
         self.shut_down();
         for connection in self.connections() {
             let terminate = erased_fn_for_any(|context| context.terminate());
-            let later =
-                erased_fn_for_any(move |context| _ = context.set_erased_timer(time, terminate));
+            let later = erased_fn_for_any(move |context| {
+                _ = context.set_erased_timer(None, time, terminate)
+            });
             // The connection may already be over.
             let _: Result<(), SendError> = connection.shared().push(Command::Post(later));
         }

@@ -71,14 +71,29 @@ impl From<Refused> for SendError {
 
 /// The result of sending a message.
 ///
+/// Unless it is [`Dropped`](Self::Dropped), the message is accepted. An accepted message is sent, in its order, also if
+/// this side closes the connection later: a handler, a handle or a shutdown. It is lost only if
+///
+/// - the connection ends before its turn: it fails, never opens or is [terminated](super::Handle::terminate), or its
+///   handler panics. A shutdown does not wait for connections that are not open yet.
+/// - the peer's Close arrives before its turn: nothing follows the answer to it (RFC 6455 §5.5.1).
+/// - it waits for the last piece of a message that is in progress, and the connection closes without it: no other
+///   message may come within (§5.4). Nor is a message sent whose last piece was not accepted.
+/// - it is a broadcast with a [filter](super::EndpointHandle::broadcast_where), and the handler of the connection
+///   closes before its turn: the filter cannot be called within a call of the handler.
+///
+/// [`send_then`](super::Handle::send_then) reports a message that is lost. Whether the peer has received one that was
+/// sent, only the peer can say.
+///
 /// `_ = context.send(..)` drops it together with a [`SendError`]. [`Backpressure`](Self::Backpressure) matters to
 /// programs that can send less, and [`Dropped`](Self::Dropped) to those that count what was sent.
 ///
-/// The examples of [`Overflow`](super::Overflow) get three of them.
+/// The examples of [`Overflow`](super::Overflow) get three results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a message is sent, waits, or is dropped")]
 pub enum Sent {
-    /// It is written with this [batch](super::Context): the send buffer is empty.
+    /// No output waits for the peer. From a handler, the message is written with the present [batch](super::Context);
+    /// from a handle, it is queued, and written with a batch of the connection that is to follow.
     Sent,
     /// It waits: for the peer to read, for the connection to be open, or for the end of a message in pieces.
     Buffered,

@@ -25,8 +25,8 @@ use crate::stream::Unsent;
 /// A handle of a connection: cheap to clone, and usable from any thread.
 ///
 /// The methods that do something queue a command. The connection is woken, and runs its commands in order, on its own
-/// strand. A message that was accepted is not sent if a Close is sent before its turn comes. Once the connection is
-/// over, these methods return [`SendError::Gone`], unless an argument is invalid.
+/// strand. [`Sent`] says what becomes of a message that was accepted. Once the connection is over, these methods return
+/// [`SendError::Gone`], unless an argument is invalid.
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -73,11 +73,13 @@ impl<H: Handler> Handle<H> {
     /// Sends a message.
     ///
     /// The result depends on [`buffered_amount`](Self::buffered_amount). A payload that is owned (`String`,
-    /// `Vec<u8>`, `Bytes`) is not copied.
+    /// `Vec<u8>`, `Bytes`, [`Payload`]) and has 16 KiB or more is not copied, also while it waits for the peer. A
+    /// shorter one is copied into the output, and so is a rest of less than 16 KiB that the peer does not read at once.
+    /// Clients copy to mask (RFC 6455 §5.3), and TLS and compression make bytes of their own.
     ///
     /// Before the connection is open the message waits for the opening, and while a message is being sent
-    /// [in pieces](Context::begin) it waits for the last piece. It is lost only if the connection ends before it is
-    /// sent; [`send_then`](Self::send_then) reports that.
+    /// [in pieces](Context::begin) it waits for the last piece. [`Sent`] says when it is lost, which
+    /// [`send_then`](Self::send_then) reports.
     ///
     /// # Errors
     ///
@@ -202,22 +204,43 @@ impl<H: Handler> Handle<H> {
         self.push(Command::Post(erased_fn(f)))
     }
 
-    /// Runs `f` like [`post`](Self::post), after `delay`. To be able to cancel it, use [`Context::set_timer`].
+    /// Runs `f` like [`post`](Self::post), after `delay`, which begins when the connection runs this command. The id is
+    /// for [`cancel_timer`](Self::cancel_timer).
     ///
     /// # Errors
     ///
     /// As [`post`](Self::post).
+    ///
+    /// ```
+    /// # use anyloop::iostream::Server;
+    /// # use anyloop::prelude::*;
+    /// # use std::time::Duration;
+    /// # const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    /// #     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    /// # let server = Server::new(ServerConfig::new(OriginPolicy::Any));
+    /// let connection = server.connection();
+    /// # connection.register_output(std::io::sink());
+    /// # connection.read_all(REQUEST)?;
+    /// let handle = connection.handle();
+    /// let timer = handle.set_timer(Duration::ZERO, |_, _| panic!("it was cancelled"))?;
+    /// handle.cancel_timer(timer)?;
+    /// connection.drive()?; // over the network, the loop does this
+    /// connection.handle_timeout()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_timer(
         &self,
         delay: Duration,
         f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
-    ) -> Result<(), SendError> {
-        self.post(move |_, context| {
-            context.set_timer(delay, f);
-        })
+    ) -> Result<TimerId, SendError> {
+        let id = TimerId::reserve();
+        let f = erased_fn(f);
+        self.post(move |_, context| _ = context.set_erased_timer(Some(id), delay, f))?;
+        Ok(id)
     }
 
-    /// Cancels a timer that was set with [`Context::set_timer`]. Does nothing if it has run already.
+    /// Cancels a timer that was set with [`set_timer`](Self::set_timer) or [`Context::set_timer`]: its function is
+    /// dropped. Does nothing if it has run already.
     ///
     /// # Errors
     ///

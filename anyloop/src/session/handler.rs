@@ -102,10 +102,11 @@ pub trait Handler: Sized + 'static {
     }
 
     /// A part of a message has arrived. Called instead of [`message`](Self::message) on connections that
-    /// [stream](anyloop_proto::Config::streaming). By default it is dropped, and a warning is logged for each message.
+    /// [stream](anyloop_proto::Config::streaming). By default it is dropped: each such message is
+    /// counted in [`Counters::messages_unhandled`](super::Counters::messages_unhandled), and a warning is logged for it
+    /// (feature `tracing`).
     fn chunk(&mut self, chunk: Chunk<'_>, context: &mut Context<'_, Self>) {
-        let _ = context;
-        warn_of_unhandled(&chunk);
+        context.drop_chunk(&chunk);
     }
 
     /// A ping has arrived. Returns whether to answer it with a pong; by default it is.
@@ -220,13 +221,16 @@ pub trait HandlerFactory {
     fn make(&self) -> Self::Handler;
 }
 
-/// Logs that no handler takes the chunks of a message: a program that enables streaming and handles only whole messages
-/// would otherwise not notice.
-pub(super) fn warn_of_unhandled(chunk: &Chunk<'_>) {
-    if chunk.first {
-        crate::log::warn!(
-            "a message is dropped: the connection streams, and no chunk handler is set"
-        );
+impl<H: Handler> Context<'_, H> {
+    /// Drops a chunk that no handler takes. A program that enables streaming and handles only whole messages would
+    /// otherwise not notice, so the message is counted and logged.
+    pub(super) fn drop_chunk(&self, chunk: &Chunk<'_>) {
+        if chunk.first {
+            self.state.endpoint.counters.messages_unhandled.add(1);
+            crate::log::warn!(
+                "a message is dropped: the connection streams, and no chunk handler is set"
+            );
+        }
     }
 }
 

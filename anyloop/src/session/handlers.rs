@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyloop_proto::handshake::{Accept, Request};
 use anyloop_proto::{Chunk, Ending, Failure, Message};
 
-use super::handler::{Answer, Context, Handler, HandlerFactory, warn_of_unhandled};
+use super::handler::{Answer, Context, Handler, HandlerFactory};
 
 /// A handler made of closures, one for each event of interest. For the others, the defaults of [`Handler`] apply.
 ///
@@ -151,7 +151,7 @@ macro_rules! handlers {
             fn chunk(&mut self, chunk: Chunk<'_>, context: &mut Context<'_, Self>) {
                 match &self.0.chunk {
                     Some(f) => f(chunk, context),
-                    None => warn_of_unhandled(&chunk),
+                    None => context.drop_chunk(&chunk),
                 }
             }
 

@@ -8,6 +8,7 @@ mod any_handle;
 mod as_message;
 mod body;
 mod body_writer;
+mod closing;
 mod commands;
 mod connection_config;
 mod counters;
@@ -39,6 +40,7 @@ mod tests;
 mod timers;
 mod writer;
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
@@ -78,6 +80,7 @@ use phase::Phase;
 pub(crate) use registry::{Key, WakeConnections};
 #[cfg(feature = "router")]
 pub(crate) use route::MatchedRoute;
+use shared::Command;
 pub use shared::ConnectionId;
 pub(crate) use state::EndpointState;
 pub use state::HandshakeInfo;
@@ -210,14 +213,33 @@ impl<H: Handler> Session<H> {
         now: Instant,
         f: impl FnOnce(&mut H, &mut Context<'_, H>) -> R,
     ) -> R {
+        self.call_within(None, out, now, f)
+    }
+
+    /// Calls the handler within a batch of commands, of which `unrun` have not run.
+    fn call_within<R>(
+        &mut self,
+        unrun: Option<&mut VecDeque<Command>>,
+        out: &mut WriteBuffer<'_>,
+        now: Instant,
+        f: impl FnOnce(&mut H, &mut Context<'_, H>) -> R,
+    ) -> R {
         let Self { protocol, handler, state } = self;
         let (sender, receiver) = match protocol {
             Protocol::Open(Connection { sender, receiver }) => (Some(sender), Some(&*receiver)),
             _ => (None, None),
         };
         let out = out.reborrow();
-        let mut context =
-            Context { marker: PhantomData, sender, receiver, out, state, now, new_handler: None };
+        let mut context = Context {
+            marker: PhantomData,
+            sender,
+            receiver,
+            out,
+            state,
+            now,
+            unrun,
+            new_handler: None,
+        };
         let result = f(handler, &mut context);
         if let Some(new_handler) = context.new_handler {
             *handler = new_handler;
@@ -227,8 +249,14 @@ impl<H: Handler> Session<H> {
     }
 
     /// Calls a function that was stored without the type of the handler.
-    fn call_erased(&mut self, out: &mut WriteBuffer<'_>, now: Instant, f: Box<ErasedFn>) {
-        self.call(out, now, |handler, context| {
+    fn call_erased(
+        &mut self,
+        unrun: Option<&mut VecDeque<Command>>,
+        out: &mut WriteBuffer<'_>,
+        now: Instant,
+        f: Box<ErasedFn>,
+    ) {
+        self.call_within(unrun, out, now, |handler, context| {
             context.call(&mut Untyped, |_, context| f(handler, context))
         });
     }
@@ -343,7 +371,7 @@ impl<H: Handler> StreamProtocol for Session<H> {
 
     fn resume(&mut self, out: &mut WriteBuffer<'_>, budget: &mut Budget, now: Instant) {
         self.state.flags.set(Flags::RESUME, false);
-        self.notify_open(out, budget, now);
+        self.notify_open(None, out, budget, now);
         self.send_body(out, budget, now);
     }
 

@@ -1,5 +1,6 @@
 //! The opening handshake.
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use anyloop_proto::handshake::http::Method;
@@ -10,6 +11,7 @@ use super::Session;
 use super::flags::Flags;
 use super::handler::{Answer, Context, Handler};
 use super::phase::Phase;
+use super::shared::Command;
 use super::state::HandshakeInfo;
 use crate::stream::{Budget, WriteBuffer};
 
@@ -68,6 +70,7 @@ impl<H: Handler> Session<H> {
                     out: here,
                     state,
                     now,
+                    unrun: None,
                     new_handler,
                 };
                 let answer = match incoming {
@@ -153,9 +156,10 @@ impl<H: Handler> Session<H> {
     }
 
     /// Notifies the handler that the connection is open, if that is still to be done. Returns false if it remains to be
-    /// done, because the budget is spent.
+    /// done, because the budget is spent. `unrun`: the commands of the present batch that have not run.
     pub(super) fn notify_open(
         &mut self,
+        mut unrun: Option<&mut VecDeque<Command>>,
         out: &mut WriteBuffer<'_>,
         budget: &mut Budget,
         now: Instant,
@@ -168,10 +172,10 @@ impl<H: Handler> Session<H> {
             return false;
         }
         self.state.flags.set(Flags::NOTIFY_OPEN, false);
-        self.call(out, now, Handler::open);
+        self.call_within(unrun.as_deref_mut(), out, now, Handler::open);
         // Messages of handles that wait for the opening.
         if self.state.flags.has(Flags::DEFERRED) {
-            self.call(out, now, |_, context| context.send_deferred());
+            self.call_within(unrun, out, now, |_, context| context.send_deferred());
         }
         if !self.state.endpoint.keep_handshake {
             self.state.rare_mut().forget_handshake();

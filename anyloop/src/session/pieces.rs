@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool as UnmodelledBool, Ordering};
 
 use anyloop_proto::Kind;
 use bytes::Bytes;
@@ -31,6 +32,8 @@ impl Piece {
 pub(super) struct MessageProgress {
     pub(super) kind: Kind,
     state: Mutex<MessageState>,
+    /// The mailbox has accepted the last piece. Its lock orders the accesses, so it is not modelled.
+    finished: UnmodelledBool,
 }
 
 pub(super) enum MessageState {
@@ -44,7 +47,8 @@ pub(super) enum MessageState {
 
 impl MessageProgress {
     pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, state: Mutex::new(MessageState::Queued(VecDeque::new())) }
+        let state = Mutex::new(MessageState::Queued(VecDeque::new()));
+        Self { kind, state, finished: UnmodelledBool::new(false) }
     }
 
     pub(super) fn is_in_progress(&self) -> bool {
@@ -53,6 +57,16 @@ impl MessageProgress {
 
     pub(super) fn is_over(&self) -> bool {
         matches!(*self.state(), MessageState::Over)
+    }
+
+    /// The mailbox accepts the last piece.
+    pub(super) fn set_finished(&self) {
+        self.finished.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the mailbox has accepted the last piece.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Relaxed)
     }
 
     /// Queues a piece, provided that the message is not begun (the caller checks; otherwise the piece is dropped).

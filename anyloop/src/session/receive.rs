@@ -46,6 +46,7 @@ impl<H: Handler> Session<H> {
             out,
             state,
             now,
+            unrun: None,
             new_handler: None,
         };
         receive_messages(receiver, input, handler, &mut context, budget, progress)
@@ -65,7 +66,7 @@ impl<H: Handler> Session<H> {
         if !matches!(self.protocol, Protocol::Open(_)) {
             self.receive_handshake(input, &mut out, budget, now);
         }
-        self.notify_open(&mut out, budget, now)
+        self.notify_open(None, &mut out, budget, now)
     }
 
     /// Handles the deadlines that are due.
@@ -75,7 +76,7 @@ impl<H: Handler> Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) {
-        if !self.notify_open(out, budget, now) {
+        if !self.notify_open(None, out, budget, now) {
             return;
         }
         if !self.state.flags.has(Flags::REQUEST_UNSENT)
@@ -125,17 +126,16 @@ impl<H: Handler> Session<H> {
         budget: &mut Budget,
         now: Instant,
     ) {
-        let Some(first_new_id) = self.state.rare.as_deref().map(|rare| rare.timers.next_id())
-        else {
+        let Some(count) = self.state.rare.as_deref().map(|rare| rare.timers.count()) else {
             return;
         };
         while self.state.next_due().is_some_and(|due| due <= now) {
             if budget.is_spent() {
                 return self.state.request_resume();
             }
-            let Some(f) = self.state.timers_mut().take_due(now, first_new_id) else { return };
+            let Some(f) = self.state.timers_mut().take_due(now, count) else { return };
             budget.spend();
-            self.call_erased(out, now, f);
+            self.call_erased(None, out, now, f);
         }
     }
 }

@@ -151,6 +151,22 @@ impl Registry {
         }
     }
 
+    /// The handler of an open connection closes: no more broadcasts are due to it. Returns its shared state, made now
+    /// if broadcasts are due: it begins with these. `None`: nothing was sent to it.
+    pub(super) fn begin_close(&self, index: u32) -> Option<Arc<Shared>> {
+        let mut freed = Vec::new(); // as in `publish`
+        let mut members = self.members();
+        let (end, is_shared) = (members.broadcasts.end(), members.shared.contains_key(&index));
+        let member = members.member(index)?;
+        if !is_shared && (!member.takes_broadcasts || member.next == end) {
+            member.phase = Phase::CloseSent;
+            members.set_takes_broadcasts(index, false, &mut freed);
+            return None;
+        }
+        let member = *member;
+        Some(self.make_shared(&mut members, index, member, Shared::new, &mut freed).0)
+    }
+
     /// Removes a connection that is over. Returns its shared state, which another thread may just have made.
     pub(super) fn deregister(&self, index: u32) -> Option<Arc<Shared>> {
         let mut freed = Vec::new(); // as in `publish`

@@ -150,6 +150,11 @@ pub(super) struct Commands<'s> {
 }
 
 impl Commands<'_> {
+    /// The commands that have not run.
+    pub(super) const fn unrun(&mut self) -> &mut VecDeque<Command> {
+        &mut self.queue
+    }
+
     /// Whether the next command calls a handler.
     pub(super) fn next_calls_handler(&self) -> bool {
         matches!(self.queue.front(), Some(Command::Interrupt | Command::Post(_)))
@@ -205,6 +210,16 @@ pub(super) enum Command {
 }
 
 impl Command {
+    /// Whether it is sent before the Close of a handler. A message in pieces whose last piece is missing cannot be; and
+    /// a filter cannot be applied while the handler is called.
+    fn precedes_close(&self) -> bool {
+        match self {
+            Self::Send(_, filter) => filter.is_none(),
+            Self::Piece(progress, _) => progress.is_finished(),
+            _ => false,
+        }
+    }
+
     /// Payload bytes of the message or piece, or 0.
     fn len(&self) -> usize {
         match self {
@@ -543,6 +558,9 @@ impl Shared {
             matches!(command, Command::Close(..) | Command::Overflow | Command::Terminate)
                 || matches!(command, Command::Answer(Answer::Respond(_)));
         mailbox.answered |= is_answer;
+        if let Command::Piece(progress, Piece { last: true, .. }) = &command {
+            progress.set_finished();
+        }
         mailbox.reported_backpressure |= reports_backpressure;
         mailbox.commands.push_back(command);
         let first = mailbox.commands.len() == 1;
@@ -597,6 +615,22 @@ impl Shared {
         let reported_backpressure = std::mem::take(&mut mailbox.reported_backpressure);
         drop(mailbox);
         (Commands { shared: self, queue }, reported_backpressure)
+    }
+
+    /// The handler closes: takes the messages that are sent before the Close, first those among `unrun`, which were
+    /// taken from the mailbox before. Later ones are refused. Other commands are left.
+    pub(super) fn take_before_close(&self, unrun: Option<&mut VecDeque<Command>>) -> Commands<'_> {
+        let mut queue = VecDeque::new();
+        let mut mailbox = self.mailbox();
+        mailbox.closing = true;
+        for commands in unrun.into_iter().chain([&mut mailbox.commands]) {
+            let (taken, left): (VecDeque<_>, _) =
+                std::mem::take(commands).into_iter().partition(Command::precedes_close);
+            *commands = left;
+            queue.extend(taken);
+        }
+        drop(mailbox);
+        Commands { shared: self, queue }
     }
 
     /// Publishes `held` and the phase. Only the connection does, so values that have not changed are not

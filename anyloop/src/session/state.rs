@@ -12,7 +12,7 @@ use anyloop_proto::{CloseCode, Instant};
 
 use super::body::Body;
 use super::counters::AtomicCounters;
-use super::deferred::{Deferred, NextDeferred, OutgoingMessage};
+use super::deferred::{Deferred, NextDeferred, OutgoingMessage, UnfinishedMessage};
 use super::erased::ErasedFn;
 use super::flags::Flags;
 use super::limits::SendBufferLimits;
@@ -303,6 +303,14 @@ impl SessionState {
         pieces
     }
 
+    /// Takes the deferred messages in pieces whose last piece was not accepted.
+    pub(super) fn take_unfinished(&mut self) -> Vec<UnfinishedMessage> {
+        let Some(deferred) = self.existing_deferred() else { return Vec::new() };
+        let unfinished = deferred.take_unfinished();
+        self.publish_deferred();
+        unfinished
+    }
+
     /// Takes the Close that follows the deferred messages.
     pub(super) fn take_deferred_close(&mut self) -> Option<(Option<CloseCode>, String)> {
         self.rare.as_deref_mut()?.deferred.as_deref_mut()?.close.take()
@@ -417,6 +425,18 @@ impl SessionState {
         shared.publish(held, phase);
         self.rare_mut().shared = Some(shared);
         true
+    }
+
+    /// The handler closes: no more broadcasts are due to the connection. Adopts the shared state if there is one, or if
+    /// broadcasts are due: it begins with these.
+    pub(super) fn begin_close(&mut self, held: usize) {
+        if self.shared().is_some() {
+            return;
+        }
+        if let Some(shared) = self.endpoint.registry.begin_close(self.index) {
+            shared.publish(held, Phase::Open);
+            self.rare_mut().shared = Some(shared);
+        }
     }
 
     /// Records that the connection is closed because of `Overflow::Close`, and counts it.

@@ -1,5 +1,6 @@
 //! Timers that the application sets on a connection.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyloop_proto::Instant;
@@ -28,55 +29,78 @@ use super::handler::{Context, Handler};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TimerId(u64);
+pub struct TimerId {
+    number: u64,
+    /// A handle has assigned the number, which is unique in this process. Otherwise the connection has.
+    by_handle: bool,
+}
 
-/// The timers of one connection, each with its function, ordered by due time and then by the order in which they were
-/// set. A connection has few.
+impl TimerId {
+    /// Assigns an id to a timer before the connection sets it.
+    pub(super) fn reserve() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), by_handle: true }
+    }
+}
+
+/// The timers of one connection, ordered by due time and then by the order in which they were set. A connection has
+/// few.
 pub(super) struct Timers<F> {
-    pending: Vec<(Instant, TimerId, F)>,
-    next_id: u64,
+    pending: Vec<Pending<F>>,
+    /// The number of timers that were set.
+    count: u64,
+}
+
+struct Pending<F> {
+    at: Instant,
+    /// How many timers were set before.
+    rank: u64,
+    id: TimerId,
+    f: F,
 }
 
 impl<F> Default for Timers<F> {
     fn default() -> Self {
-        Self { pending: Vec::new(), next_id: 0 }
+        Self { pending: Vec::new(), count: 0 }
     }
 }
 
 impl<F> Timers<F> {
-    pub(super) fn set(&mut self, at: Instant, f: F) -> TimerId {
-        let id = TimerId(self.next_id);
-        self.next_id += 1;
-        let index = self.pending.partition_point(|(other, ..)| *other <= at);
-        self.pending.insert(index, (at, id, f));
+    /// Sets a timer, with the id that was reserved for it if there is one.
+    pub(super) fn set(&mut self, reserved: Option<TimerId>, at: Instant, f: F) -> TimerId {
+        let rank = self.count;
+        self.count += 1;
+        let id = reserved.unwrap_or(TimerId { number: rank, by_handle: false });
+        let index = self.pending.partition_point(|other| other.at <= at);
+        self.pending.insert(index, Pending { at, rank, id, f });
         id
     }
 
     pub(super) fn cancel(&mut self, timer: TimerId) -> bool {
-        let index = self.pending.iter().position(|(_, id, _)| *id == timer);
+        let index = self.pending.iter().position(|pending| pending.id == timer);
         index.map(|index| self.pending.remove(index)).is_some()
     }
 
     /// Whether no timer was ever set.
     pub(super) const fn are_unused(&self) -> bool {
-        self.next_id == 0
+        self.count == 0
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.pending.first().map(|(at, ..)| *at)
+        self.pending.first().map(|pending| pending.at)
     }
 
-    /// The id that the next timer will get.
-    pub(super) const fn next_id(&self) -> TimerId {
-        TimerId(self.next_id)
+    /// The number of timers that were set so far.
+    pub(super) const fn count(&self) -> u64 {
+        self.count
     }
 
-    /// Takes the first timer that is due at `now` and has an id before `first_new_id`, so that timers that are set
-    /// meanwhile wait for the next call.
-    pub(super) fn take_due(&mut self, now: Instant, first_new_id: TimerId) -> Option<F> {
-        let index =
-            self.pending.iter().position(|(at, id, _)| *at <= now && id.0 < first_new_id.0)?;
-        Some(self.pending.remove(index).2)
+    /// Takes the first timer that is due at `now` and is among the first `count` that were set, so that timers that are
+    /// set meanwhile wait for the next call.
+    pub(super) fn take_due(&mut self, now: Instant, count: u64) -> Option<F> {
+        let is_due = |pending: &Pending<F>| pending.at <= now && pending.rank < count;
+        let index = self.pending.iter().position(is_due)?;
+        Some(self.pending.remove(index).f)
     }
 }
 
@@ -87,15 +111,22 @@ impl<H: Handler> Context<'_, H> {
         delay: Duration,
         f: impl FnOnce(&mut H, &mut Context<'_, H>) + Send + 'static,
     ) -> TimerId {
-        self.set_erased_timer(delay, erased_fn(f))
+        self.set_erased_timer(None, delay, erased_fn(f))
     }
 
-    pub(super) fn set_erased_timer(&mut self, delay: Duration, f: Box<ErasedFn>) -> TimerId {
+    /// Sets a timer, with the id that a handle has reserved for it, if one has.
+    pub(super) fn set_erased_timer(
+        &mut self,
+        reserved: Option<TimerId>,
+        delay: Duration,
+        f: Box<ErasedFn>,
+    ) -> TimerId {
         let now = self.out.now().unwrap_or(self.now);
-        self.state.timers_mut().set(now + delay, f)
+        self.state.timers_mut().set(reserved, now + delay, f)
     }
 
-    /// Cancels a timer. Returns false if it has already run, or was cancelled before.
+    /// Cancels a timer. Returns false if it has already run, was cancelled before, or is one of a
+    /// [handle](super::Handle::set_timer) that the connection has yet to set.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.state.cancel_timer(timer)
     }

@@ -10,7 +10,7 @@ use super::flags::Flags;
 use super::handler::{Context, Handler};
 use super::pieces::{MessageProgress, MessageState, Piece};
 use super::shared::{Command, HandleRef};
-use crate::stream::{Completion, Unsent, report_unsent};
+use crate::stream::{Completion, OwnedPayloadOutput, Unsent, report_unsent};
 
 /// The reason of a Close when a writer is dropped within its message.
 const UNFINISHED: &str = "a message was not finished";
@@ -73,7 +73,7 @@ impl MessageWriter {
     }
 
     /// Sends the next piece, text or bytes, and with `last` ends the message. A piece may be empty. A payload that is
-    /// owned is not copied before it is written.
+    /// owned is copied no more often than by [`send`](super::Handle::send).
     ///
     /// The pieces of a text are not checked. Together they must be UTF-8; a single piece may end inside a character.
     ///
@@ -198,7 +198,8 @@ impl<H: Handler> Context<'_, H> {
         let Piece { payload, last, completion, .. } = piece;
         let sender = self.sender.as_mut().filter(|_| progress.is_in_progress());
         let is_sent = sender.is_some_and(|sender| {
-            let sent = sender.piece(&payload, last, &mut self.out);
+            let mut out = OwnedPayloadOutput { out: &mut self.out, payload: &payload };
+            let sent = sender.piece(&payload, last, &mut out);
             sent.inspect_err(|error| crate::log::debug!("a piece is not sent: {error}")).is_ok()
         });
         self.out.flush_if_large();

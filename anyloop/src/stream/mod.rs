@@ -38,4 +38,4 @@ pub(crate) use queued::{Queued, Unread};
 pub(crate) use seal::{MAX_RECORD_PLAINTEXT, Seal};
 pub use transport::{Peer, Transport};
 pub use write_buffer::WriteBuffer;
-pub(crate) use write_buffer::WriteGuard;
+pub(crate) use write_buffer::{OwnedPayloadOutput, WriteGuard};

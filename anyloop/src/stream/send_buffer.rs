@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
 use anyloop_proto::TransportError;
+use bytes::Bytes;
 
 use super::completion::{Completion, call_all, report_unsent};
 
@@ -37,6 +38,8 @@ enum Block {
     Owned(Vec<u8>),
     /// A frame that many connections send.
     Shared(Arc<[u8]>),
+    /// The payload of a message that owns it.
+    Payload(Bytes),
 }
 
 impl Block {
@@ -44,6 +47,7 @@ impl Block {
         match self {
             Self::Owned(bytes) => bytes,
             Self::Shared(bytes) => bytes,
+            Self::Payload(bytes) => bytes,
         }
     }
 }
@@ -107,6 +111,12 @@ impl SendBuffer {
             self.len += bytes.len();
             self.blocks.push_back(Block::Shared(bytes.clone()));
         }
+    }
+
+    /// Appends `bytes` by reference.
+    pub(super) fn push_payload(&mut self, bytes: Bytes) {
+        self.len += bytes.len();
+        self.blocks.push_back(Block::Payload(bytes));
     }
 
     /// Calls `completion` when the bytes that wait now were written, except for the last `trailing` of them.
@@ -198,12 +208,14 @@ mod tests {
             send_buffer.push(b"6");
             send_buffer.push_shared(&Arc::from(&b"789"[..]), 0);
             send_buffer.push(b"ab");
-            assert_eq!(send_buffer.len(), 10);
+            send_buffer.push_payload(Bytes::from_static(b"cde"));
+            send_buffer.push(b"f");
+            assert_eq!(send_buffer.len(), 14);
             let mut bytes = Vec::new();
             while send_buffer.is_blocked() {
                 bytes.extend(take(&mut send_buffer, most));
             }
-            assert_eq!(bytes, b"23456789ab", "{most} at a time");
+            assert_eq!(bytes, b"23456789abcdef", "{most} at a time");
         }
     }
 

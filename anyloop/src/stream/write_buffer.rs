@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyloop_proto::extension::Contexts;
 use anyloop_proto::{Instant, LARGE_PAYLOAD, Output};
+use bytes::Bytes;
 
 use super::completion::{Completion, Unsent, call_all, report_unsent};
 use super::cork::Cork;
@@ -98,7 +99,8 @@ impl Drop for WriteGuard<'_> {
 /// transport.
 ///
 /// Output in the cork is written together when the call is over, or when 64 KiB have gathered. A large payload is
-/// written immediately, without a copy, unless output waits in the send buffer.
+/// written immediately, without a copy, unless output waits in the send buffer. What the transport does not take of it is
+/// copied, unless it is owned.
 pub struct WriteBuffer<'w> {
     pub(super) cork: &'w mut Cork,
     pub(super) queued: &'w mut Option<Box<Queued>>,
@@ -171,7 +173,7 @@ impl WriteBuffer<'_> {
     #[inline]
     pub(crate) fn flush(&mut self) {
         if !self.cork.bytes.is_empty() {
-            self.write_frame(&[], &[]);
+            self.write_frame(&[], &[], None);
         }
     }
 
@@ -196,30 +198,41 @@ impl WriteBuffer<'_> {
         self.transport.now()
     }
 
-    /// Writes the cork, and one frame after it.
+    /// Writes the cork, and one frame after it. If `owned` is the payload, what is not written of it waits by
+    /// reference.
     #[inline(always)] // into `flush`, where header and payload are empty
-    fn write_frame(&mut self, header: &[u8], payload: &[u8]) {
+    fn write_frame(&mut self, header: &[u8], payload: &[u8], owned: Option<&Bytes>) {
         if self.layer.is_some() {
             return self.seal_frame(header, payload);
         }
         if !self.cork.completions.is_empty() {
-            return self.write_frame_with_completions(header, payload);
+            return self.write_frame_with_completions(header, payload, owned);
         }
-        self.write_plain_frame(header, payload);
+        self.write_plain_frame(header, payload, owned);
     }
 
     /// Writes the cork, and one frame after it, and calls the completions of messages that were written.
     #[cold]
-    fn write_frame_with_completions(&mut self, header: &[u8], payload: &[u8]) {
+    fn write_frame_with_completions(
+        &mut self,
+        header: &[u8],
+        payload: &[u8],
+        owned: Option<&Bytes>,
+    ) {
         let completions = Completions(std::mem::take(&mut self.cork.completions));
-        let (written, len) = self.write_plain_frame(header, payload);
+        let (written, len) = self.write_plain_frame(header, payload, owned);
         call_completions(self.queued, completions, written, len);
     }
 
     /// Writes the cork, and one frame after it, without a layer. Returns the number of bytes that were written, and of
     /// all bytes.
     #[inline(always)] // as `write_frame`
-    fn write_plain_frame(&mut self, header: &[u8], payload: &[u8]) -> (usize, usize) {
+    fn write_plain_frame(
+        &mut self,
+        header: &[u8],
+        payload: &[u8],
+        owned: Option<&Bytes>,
+    ) -> (usize, usize) {
         let Self { cork, queued, transport, .. } = self;
         // If the transport panics, it is unknown how much it wrote, so nothing is written again.
         let corked = ClearOnDrop(&mut cork.bytes);
@@ -230,7 +243,14 @@ impl WriteBuffer<'_> {
             _ => write_new(queued, &mut **transport, &parts.map(IoSlice::new)),
         };
         if written < len {
-            move_to_send_buffer(queued, parts, written);
+            match owned {
+                Some(owned) => {
+                    move_to_send_buffer(queued, [parts[0], header, &[]], written);
+                    let before = parts[0].len() + header.len();
+                    keep_payload(queued, owned, written.saturating_sub(before));
+                }
+                None => move_to_send_buffer(queued, parts, written),
+            }
         }
         (written, len)
     }
@@ -250,7 +270,7 @@ impl Output for WriteBuffer<'_> {
     }
 
     fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
-        self.write_frame(header, payload);
+        self.write_frame(header, payload, None);
         true
     }
 
@@ -277,6 +297,37 @@ impl Output for WriteBuffer<'_> {
     #[inline]
     fn is_blocked(&self) -> bool {
         self.queued() > 0
+    }
+}
+
+/// The output for one message or piece that owns its payload. What the transport does not take of a large payload waits
+/// in the send buffer by reference, if it is sent as it is.
+pub(crate) struct OwnedPayloadOutput<'o, 'w> {
+    pub(crate) out: &'o mut WriteBuffer<'w>,
+    pub(crate) payload: &'o Bytes,
+}
+
+impl Output for OwnedPayloadOutput<'_, '_> {
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        self.out.buffer()
+    }
+
+    fn parts(&mut self) -> (&mut Vec<u8>, Option<&mut Contexts>) {
+        self.out.parts()
+    }
+
+    fn write_vectored(&mut self, header: &[u8], payload: &[u8]) -> bool {
+        let owned = std::ptr::eq(payload, &self.payload[..]).then_some(self.payload);
+        self.out.write_frame(header, payload, owned);
+        true
+    }
+
+    fn write_shared(&mut self, frame: &Arc<[u8]>) -> bool {
+        self.out.write_shared(frame)
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.out.is_blocked()
     }
 }
 
@@ -353,5 +404,16 @@ fn move_to_send_buffer(queued: &mut Option<Box<Queued>>, parts: [&[u8]; 3], mut 
         let skip = written.min(part.len());
         send_buffer.push(&part[skip..]);
         written -= skip;
+    }
+}
+
+/// Keeps a payload without the first `written` bytes: by reference, unless so little is left that a copy takes less
+/// memory.
+#[cold]
+fn keep_payload(queued: &mut Option<Box<Queued>>, payload: &Bytes, written: usize) {
+    let send_buffer: &mut SendBuffer = &mut queued.get_or_insert_default().output;
+    match payload.len() - written {
+        0..LARGE_PAYLOAD => send_buffer.push(&payload[written..]),
+        LARGE_PAYLOAD.. => send_buffer.push_payload(payload.slice(written..)),
     }
 }

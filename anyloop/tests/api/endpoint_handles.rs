@@ -1,9 +1,10 @@
 //! An endpoint, reached from handlers and other threads.
 
+use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyloop::http;
 use anyloop::net::{Client, Error, LocalClient, LocalServer, Server};
@@ -11,8 +12,11 @@ use anyloop::prelude::*;
 use anyloop::proto::{Cause, State};
 use anyloop_testkit::frames::{self, text};
 use anyloop_testkit::peer::Peer;
+use anyloop_testkit::requests;
 use anyloop_testkit::wait::{PATIENCE, eventually};
 use anyloop_testkit::watchdog::watchdog;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn config() -> ServerConfig {
     ServerConfig::new(OriginPolicy::Any)
@@ -51,6 +55,31 @@ fn a_handler_sends_to_all_connections_of_its_endpoint() {
     second.expect(&text("news"));
     handle.shut_down();
     answer_close(first, 1001);
+    answer_close(second, 1001);
+    running.join().unwrap();
+}
+
+/// A connection without handles takes its broadcasts from the queue of its endpoint.
+#[test]
+fn a_broadcast_precedes_the_close_of_a_handler() {
+    let _watchdog = watchdog();
+    let mut server = Server::new(config()).unwrap();
+    server.on_message(|_, context| {
+        assert_eq!(context.endpoint().broadcast("bye"), 2);
+        context.close(CloseCode::NORMAL, "").unwrap();
+        assert_eq!(context.endpoint().broadcast("to the other one"), 1);
+    });
+    let address = serve(&mut server);
+    let handle = server.handle();
+    let running = thread::spawn(move || server.run());
+    let (mut first, mut second) = (Peer::open(address), Peer::open(address));
+    eventually("both are open", || handle.counters().opened == 2);
+    first.send(&[text("close")]);
+    first.expect(&text("bye"));
+    answer_close(first, 1000);
+    second.expect(&text("bye"));
+    second.expect(&text("to the other one"));
+    handle.shut_down();
     answer_close(second, 1001);
     running.join().unwrap();
 }
@@ -208,8 +237,71 @@ fn what_is_not_closed_within_the_time_of_a_shut_down_is_terminated() {
     answer_close(polite, 1001);
     assert_eq!(causes.recv_timeout(PATIENCE), Ok(None));
     assert_eq!(causes.recv_timeout(PATIENCE), Ok(Some(Cause::Terminated)));
-    running.join().unwrap(); // the timer of a connection that is over does not keep it
+    running.join().unwrap();
     silent.expect_close(1001);
+}
+
+/// The time is longer than the watchdog's. The handler sets the timers: they are set before a peer can have answered.
+#[test]
+fn the_time_of_a_shut_down_keeps_no_server_whose_peers_close() {
+    let _watchdog = watchdog();
+    let mut server = Server::new(config()).unwrap();
+    let (sender, causes) = channel();
+    report_causes(&mut server, sender);
+    server.on_message(|_, context| context.endpoint().shut_down_within(HOUR));
+    let address = serve(&mut server);
+    let handle = server.handle();
+    let running = thread::spawn(move || server.run());
+    let (first, second) = (Peer::open(address), Peer::open(address));
+    eventually("both are open", || handle.counters().opened == 2);
+    first.send(&[text("shut down")]);
+    answer_close(first, 1001);
+    answer_close(second, 1001);
+    running.join().unwrap();
+    assert_eq!(causes.iter().collect::<Vec<_>>(), [None, None]);
+}
+
+/// A client that shuts down within a time when it is open; and the peer that it is connected to.
+fn client_that_shuts_down(
+    time: Duration,
+) -> (thread::JoinHandle<usize>, Receiver<Option<Cause>>, Peer) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = ClientConfig::new().random(Arc::new(requests::Zeros)).close_timeout(None);
+    let mut client = Client::new(config).unwrap();
+    let (sender, causes) = channel();
+    client.on_open(move |context| context.endpoint().shut_down_within(time));
+    client.on_close(move |ending, _| {
+        sender.send(ending.failure.map(|failure| failure.cause())).unwrap();
+    });
+    client.connect(format!("ws://{}/", listener.local_addr().unwrap())).unwrap();
+    let running = thread::spawn(move || client.run());
+    let mut peer = Peer::accept(&listener);
+    peer.read_head();
+    peer.write(requests::RESPONSE);
+    (running, causes, peer)
+}
+
+#[test]
+fn the_time_of_a_shut_down_keeps_no_client_whose_peer_closes() {
+    let _watchdog = watchdog();
+    let (running, causes, mut peer) = client_that_shuts_down(HOUR);
+    peer.expect_close(1001);
+    peer.send(&[frames::close(1001, "")]);
+    drop(peer); // a client waits for the end of the stream
+    running.join().unwrap();
+    assert_eq!(causes.iter().collect::<Vec<_>>(), [None]);
+}
+
+#[test]
+fn a_client_whose_peer_never_closes_is_terminated_after_the_time_of_a_shut_down() {
+    let _watchdog = watchdog();
+    let (time, begun) = (Duration::from_millis(300), Instant::now());
+    let (running, causes, mut silent) = client_that_shuts_down(time);
+    silent.expect_close(1001);
+    running.join().unwrap();
+    assert!(begun.elapsed() >= time, "it is not terminated earlier");
+    assert_eq!(causes.iter().collect::<Vec<_>>(), [Some(Cause::Terminated)]);
+    assert_eq!(silent.read_to_end(), b"");
 }
 
 #[test]
@@ -250,7 +342,7 @@ fn a_handshake_that_is_terminated_is_not_answered() {
     let handle = server.handle();
     let running = thread::spawn(move || server.run());
     let mut peer = Peer::connect(address);
-    peer.write(anyloop_testkit::requests::REQUEST);
+    peer.write(requests::REQUEST);
     assert_eq!(peer.read_to_end(), b"");
     assert_eq!(causes.recv_timeout(PATIENCE), Ok(Cause::Terminated));
     handle.shut_down();
@@ -293,7 +385,7 @@ fn a_handler_that_terminates_its_connection_is_not_called_again() {
     server.on_close(move |_, _| closed.send("close").unwrap());
     let connection = server.connection();
     connection.collect_output();
-    connection.read_all(anyloop_testkit::requests::REQUEST.as_bytes()).unwrap();
+    connection.read_all(requests::REQUEST.as_bytes()).unwrap();
     connection.read_all(&b"\x81\x80\0\0\0\0".repeat(3)).unwrap();
     assert!(connection.has_ended());
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), ["message", "close"]);
@@ -309,7 +401,7 @@ fn a_request_whose_handler_terminates_it_is_not_accepted() {
     server.on_open(|_| unreachable!("it was terminated"));
     let connection = server.connection();
     connection.collect_output();
-    connection.read_all(anyloop_testkit::requests::REQUEST.as_bytes()).unwrap();
+    connection.read_all(requests::REQUEST.as_bytes()).unwrap();
     assert!(connection.has_ended() && !connection.wants_output());
 }
 
@@ -323,7 +415,7 @@ fn a_connection_that_is_made_during_a_shutdown_is_refused() {
         handle.shut_down();
         Ok(())
     });
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let adopted = server.adopt(listener.accept().unwrap().0, b"");
     assert!(matches!(adopted, Err(Error::ShutDown)));
@@ -373,7 +465,7 @@ fn what_is_the_same_for_all_connections_cannot_be_configured_for_one() {
 /// Nobody reads, so what one connection may hold back is seen at once.
 #[test]
 fn the_send_buffer_can_be_limited_for_one_connection() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let uri = format!("ws://{}/", listener.local_addr().unwrap());
     let client = Client::new(ClientConfig::new()).unwrap();
     let request = client.request(&uri).unwrap();

@@ -16,6 +16,7 @@ mod transports;
 mod wire;
 
 mod bodies;
+mod closing;
 #[cfg(feature = "deflate")]
 mod compression;
 mod configuring;

@@ -15,6 +15,7 @@ use crate::wire::{self, ping, pong, text};
 
 over_each_transport! {
     a_cancelled_timer_is_dropped,
+    a_timer_from_a_handle_can_be_cancelled,
     a_timer_is_dropped_at_the_end;
     not over sockets:
     timers_run_when_they_are_due,
@@ -128,6 +129,35 @@ fn a_cancelled_timer_is_dropped<C: TestTransport>() {
     assert_eq!(subject.end.deadline(), None);
     subject.with_handle(|handle| handle.cancel_timer(id)).unwrap();
     subject.advance(seconds(10));
+}
+
+/// Before the connection has set it, and later, by a handle and by the handler.
+fn a_timer_from_a_handle_can_be_cancelled<C: TestTransport>() {
+    let mut handlers = Handlers::new();
+    let (sender, timers) = std::sync::mpsc::channel::<TimerId>();
+    let timers = Mutex::new(timers);
+    handlers.on_message(move |_, context| {
+        let timer = timers.lock().unwrap().try_recv().unwrap();
+        assert!(context.cancel_timer(timer));
+        assert!(!context.cancel_timer(timer), "once");
+    });
+    let mut subject = open_server::<C>(&handlers);
+    let token = Arc::new(());
+    let set = |handle: &Handle<Handlers>| {
+        let held = token.clone();
+        handle.set_timer(seconds(3600), move |_, _| panic!("{held:?}")).unwrap()
+    };
+    let (second, third) = subject.with_handle(|handle| {
+        let first = set(handle);
+        handle.cancel_timer(first).unwrap();
+        (set(handle), set(handle))
+    });
+    assert_eq!(Arc::strong_count(&token), 3);
+    subject.with_handle(|handle| handle.cancel_timer(second)).unwrap();
+    assert_eq!(Arc::strong_count(&token), 2);
+    sender.send(third).unwrap();
+    subject.receive(&[text("cancel")]);
+    assert_eq!(Arc::strong_count(&token), 1);
 }
 
 fn a_timer_is_dropped_at_the_end<C: TestTransport>() {

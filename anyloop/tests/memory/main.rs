@@ -9,6 +9,7 @@ mod heap;
 #[path = "../endpoints/record.rs"]
 #[allow(dead_code, reason = "shared")]
 mod record;
+mod sending;
 #[path = "../net/setup.rs"]
 #[allow(dead_code, reason = "shared")]
 mod setup;

@@ -1,5 +1,6 @@
 //! The context of a call of a handler.
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,7 +9,7 @@ use std::net::SocketAddr;
 use anyloop_proto::handshake::Request;
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{
-    CloseCode, Instant, Kind, Prepared, Receiver, Refused, Sender, State, Statistics,
+    CloseCode, Instant, Kind, Prepared, Receiver, Refused, Sender, State, Statistics, check_close,
 };
 
 use super::Handler;
@@ -19,8 +20,9 @@ use crate::session::error::{SendError, Sent};
 use crate::session::flags::Flags;
 use crate::session::limits::{Overflow, TOO_SLOW};
 use crate::session::phase::Phase;
+use crate::session::shared::Command;
 use crate::session::state::{HandshakeInfo, SessionState};
-use crate::stream::{Completion, Peer, Unsent, WriteBuffer};
+use crate::stream::{Completion, OwnedPayloadOutput, Peer, Unsent, WriteBuffer};
 
 /// The connection, as its handler sees it during a call.
 ///
@@ -99,6 +101,8 @@ pub struct Context<'c, H: Handler> {
     /// returns.
     pub(in crate::session) state: &'c mut SessionState,
     pub(in crate::session) now: Instant,
+    /// The commands of the present batch that have not run, if the call is made for one.
+    pub(in crate::session) unrun: Option<&'c mut VecDeque<Command>>,
     /// The handler that replaces the present one after its call.
     pub(in crate::session) new_handler: Option<H>,
 }
@@ -297,7 +301,8 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Begins the closing handshake. `reason` has at most 123 bytes; see
+    /// Begins the closing handshake. Messages that handles and broadcasts have sent before are sent first, as
+    /// [`Sent`] says; other commands of handles run afterwards. `reason` has at most 123 bytes; see
     /// [`truncate_reason`](anyloop_proto::truncate_reason). Without a code (`None`) the Close frame is empty.
     ///
     /// # Errors
@@ -311,16 +316,23 @@ impl<H: Handler> Context<'_, H> {
         code: impl Into<Option<CloseCode>>,
         reason: &str,
     ) -> Result<(), SendError> {
-        match &mut self.sender {
-            Some(sender) => {
-                // The close timeout begins now, not at the start of the batch.
-                let now = self.out.now().unwrap_or(self.now);
-                sender.close(code, reason, now, &mut self.out)?;
-            }
-            None => return Err(self.not_open()),
+        let code = code.into();
+        if self.sender.is_none() || self.state() != State::Open {
+            return Err(self.not_open());
+        }
+        check_close(code, reason)?;
+        let unfinished = self.send_accepted();
+        if let Some(sender) = &mut self.sender {
+            // The close timeout begins now, not at the start of the batch.
+            let now = self.out.now().unwrap_or(self.now);
+            sender.close(code, reason, now, &mut self.out)?;
+        }
+        // What is left fails: nothing follows a Close.
+        for (progress, pieces) in unfinished {
+            self.send_pieces(&progress, pieces);
         }
         if self.state.flags.has(Flags::DEFERRED) {
-            self.send_deferred(); // they fail: nothing follows a Close
+            self.send_deferred();
         }
         Ok(())
     }
@@ -474,6 +486,7 @@ impl<H: Handler> Context<'_, H> {
             out: self.out.reborrow(),
             state: self.state,
             now: self.now,
+            unrun: self.unrun.as_deref_mut(),
             new_handler: None,
         };
         let result = f(handler, &mut context);
@@ -496,16 +509,22 @@ impl<H: Handler> Context<'_, H> {
     /// Sends the messages that were deferred.
     #[cold]
     pub(in crate::session) fn send_deferred(&mut self) {
+        // The message of a writer that is in progress stays unfinished: no piece is accepted after the Close.
+        if self.send_deferred_messages() || self.state.has_message_writer() {
+            self.send_deferred_close();
+        }
+    }
+
+    /// Sends the messages that were deferred, but no Close. Returns false if some must still wait.
+    pub(in crate::session) fn send_deferred_messages(&mut self) -> bool {
         while !self.is_blocked() {
             match self.state.take_deferred() {
                 Some(NextDeferred::Message(message)) => self.send_outgoing(message),
                 Some(NextDeferred::Pieces(progress, pieces)) => self.send_pieces(&progress, pieces),
-                None => return self.send_deferred_close(),
+                None => return true,
             }
         }
-        if self.state.has_message_writer() {
-            self.send_deferred_close(); // the writer's message stays unfinished: no piece is accepted after the Close
-        }
+        false
     }
 
     /// If a close was requested before the connection was open, begins it now: the messages sent before the request are
@@ -562,9 +581,11 @@ impl<H: Handler> Context<'_, H> {
         let result = match (&mut self.sender, &payload) {
             (Some(sender), OutgoingPayload::Payload(payload)) => {
                 let message = payload.message();
+                let mut out =
+                    OwnedPayloadOutput { out: &mut self.out, payload: payload.as_bytes() };
                 let sent = match payload.is_compressible() {
-                    true => sender.send(message, &mut self.out),
-                    false => sender.send_uncompressed(message, &mut self.out),
+                    true => sender.send(message, &mut out),
+                    false => sender.send_uncompressed(message, &mut out),
                 };
                 sent.map_err(SendError::from)
             }

@@ -206,3 +206,17 @@ fn a_connection_that_ends_reports_what_its_visitor_has_sent() {
         assert!(endpoint.registry.shared(KEY.index).is_none());
     });
 }
+
+/// A broadcast beside the close of a handler is taken, or the connection is not counted.
+#[test]
+fn a_broadcast_beside_a_close_is_taken_or_not_counted() {
+    check(|| {
+        let connection = Connection::new();
+        let registry = connection.registry.clone();
+        let broadcaster = thread::spawn(move || registry.broadcast(&Prepared::new("a"), None));
+        let shared = connection.registry.begin_close(KEY.index);
+        let taken = shared.map_or(0, |shared| shared.take_before_close(None).count());
+        assert_eq!(broadcaster.join().unwrap(), taken);
+        assert!(connection.registry.next_broadcast(KEY.index).is_none());
+    });
+}

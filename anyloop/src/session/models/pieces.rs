@@ -202,3 +202,45 @@ fn a_writer_that_is_dropped_leaves_no_trace_or_closes() {
         assert!([begun, after].iter().any(|order| order == written), "{written:?}");
     });
 }
+
+/// A message that is accepted while the handler closes is sent before the Close.
+#[test]
+fn a_message_sent_beside_the_close_of_a_handler_is_sent_or_refused() {
+    check(|| {
+        let mut connection = Connection::new(1000);
+        let handle = connection.session.handle();
+        handle.post(|_, context| context.close(None, "").unwrap()).unwrap();
+        let sender = thread::spawn(move || match handle.send("c") {
+            Ok(sent) => sent.is_on_its_way(),
+            Err(SendError::Closing) => false,
+            Err(error) => panic!("{error}"),
+        });
+        connection.run();
+        let is_sent = sender.join().unwrap();
+        connection.run();
+        let expected: &[u8] = if is_sent { b"\x81\x01c\x88\0" } else { b"\x88\0" };
+        assert_eq!(&connection.peer.0[..], expected);
+    });
+}
+
+/// The last piece is accepted, and the whole message is sent; or it is refused, and nothing is.
+#[test]
+fn a_last_piece_sent_beside_the_close_of_a_handler_is_sent_or_refused() {
+    check(|| {
+        let mut connection = Connection::new(1000);
+        let handle = connection.session.handle();
+        let mut writer = handle.begin(Kind::Text);
+        handle.post(|_, context| context.close(None, "").unwrap()).unwrap();
+        writer.piece("a", false).unwrap();
+        let writer = thread::spawn(move || match writer.piece("b", true) {
+            Ok(_) => true,
+            Err(SendError::Closing) => false,
+            Err(error) => panic!("{error}"),
+        });
+        connection.run();
+        let is_sent = writer.join().unwrap();
+        connection.run();
+        let whole: &[u8] = b"\x01\x01a\x80\x01b\x88\0";
+        assert_eq!(&connection.peer.0[..], if is_sent { whole } else { b"\x88\0" });
+    });
+}

@@ -56,7 +56,7 @@ fn what_finds_no_rare_data_makes_none() {
     assert!(state.rare.is_none());
     let mut other = Subject::open();
     let now = other.now;
-    let timer = other.driver.protocol.state.timers_mut().set(now, Box::new(|_, _| ()));
+    let timer = other.driver.protocol.state.timers_mut().set(None, now, Box::new(|_, _| ()));
     assert!(!state.cancel_timer(timer));
     assert!(state.rare.is_none());
 }
