@@ -119,7 +119,7 @@ impl<F: HandlerFactory> ClientCore<F> {
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
         let limits = None; // those of the client
-        self.new_session_of(handler, target, self.config.handshake.clone(), limits, now)
+        self.new_session_with(handler, target, self.config.handshake.clone(), limits, now)
     }
 
     /// Like [`new_session`](Self::new_session), with another configuration.
@@ -131,10 +131,10 @@ impl<F: HandlerFactory> ClientCore<F> {
         now: Instant,
     ) -> Result<Session<F::Handler>, RequestError> {
         let (options, limits) = (options_without_auto_pong(config), Some(config.send_buffer));
-        self.new_session_of(handler, target, options, limits, now)
+        self.new_session_with(handler, target, options, limits, now)
     }
 
-    fn new_session_of(
+    fn new_session_with(
         &self,
         handler: F::Handler,
         target: &Target,

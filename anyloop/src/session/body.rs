@@ -9,7 +9,7 @@ use super::body_writer::{BodyReceiver, BodyWriter, Taken};
 use crate::stream::Completion;
 
 /// The most bytes of a body that are passed on at once.
-pub(super) const PIECE: usize = 32 * 1024;
+pub(super) const MAX_PIECE: usize = 32 * 1024;
 
 /// The body of an HTTP response.
 ///
@@ -145,10 +145,10 @@ impl Body {
         match &mut self.0 {
             BodySource::Bytes(bytes) if bytes.is_empty() => NextPiece::End,
             BodySource::Bytes(bytes) => {
-                NextPiece::Owned(bytes.split_to(bytes.len().min(PIECE)), None)
+                NextPiece::Owned(bytes.split_to(bytes.len().min(MAX_PIECE)), None)
             }
             BodySource::Reader(reader) => reader.next(),
-            BodySource::Channel(channel, _) => match channel.take(PIECE) {
+            BodySource::Channel(channel, _) => match channel.take(MAX_PIECE) {
                 Taken::Piece(piece, completion) => NextPiece::Owned(piece, completion),
                 Taken::Nothing => NextPiece::NotYet,
                 Taken::Finished => NextPiece::End,
@@ -160,12 +160,12 @@ impl Body {
 
 impl Reader {
     fn next(&mut self) -> NextPiece<'_> {
-        self.buffer.resize(PIECE, 0);
+        self.buffer.resize(MAX_PIECE, 0);
         loop {
             match self.reader.read(&mut self.buffer) {
                 Ok(0) => return NextPiece::End,
                 // A reader may claim to have filled more than there is.
-                Ok(n) => return NextPiece::Borrowed(&self.buffer[..n.min(PIECE)]),
+                Ok(n) => return NextPiece::Borrowed(&self.buffer[..n.min(MAX_PIECE)]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return NextPiece::Failed(error),
             }

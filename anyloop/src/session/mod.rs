@@ -147,8 +147,8 @@ impl<H: Handler> Session<H> {
 
     /// Applies the limits of a client's connection that has its own.
     fn apply_limits(&mut self) {
-        let unsent = self.state.rare.as_deref().and_then(|rare| rare.handshake_output.as_deref());
-        if let Some(HandshakeOutput::Request(ClientRequest { limits: Some(limits), .. })) = unsent {
+        let output = self.state.rare.as_deref().and_then(|rare| rare.handshake_output.as_deref());
+        if let Some(HandshakeOutput::Request(ClientRequest { limits: Some(limits), .. })) = output {
             self.state.set_limits(*limits);
         }
     }
@@ -310,11 +310,10 @@ impl<H: Handler> StreamProtocol for Session<H> {
     fn handle_lost_output(&mut self, bytes: usize, error: Option<TransportError>) {
         let Protocol::Open(connection) = &self.protocol else { return };
         let ending = connection.ending();
-        let answer = ending.and_then(|ending| ending.received.and(ending.sent));
-        // If the peer resets after its Close, losing only our Close in answer is no failure; losing messages
-        // before it is.
+        let our_close = ending.and_then(|ending| ending.received.and(ending.sent));
+        // If the peer resets after its Close, losing only our Close is no failure; losing messages before it is.
         let is_unwanted = error == Some(TransportError::Reset)
-            && answer.is_some_and(|close| bytes <= frame_len(close, connection.role()));
+            && our_close.is_some_and(|close| bytes <= frame_len(close, connection.role()));
         if !is_unwanted {
             self.protocol.handle_lost_output();
         }

@@ -59,13 +59,13 @@ impl<H: Handler> Session<H> {
                 // Handles may answer from now on, also from another thread during the call. Messages of handles that
                 // wait for the opening (`Flags::DEFERRED`) count as buffered.
                 state.publish(out.queued() + state.deferred_bytes(), phase);
-                let here = out.reborrow();
+                let reborrowed = out.reborrow();
                 let (sender, receiver, new_handler) = (None, None, None);
                 let mut context = Context {
                     marker: PhantomData,
                     sender,
                     receiver,
-                    out: here,
+                    out: reborrowed,
                     state,
                     now,
                     new_handler,

@@ -237,19 +237,19 @@ impl Registry {
             .zip(&members.all)
             .filter_map(|(index, member)| Some((index, (*member)?)))
             .collect();
-        let mut woken = Vec::new();
+        let mut to_wake = Vec::new();
         let mut handles = Vec::with_capacity(present.len());
         for (index, member) in present {
             let make = Shared::temporary;
             let (shared, is_new) = self.make_shared(&mut members, index, member, make, &mut freed);
             if is_new {
                 // The connection adopts the shared state, and publishes how much waits.
-                woken.push(Key { index, generation: member.generation });
+                to_wake.push(Key { index, generation: member.generation });
             }
             handles.push(Handle::new(shared));
         }
         drop(members);
-        self.wake(woken);
+        self.wake(to_wake);
         handles
     }
 
@@ -263,9 +263,9 @@ impl Registry {
             .filter(|shared| shared.state() == State::Open)
             .map(|shared| HandleRef::new(shared.clone())) // so that none is freed meanwhile
             .collect();
-        let (reached, woken) = self.queue_broadcast(&mut members, message, filter.clone());
+        let (reached, to_wake) = self.queue_broadcast(&mut members, message, filter.clone());
         drop(members);
-        self.wake(woken);
+        self.wake(to_wake);
         let sent = shared.iter().filter(|shared| {
             let payload = OutgoingPayload::Prepared(message.clone());
             let message = OutgoingMessage { payload, completion: None };
@@ -305,13 +305,13 @@ impl Registry {
             return (0, Vec::new());
         }
         let end = members.broadcasts.end();
-        let (mut reached, mut woken) = (0, Vec::new());
+        let (mut reached, mut to_wake) = (0, Vec::new());
         let Members { all, broadcasts, .. } = members;
         for (index, member) in (0..).zip(all.iter()) {
             let Some(member) = member.filter(|member| member.takes_broadcasts) else { continue };
             reached += 1;
             if member.next == end {
-                woken.push(Key { index, generation: member.generation });
+                to_wake.push(Key { index, generation: member.generation });
             }
         }
         if reached > 0 {
@@ -319,7 +319,7 @@ impl Registry {
             broadcasts.bytes += len;
             broadcasts.queue.push_back(Broadcast { message, filter, remaining: reached });
         }
-        (reached as usize, woken)
+        (reached as usize, to_wake)
     }
 
     /// The shared state of a connection, and whether it was made now, by `make`. A new one begins with the broadcasts

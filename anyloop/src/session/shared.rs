@@ -240,9 +240,9 @@ impl Command {
 /// The number of messages that may wait at least, even if the limit of the send buffer in bytes is small.
 const MIN_MESSAGES: usize = 1024;
 
-/// The sender of a message.
+/// What has sent a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
+enum SentBy {
     /// It sees the result: `drained` must follow [`Sent::Backpressure`].
     Handle,
     /// It sees no result of a single connection.
@@ -339,7 +339,7 @@ impl Shared {
 
     /// Queues a message of a handle, unless the send buffer is full.
     pub(super) fn send(&self, message: OutgoingMessage) -> Result<Sent, SendError> {
-        self.submit(Command::Send(message, None), Origin::Handle)
+        self.submit(Command::Send(message, None), SentBy::Handle)
     }
 
     /// Queues a message of a broadcast, unless the send buffer is full.
@@ -348,7 +348,7 @@ impl Shared {
         message: OutgoingMessage,
         filter: Option<Filter>,
     ) -> Result<Sent, SendError> {
-        self.submit(Command::Send(message, filter), Origin::Broadcast)
+        self.submit(Command::Send(message, filter), SentBy::Broadcast)
     }
 
     /// Queues a piece of a message, unless the send buffer is full.
@@ -358,7 +358,7 @@ impl Shared {
         piece: Piece,
     ) -> Result<Sent, SendError> {
         let message = piece.payload.len();
-        match self.submit(Command::Piece(progress.clone(), piece), Origin::Handle)? {
+        match self.submit(Command::Piece(progress.clone(), piece), SentBy::Handle)? {
             // A message cannot lack a piece.
             Sent::Dropped => {
                 let (waiting, limit) = (self.buffered(), self.limits().max_send_buffer);
@@ -385,7 +385,7 @@ impl Shared {
     }
 
     /// Queues a message or a piece, unless the send buffer is full.
-    fn submit(&self, command: Command, origin: Origin) -> Result<Sent, SendError> {
+    fn submit(&self, command: Command, sent_by: SentBy) -> Result<Sent, SendError> {
         let (limits, len) = (self.limits(), command.len());
         let (is_piece_in_progress, is_piece) =
             (command.is_piece_in_progress(), matches!(command, Command::Piece(..)));
@@ -427,7 +427,7 @@ impl Shared {
             State::Open if !waits && !self.has_buffered.load(Ordering::Relaxed) => Sent::Sent,
             _ => Sent::Buffered,
         };
-        let reports_backpressure = origin == Origin::Handle && sent == Sent::Backpressure;
+        let reports_backpressure = sent_by == SentBy::Handle && sent == Sent::Backpressure;
         let pushed = self.try_push(command, reports_backpressure);
         let Err(error) = pushed else { return Ok(sent) };
         let waiting = self.waiting.fetch_sub(len, Ordering::Relaxed) - len;

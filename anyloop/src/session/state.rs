@@ -260,7 +260,7 @@ impl SessionState {
     }
 
     /// Takes what the opening handshake still has to send: the request or the body.
-    pub(super) fn take_unsent(&mut self) -> Option<Box<HandshakeOutput>> {
+    pub(super) fn take_handshake_output(&mut self) -> Option<Box<HandshakeOutput>> {
         self.rare.as_deref_mut()?.handshake_output.take()
     }
 
@@ -308,13 +308,13 @@ impl SessionState {
         self.rare.as_deref_mut()?.deferred.as_deref_mut()?.close.take()
     }
 
-    /// Sets the writer whose message is in progress.
-    pub(super) fn set_writer(&mut self, writer: Option<Arc<MessageProgress>>) {
-        match writer {
-            Some(writer) => self.deferred_mut().writer = Some(writer),
+    /// Sets the message in progress, if it is that of a [`MessageWriter`](super::MessageWriter).
+    pub(super) fn set_writer_message(&mut self, message: Option<Arc<MessageProgress>>) {
+        match message {
+            Some(message) => self.deferred_mut().writer_message = Some(message),
             None => {
                 if let Some(deferred) = self.existing_deferred() {
-                    deferred.writer = None;
+                    deferred.writer_message = None;
                 }
             }
         }
@@ -323,7 +323,7 @@ impl SessionState {
     /// Whether the message of a handle's [`MessageWriter`](super::MessageWriter) is in progress.
     pub(super) fn has_message_writer(&self) -> bool {
         let rare = self.rare.as_deref();
-        rare.and_then(|rare| rare.deferred.as_deref()).is_some_and(|it| it.writer.is_some())
+        rare.and_then(|rare| rare.deferred.as_deref()).is_some_and(|it| it.writer_message.is_some())
     }
 
     pub(super) fn deferred_mut(&mut self) -> &mut Deferred {
@@ -446,7 +446,7 @@ impl SessionState {
     pub(super) fn end(&mut self) {
         self.phase = Phase::Ended;
         let deferred = self.rare.as_deref_mut().and_then(|rare| rare.deferred.take());
-        let output = self.take_unsent();
+        let output = self.take_handshake_output();
         let index = std::mem::replace(&mut self.index, UNREGISTERED);
         if index != UNREGISTERED {
             let registered = self.endpoint.registry.deregister(index);

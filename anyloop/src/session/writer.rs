@@ -187,7 +187,7 @@ impl<H: Handler> Context<'_, H> {
             false => sender.begin_uncompressed(progress.kind).is_ok(),
         });
         progress.set_state(if begun { MessageState::InProgress } else { MessageState::Over });
-        self.state.set_writer(begun.then(|| progress.clone()));
+        self.state.set_writer_message(begun.then(|| progress.clone()));
         for piece in pieces {
             self.send_piece(progress, piece);
         }
@@ -204,7 +204,7 @@ impl<H: Handler> Context<'_, H> {
         self.out.flush_if_large();
         if last || !is_sent {
             progress.set_state(MessageState::Over);
-            self.state.set_writer(None);
+            self.state.set_writer_message(None);
         }
         match completion {
             Some(completion) if is_sent => self.out.push_completion(completion),
@@ -219,7 +219,7 @@ impl<H: Handler> Context<'_, H> {
         progress.set_state(MessageState::Over);
         report_unsent(waiting.into_iter().filter_map(|piece| piece.completion));
         if is_in_progress {
-            self.state.set_writer(None);
+            self.state.set_writer_message(None);
             // The connection may be closing already.
             let _: Result<(), SendError> = self.close(CloseCode::INTERNAL_ERROR, UNFINISHED);
         }
