@@ -48,7 +48,7 @@ macro_rules! endpoint_methods {
                 self.handle().broadcast_then(message, filter, completion)
             }
 
-            /// Begins to close all connections. Returns how many. A handshake that is under way fails with
+            /// Begins to close all connections. Returns how many are not over. A handshake that is under way fails with
             /// [`Abandoned`](anyloop_proto::HandshakeError::Abandoned); a server answers 503 if any part of the request
             /// has arrived. Exception: if messages wait for a client's connection to open, its handshake continues, and
             /// they are sent before the Close.

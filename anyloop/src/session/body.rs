@@ -81,7 +81,7 @@ struct Reader {
 /// The next piece of a body, or why there is none.
 pub(super) enum NextPiece<'b> {
     Borrowed(&'b [u8]),
-    /// A piece, and the function to call when it was written.
+    /// A piece, and the function to call when it was written or never will be.
     Owned(Bytes, Option<Completion>),
     /// The writer has not sent the next piece yet.
     NotYet,

@@ -60,8 +60,9 @@ use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 ///
 /// # Blocking
 ///
-/// As an [`io::Write`], it blocks until the buffered bytes are at or below the high-water mark; then it takes at most
-/// that many bytes. So about twice the mark is buffered at most, also by `io::copy`. It fails with
+/// As an [`io::Write`], it blocks until the buffered bytes are at or below the high-water mark, and the limit leaves
+/// room; then it takes at most as many bytes as the mark. So about twice the mark is buffered at most, also by
+/// `io::copy`. It fails with
 /// [`ErrorKind::BrokenPipe`] when the connection is over. `flush` does nothing.
 ///
 /// A thread that runs an event loop does not wait, since the connection may wait for it: there, a write fails with
@@ -199,7 +200,7 @@ impl BodyWriter {
         Ok(state.writable().max(1))
     }
 
-    /// Sets the end, unless it is set. Returns false if the connection is over.
+    /// Sets the end. Returns false if the connection is over. If the end was set before, does nothing and returns true.
     fn end(&self, end: End) -> bool {
         let mut state = self.0.state();
         if state.end != End::Open {

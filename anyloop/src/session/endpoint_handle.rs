@@ -112,7 +112,7 @@ impl<H: Handler> EndpointHandle<H> {
         })
     }
 
-    /// Begins to close all connections, or abandons their handshakes. Returns how many.
+    /// Begins to close all connections, or abandons their handshakes. Returns how many connections are not over.
     ///
     /// # Errors
     ///

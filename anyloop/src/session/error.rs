@@ -18,7 +18,8 @@ pub enum SendError {
     /// With this message, the send buffer would exceed its limit.
     #[error("{waiting} bytes are waiting, and {message} more would exceed the limit of {limit}{}", closing_note(*closes))]
     SendBufferFull {
-        /// The bytes that wait already, for the peer or for the end of a message in pieces.
+        /// The bytes that wait already: for the peer, for the connection to be open, or for the end of a message in
+        /// pieces.
         waiting: usize,
         /// Bytes of the message.
         message: usize,
@@ -78,11 +79,12 @@ impl From<Refused> for SendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a message is sent, waits, or is dropped")]
 pub enum Sent {
-    /// It is written with this [batch](super::Context): the send buffer is empty.
+    /// The send buffer is empty: the message is written with this [batch](super::Context), or with the next one if a
+    /// handle has sent it.
     Sent,
     /// It waits: for the peer to read, for the connection to be open, or for the end of a message in pieces.
     Buffered,
-    /// It waits for the peer to read, and the send buffer is above its high-water mark: send no more until
+    /// It waits, and what waits in all exceeds the high-water mark: send no more until
     /// [`drained`](super::Handler::drained).
     Backpressure,
     /// The send buffer was full, and the message was dropped, as [`Overflow::Drop`](super::Overflow::Drop) requires.

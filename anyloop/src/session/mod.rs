@@ -183,7 +183,7 @@ impl<H: Handler> Session<H> {
         handle
     }
 
-    /// Publishes to the handles whether a message in pieces is in progress, or others wait for it.
+    /// Publishes to the handles whether a message in pieces is in progress, or messages are deferred.
     fn publish_held_up(&self) {
         if let Protocol::Open(connection) = &self.protocol {
             self.state.publish_held_up(connection.sender.is_message_begun());
@@ -241,7 +241,7 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Whether received bytes are taken.
+    /// Whether received bytes are passed to the protocol, rather than left where they are or discarded.
     fn reads(&self) -> bool {
         let paused = self.state.flags.has(Flags::PAUSED);
         let waits = match &self.protocol {
@@ -471,7 +471,7 @@ macro_rules! session_methods {
                 $session.phase().state()
             }
 
-            /// The statistics of the connection; zeros while it is not open.
+            /// The statistics of the connection; zeros before it is open, and after it is over.
             #[must_use]
             pub fn statistics(&self) -> Statistics {
                 let $driver = self;

@@ -13,7 +13,8 @@ use crate::cold::cold_path;
 use crate::stream::{Budget, Progress, StreamProtocol, WriteBuffer};
 
 impl<H: Handler> Session<H> {
-    /// Takes input until it is used up, the budget is spent, or reading is paused.
+    /// Takes input until it is used up, the budget is spent, reading is paused, or the connection fails or is
+    /// terminated.
     ///
     /// The session's fast path: for messages that are unfragmented, uncompressed, shorter than 64 KiB and wholly in the
     /// input, on an open connection that does not stream and has nothing else to do. `Handler::message` has a

@@ -34,9 +34,9 @@ pub(crate) trait WakeConnections: Send + Sync {
 }
 
 /// The connections of an endpoint, with eight bytes for each. The *shared state* (of a connection and its handles) is
-/// made on demand: for the first handle, or when output waits. If the registry made it for a handle, it is freed with
-/// the last handle; if the connection made it, it lives as long as the connection. A connection
-/// with a waker of its own has it from the beginning.
+/// made on demand: for the first handle, or when output waits, for example. If the registry made it for a handle, it is
+/// freed after the last handle, unless its id or its limits must be kept; if the connection made it, it lives as long as
+/// the connection. A connection with a waker of its own has it from the beginning.
 ///
 /// A broadcast is queued once for all open connections without shared state. Each is woken, and takes the broadcasts
 /// that are due to it on its own strand; the last frees them. The other connections get it through their mailbox.
@@ -179,7 +179,8 @@ impl Registry {
         is_unused
     }
 
-    /// The shared state of a connection, created now if there is none.
+    /// The shared state of a connection, created now if there is none. That of a connection that is over refuses
+    /// commands.
     pub(super) fn get_or_create_shared(&self, index: u32) -> Arc<Shared> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
@@ -274,7 +275,7 @@ impl Registry {
         reached + sent.count()
     }
 
-    /// Begins to close all connections, or abandons their handshakes. Returns how many.
+    /// Begins to close all connections, or abandons their handshakes. Returns how many connections are not over.
     pub(crate) fn close_all(&self, code: Option<CloseCode>, reason: &str) -> usize {
         self.handles::<Untyped>().iter().filter(|handle| handle.close(code, reason).is_ok()).count()
     }

@@ -41,7 +41,7 @@ impl<H: Handler> Session<H> {
         Ok(())
     }
 
-    /// Sends as much of the body of a response as the stream takes.
+    /// Sends as much of the body of a response as the stream takes, up to [`TURN_BYTES`].
     pub(super) fn send_body(
         &mut self,
         out: &mut WriteBuffer<'_>,

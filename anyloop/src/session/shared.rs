@@ -63,11 +63,11 @@ pub(crate) struct Shared {
     deferred: UnmodelledUsize,
     /// Their payload bytes.
     deferred_bytes: UnmodelledUsize,
-    /// The number of messages in pieces that were begun, and neither completed nor abandoned.
+    /// The number of `MessageWriter`s that have begun their message, and neither completed nor abandoned it.
     unfinished: AtomicUsize,
-    /// Whether a message in pieces was in progress as of the last call, or others waited for it.
+    /// Whether a message in pieces was in progress as of the last call, or messages were deferred.
     held_up: AtomicBool,
-    /// The connection was closed for its send buffer. Only the connection uses it.
+    /// The connection was closed because its send buffer was full. Only the connection uses this.
     overflowed: UnmodelledBool,
     phase: AtomicU8,
 }
@@ -77,7 +77,7 @@ struct Mailbox {
     commands: VecDeque<Command>,
     /// A send has returned back-pressure, so `drained` must follow.
     reported_backpressure: bool,
-    /// A handle has asked to close the connection: messages that follow cannot be sent.
+    /// A command was queued after which no message can be sent: one that ends the connection, or a response.
     closing: bool,
     /// A handle has answered the request.
     answered: bool,
@@ -310,8 +310,8 @@ impl Shared {
         ConnectionId(self.id.load(Ordering::Relaxed))
     }
 
-    /// Whether it is freed with its last handle, or soon after. It is kept if the id was asked for, since the
-    /// connection would get another id.
+    /// Whether it is freed with its last handle, or soon after. It is kept if the connection has limits of its own, or
+    /// if the id was asked for: the connection would get another id.
     fn is_freed_with_handles(&self) -> bool {
         self.temporary && self.id.load(Ordering::Relaxed) == 0 && self.own_limits.get().is_none()
     }
@@ -373,7 +373,7 @@ impl Shared {
         self.unfinished.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A writer has sent its last piece, or never will.
+    /// The last piece of a writer was accepted, its first piece was refused, or the writer was dropped.
     pub(super) fn end_writer(&self) {
         self.unfinished.fetch_sub(1, Ordering::Release);
     }
@@ -548,14 +548,14 @@ impl Shared {
         self.deferred_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Publishes whether a message in pieces is in progress, or others wait for it: after the send buffer.
+    /// Publishes whether a message in pieces is in progress, or messages are deferred: after the send buffer.
     pub(super) fn publish_held_up(&self, held_up: bool) {
         if self.held_up.load(Ordering::Relaxed) != held_up {
             self.held_up.store(held_up, Ordering::Release);
         }
     }
 
-    /// The connection is closed for its send buffer. Returns whether this is new.
+    /// The connection is closed because its send buffer is full. Returns whether this is new.
     pub(super) fn note_overflow(&self) -> bool {
         !self.overflowed.swap(true, Ordering::Relaxed)
     }
@@ -593,7 +593,8 @@ impl Shared {
         }
     }
 
-    /// Publishes the phase of a connection that has not adopted this shared state yet.
+    /// Publishes the phase alone. The registry calls this, since the connection may not have adopted this shared state
+    /// yet.
     pub(crate) fn publish_phase(&self, phase: Phase) {
         self.phase.store(phase.encode(), Ordering::Release);
     }
@@ -625,7 +626,7 @@ impl Shared {
         Phase::decode(self.phase.load(Ordering::Acquire))
     }
 
-    /// A panic elsewhere leaves the mailbox consistent, since each change is one push or one swap.
+    /// A panic elsewhere leaves the mailbox consistent, so poisoning is ignored.
     fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }

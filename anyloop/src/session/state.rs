@@ -196,7 +196,7 @@ pub struct HandshakeInfo {
     /// The request, as a server received it.
     pub request: Option<Request>,
     /// The response: as a server sent it, and `None` if the handshake failed; as a client received it, with its body
-    /// if it refuses.
+    /// if the status is not 101.
     pub response: Option<Response<Vec<u8>>>,
     /// The subprotocol that was agreed on.
     pub subprotocol: Option<String>,
@@ -217,8 +217,8 @@ impl SessionState {
         }
     }
 
-    /// Asks the driver to call [`resume`](crate::stream::StreamProtocol::resume), because the budget of handler calls
-    /// is spent before all is done.
+    /// Asks the driver to call [`resume`](crate::stream::StreamProtocol::resume): something is left to do, for example
+    /// because the budget of handler calls is spent.
     #[cold]
     pub(super) const fn request_resume(&mut self) {
         self.flags.set(Flags::RESUME, true);
@@ -338,7 +338,7 @@ impl SessionState {
     }
 
     /// Publishes whether messages are *held up* (head-of-line blocking behind a message in pieces): one is in progress
-    /// (`is_begun`), or messages wait behind one. When it ends, publish the send buffer first: a handle that sees
+    /// (`is_begun`), or messages are deferred. When it ends, publish the send buffer first: a handle that sees
     /// `false` must also see the smaller size.
     pub(super) fn publish_held_up(&self, is_begun: bool) {
         if let Some(shared) = self.shared() {

@@ -494,8 +494,8 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// If a close was requested before the connection was open, begins it now: the messages sent before the request are
-    /// already out.
+    /// If a close was requested before the connection was open, begins it now. The messages sent before the request are
+    /// already out, except those that wait for the last piece of a writer's message: they fail.
     fn send_deferred_close(&mut self) {
         let Some((code, reason)) = self.state.take_deferred_close() else { return };
         // The connection may be closing already.
