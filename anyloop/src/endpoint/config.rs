@@ -501,7 +501,7 @@ macro_rules! common_setters {
                 self
             }
 
-            /// Whether connections keep their request and response while they are open. They are available in `open`
+            /// Whether connections keep their request and response while they are open. Both are available in `open`
             /// and `fail` in any case.
             pub fn keep_handshake(mut self, keep: bool) -> Self {
                 self.keep_handshake = keep;

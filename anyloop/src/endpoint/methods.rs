@@ -51,7 +51,7 @@ macro_rules! endpoint_methods {
             /// Begins to close all connections. Returns how many are not over. A handshake that is under way fails with
             /// [`Abandoned`](anyloop_proto::HandshakeError::Abandoned); a server answers 503 if any part of the request
             /// has arrived. Exception: if messages wait for a client's connection to open, its handshake continues, and
-            /// they are sent before the Close.
+            /// the messages are sent before the Close.
             ///
             /// # Errors
             ///
@@ -149,7 +149,7 @@ macro_rules! constructors {
 }
 pub(crate) use constructors;
 
-/// Lets an endpoint of one thread dereference to the endpoint in its field, whose methods it has thereby.
+/// Lets an endpoint of one thread dereference to the endpoint in its field, and so have the methods of that one.
 macro_rules! local_endpoint {
     ($local:ident.$field:ident: $endpoint:ident) => {
         impl<F: crate::endpoint::HandlerFactory> std::ops::Deref for $local<F> {

@@ -25,9 +25,9 @@ pub(super) const MAX_PIECE: usize = 32 * 1024;
 /// and for 204, 205 and 304, the body is dropped unread. After HEAD, and for 304, an empty body may have the
 /// `Content-Length` that the response to GET would have (RFC 9110 §8.6).
 ///
-/// The body is taken in pieces as the peer reads. A peer that reads nothing for the
-/// [`response_timeout`](crate::ServerConfig::response_timeout) fails. Over [iostream](crate::iostream), an output that
-/// never blocks takes the whole body in one call. If the body ends too early or too late, cannot be
+/// The body is taken in pieces as the peer reads. If the peer reads nothing for the
+/// [`response_timeout`](crate::ServerConfig::response_timeout), the response fails. Over [iostream](crate::iostream), an
+/// output that never blocks takes the whole body in one call. If the body ends too early or too late, cannot be
 /// read, or is not finished, the byte stream is aborted, and [`Handler::fail`](crate::Handler::fail) is called with
 /// [`Cause::Response`](crate::proto::Cause::Response).
 ///
@@ -92,10 +92,10 @@ pub(super) enum NextPiece<'b> {
 }
 
 impl Body {
-    /// A body that is read from `reader` when the peer takes more, until its end.
+    /// A body that is read from `reader`, until the end of that, when the peer takes more.
     ///
     /// `length` is the number of bytes; `None` if it is not known. A reader that has more or fewer bytes fails the
-    /// response. To send a part of a file, or one that may grow, pass `file.take(length)`.
+    /// response. To send a part of a file, or a file that may grow, pass `file.take(length)`.
     ///
     /// The thread of the connection reads, up to 32 KiB at a time. A reader that blocks holds up the whole loop: files
     /// and memory are fine, sockets and pipes belong to a thread with a [writer](Self::channel). Interrupted reads are

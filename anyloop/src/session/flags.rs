@@ -20,8 +20,8 @@ impl Flags {
     pub(super) const WANTS_CHANGED: Self = Self(16);
     /// A client's request was not sent: there is no stream yet.
     pub(super) const REQUEST_UNSENT: Self = Self(32);
-    /// Messages of handles, of broadcasts or of the handler wait until they may be sent: see `deferred.rs`. No relation to
-    /// `Answer::Defer`.
+    /// Messages of handles, of broadcasts or of the handler wait until they may be sent: see `deferred.rs`. No relation
+    /// to `Answer::Defer`.
     pub(super) const DEFERRED: Self = Self(64);
     /// The application has terminated the connection.
     pub(super) const TERMINATED: Self = Self(128);

@@ -24,8 +24,8 @@ pub use context::Context;
 ///
 /// - [`open`](Self::open) is called once, and later [`close`](Self::close), once.
 /// - The opening handshake fails: [`fail`](Self::fail) is called once, and nothing after it.
-/// - On a server, the request is plain HTTP: [`http`](Self::http) is called, and nothing after its answer, unless the
-///   response cannot be sent whole: then [`fail`](Self::fail).
+/// - On a server, the request is plain HTTP: [`http`](Self::http) is called. If the response is sent whole, nothing is
+///   called after the answer; otherwise [`fail`](Self::fail) is.
 ///
 /// If the program itself drops a connection before its end, `close` and `fail` are not called.
 ///

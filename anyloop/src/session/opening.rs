@@ -114,7 +114,7 @@ impl<H: Handler> Session<H> {
                 };
                 self.open(opened, request, out);
             }
-            // Nothing waits for an answer: it was answered, or has timed out.
+            // No request waits for an answer: it was answered, or has timed out.
             Err(AnswerError::NotAwaiting) => {}
             // An invalid answer becomes 500, so that the client does not wait.
             Err(error) => {

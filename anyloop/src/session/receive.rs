@@ -231,7 +231,7 @@ fn receive_other<'e, 'b: 'e, H: Handler>(
         Event::Ping(payload) => {
             budget.spend();
             if handler.ping(payload, context) {
-                let _ = context.pong(payload); // not after a Close
+                let _ = context.pong(payload); // fails after a Close
             }
         }
         Event::Pong { payload, round_trip } => {
@@ -240,7 +240,7 @@ fn receive_other<'e, 'b: 'e, H: Handler>(
             context.state.flags.set(Flags::WANTS_CHANGED, true);
             handler.pong(payload, round_trip, context);
         }
-        // It was answered; the handler is notified when the stream has ended.
+        // The Close was answered; the handler is notified when the stream has ended.
         Event::Close(_) => {}
         _ => {}
     }

@@ -35,8 +35,8 @@ pub(crate) trait WakeConnections: Send + Sync {
 
 /// The connections of an endpoint, with eight bytes for each. The *shared state* (of a connection and its handles) is
 /// made on demand: for the first handle, or when output waits, for example. If the registry made it for a handle, it is
-/// freed after the last handle, unless its id or its limits must be kept; if the connection made it, it lives as long as
-/// the connection. A connection with a waker of its own has it from the beginning.
+/// freed after the last handle, unless its id or its limits must be kept; if the connection made it, it lives as long
+/// as the connection. A connection with a waker of its own has it from the beginning.
 ///
 /// A broadcast is queued once for all open connections without shared state. Each is woken, and takes the broadcasts
 /// that are due to it on its own strand; the last frees them. The other connections get it through their mailbox.
@@ -95,9 +95,9 @@ const MESSAGE_COST: usize = 64;
 pub(super) struct Due {
     pub(super) message: Prepared,
     pub(super) filter: Option<Filter>,
-    /// The number of the broadcast after it.
+    /// The number of the broadcast after this one, in the queue or still to be queued.
     pub(super) next: u32,
-    /// The number that the next broadcast will have.
+    /// The number that the next broadcast to be queued will have.
     pub(super) end: u32,
 }
 
@@ -168,11 +168,11 @@ impl Registry {
     pub(super) fn free_shared(&self, index: u32) -> bool {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
-        // A new handle is made under this lock or on the connection's strand, which is here; so an unused state stays
-        // unused.
+        // A new handle is made under this lock, or on the connection's strand, where this runs. So an unused state
+        // stays unused.
         let is_unused = members.shared.get(&index).is_some_and(|shared| shared.is_unused());
         if is_unused {
-            members.remove_shared(index); // the connection has it, too
+            members.remove_shared(index); // not dropped under the lock: the connection still has it
             let takes = members.member(index).is_some_and(|member| member.phase == Phase::Open);
             members.set_takes_broadcasts(index, takes, &mut freed);
         }
@@ -217,7 +217,7 @@ impl Registry {
 
     // For the endpoint.
 
-    /// A handle of this connection, which may be over.
+    /// A handle of this connection, even if the connection is over.
     pub(crate) fn handle<H: Handler>(&self, key: Key) -> Handle<H> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
@@ -297,7 +297,7 @@ impl Registry {
         filter: Option<Filter>,
     ) -> (usize, Vec<Key>) {
         let len = cost(message);
-        // A policy that closes slow connections drops no message.
+        // `Overflow::Close` drops no message, so the queue has no limit.
         let limit = match self.limits.overflow {
             Overflow::Close => usize::MAX,
             Overflow::Error | Overflow::Drop => self.limits.max_send_buffer,
@@ -398,7 +398,7 @@ impl Members {
 }
 
 impl Broadcasts {
-    /// The number that the next broadcast will have.
+    /// The number that the next broadcast to be queued will have.
     fn end(&self) -> u32 {
         self.first.wrapping_add(self.queue.len() as u32)
     }

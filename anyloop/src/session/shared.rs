@@ -34,8 +34,8 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// The state that a connection and its handles share: a queue of commands, the send buffer, and the state of the
-/// connection.
+/// The state that a connection and its handles share: a queue of commands, the size of the send buffer, and the state
+/// of the connection. What holds *as of the last call* was published at the end of the driver's last call.
 pub(crate) struct Shared {
     /// The id of the connection, or 0 before it was asked for. No model depends on it, so it is not modelled.
     id: AtomicU64,
@@ -96,8 +96,8 @@ impl Mailbox {
 pub(crate) struct HandleRef(Arc<Shared>);
 
 impl HandleRef {
-    /// While there may be no other reference, one may be made only on the strand of the connection, or under the lock
-    /// of the registry: there, `is_unused` is checked.
+    /// If there may be no other reference, make one only on the strand of the connection, or under the lock of the
+    /// registry. There, `is_unused` is checked.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         shared.handles.fetch_add(1, Ordering::Relaxed);
         Self(shared)
@@ -180,7 +180,7 @@ impl Drop for Commands<'_> {
 pub(super) enum Command {
     /// A writer was dropped before the last piece of its message.
     AbandonMessage(Arc<MessageProgress>),
-    /// The answer to a request, which was deferred.
+    /// The deferred answer to a request.
     Answer(Answer),
     CancelTimer(TimerId),
     Close(Option<CloseCode>, String),
@@ -217,7 +217,8 @@ impl Command {
         self.is_message() || matches!(self, Self::Ping(_) | Self::Overflow)
     }
 
-    /// Whether it is a piece of the message in progress. Messages that wait for its end must not hold it up.
+    /// Whether it is a piece of the message in progress. Messages that wait for the end of that message must not hold
+    /// up the piece.
     fn is_piece_in_progress(&self) -> bool {
         matches!(self, Self::Piece(progress, _) if progress.is_in_progress())
     }
@@ -237,7 +238,7 @@ impl Command {
     }
 }
 
-/// The number of messages that may wait at least, even if the limit of the send buffer in bytes is small.
+/// The limit on the number of messages that wait is at least this, even if the limit in bytes is small.
 const MIN_MESSAGES: usize = 1024;
 
 /// What has sent a message.
@@ -389,7 +390,7 @@ impl Shared {
         let (limits, len) = (self.limits(), command.len());
         let (is_piece_in_progress, is_piece) =
             (command.is_piece_in_progress(), matches!(command, Command::Piece(..)));
-        // Loaded before `waiting`: if it is false, `waiting` does not include messages that were held up.
+        // Loaded before `waiting`: if nothing is held up, `waiting` does not include messages that were.
         let is_held_up = || !is_piece_in_progress && self.is_held_up(is_piece);
         let waits = is_held_up();
         let refuse = |waiting: usize| {
@@ -579,8 +580,8 @@ impl Shared {
         (Commands { shared: self, queue }, reported_backpressure)
     }
 
-    /// Publishes `held` and the phase. Only the connection does, so values that have not changed are not
-    /// written.
+    /// Publishes `held` and the phase. Only the connection writes them, so it can compare first, and write only if one
+    /// has changed.
     pub(crate) fn publish(&self, held: usize, phase: Phase) {
         if !self.is_published(held, phase) {
             let before = self.held.swap(held, Ordering::Relaxed);

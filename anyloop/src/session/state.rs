@@ -32,7 +32,7 @@ const SHUTTING_DOWN: &str = "shutting down";
 /// The state that all sessions of an endpoint share.
 pub(crate) struct EndpointState {
     pub(crate) limits: SendBufferLimits,
-    /// Whether connections remember their handshake.
+    /// Whether open connections keep their handshake.
     pub(crate) keep_handshake: bool,
     pub(crate) counters: AtomicCounters,
     pub(crate) registry: Registry,
@@ -101,8 +101,8 @@ pub(super) struct SessionState {
 
 const UNREGISTERED: u32 = u32::MAX;
 
-/// The data that an idle connection without a kept handshake does not need. Made on demand; by default for the kept
-/// handshake.
+/// The data that an idle connection without a kept handshake does not need. Made on demand. By default every open
+/// connection has it, for the kept handshake.
 #[derive(Default)]
 pub(super) struct Rare {
     /// The state that the connection shares with its handles.
@@ -352,7 +352,7 @@ impl SessionState {
         rare.and_then(|rare| rare.deferred.as_deref()).map_or(0, Deferred::bytes)
     }
 
-    /// Frees the shared state if no handle needs it, and then the box if it is empty.
+    /// Frees the shared state if no handle needs it, and then the box of rare data if it is empty.
     pub(super) fn free_unused(&mut self) {
         if self.shared().is_some_and(|shared| shared.is_unused())
             && self.endpoint.registry.free_shared(self.index)

@@ -23,8 +23,9 @@ const UNFINISHED: &str = "a message was not finished";
 /// writers; pings, pongs and a Close do not wait. What waits counts for the
 /// [send buffer](crate::ServerConfig::max_send_buffer), but not for the pieces of the message that it waits for: at
 /// worst twice the limit waits. Sending what waits returns [`Sent::Buffered`], or [`Sent::Backpressure`] above the
-/// high-water mark. If it has no room, the peer is not to blame: with [`Overflow::Close`](super::Overflow::Close) it
-/// returns [`SendError::SendBufferFull`], and the connection remains open.
+/// high-water mark. If there is no room for it, the peer is not to blame: even with
+/// [`Overflow::Close`](super::Overflow::Close), sending only returns [`SendError::SendBufferFull`], and the connection
+/// remains open.
 ///
 /// A message whose first piece is [`Uncompressed`](crate::proto::Uncompressed) is not compressed.
 ///
@@ -171,7 +172,7 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Begins a message in pieces, and sends those that were accepted.
+    /// Begins a message in pieces, and sends the pieces that were accepted.
     pub(super) fn send_pieces(
         &mut self,
         progress: &Arc<MessageProgress>,

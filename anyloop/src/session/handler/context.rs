@@ -592,7 +592,7 @@ impl<H: Handler> Context<'_, H> {
         if limits.overflow == Overflow::Drop {
             return Ok(Some(Sent::Dropped));
         }
-        // If messages wait for a local `MessageWriter`, the peer is not at fault.
+        // If messages wait for a `MessageWriter` of this program, the peer is not at fault.
         let closes = limits.overflow == Overflow::Close && !self.state.has_message_writer();
         let full = self.full(len, closes); // computed now: after `close`, `waiting` would include the Close frame
         if closes {
