@@ -26,8 +26,8 @@ pub(super) const MAX_PIECE: usize = 32 * 1024;
 /// `Content-Length` that the response to GET would have (RFC 9110 §8.6).
 ///
 /// The body is taken in pieces as the peer reads. If the peer reads nothing for the
-/// [`response_timeout`](crate::ServerConfig::response_timeout), the response fails. Over [iostream](crate::iostream), an
-/// output that never blocks takes the whole body in one call. If the body ends too early or too late, cannot be
+/// [`response_timeout`](crate::ServerConfig::response_timeout), the response fails. Over [iostream](crate::iostream),
+/// an output that never blocks takes the whole body in one call. If the body ends too early or too late, cannot be
 /// read, or is not finished, the byte stream is aborted, and [`Handler::fail`](crate::Handler::fail) is called with
 /// [`Cause::Response`](crate::proto::Cause::Response).
 ///
