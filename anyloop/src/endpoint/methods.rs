@@ -15,7 +15,7 @@ macro_rules! endpoint_methods {
             /// first. A connection whose send buffer is full does not get it and is not counted;
             /// [`Overflow::Close`](crate::endpoint::Overflow::Close) closes that connection. The message is encoded
             /// once, and each connection takes it on its own strand. The connections over the network that have no
-            /// handles, and whose output never had to wait, share one queue for that. Unless the policy is
+            /// handles, and whose output never had to wait, share one queue of broadcasts. Unless the policy is
             /// `Overflow::Close`, none of them gets a message that would make the queue
             #[doc = concat!("exceed [`max_send_buffer`](crate::", stringify!($config), "::max_send_buffer) bytes.")]
             pub fn broadcast(&self, message: impl Into<anyloop_proto::Prepared>) -> usize {

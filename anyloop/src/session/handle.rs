@@ -191,7 +191,8 @@ impl<H: Handler> Handle<H> {
         self.push(Command::Post(erased_fn(f)))
     }
 
-    /// Runs `f` like [`post`](Self::post), after `delay`. To be able to cancel it, use [`Context::set_timer`].
+    /// Runs `f` like [`post`](Self::post), after `delay`, which begins when the connection runs this command. To be
+    /// able to cancel the timer, use [`Context::set_timer`].
     ///
     /// # Errors
     ///

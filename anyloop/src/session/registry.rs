@@ -72,7 +72,8 @@ impl Member {
     }
 }
 
-/// The queue of broadcasts, in order. Each stays until all connections to which it is due have taken it.
+/// The queue of broadcasts, in order. Each stays until all connections to which it is due have taken it or have
+/// ended.
 struct Broadcasts {
     queue: VecDeque<Broadcast>,
     /// The number of the first in the queue. Numbers wrap around.

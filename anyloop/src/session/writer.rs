@@ -83,7 +83,7 @@ impl MessageWriter {
     /// [`SendError::SendBufferFull`]: the piece is not sent. With [`Overflow::Error`](super::Overflow::Error) and
     /// [`Overflow::Drop`](super::Overflow::Drop) the message stays in progress, and the piece can be sent again when
     /// the peer has read more, or, if the message waits for another in pieces, after the last piece of that. With
-    /// [`Overflow::Close`](super::Overflow::Close) this is so only until the peer is too slow itself: then the
+    /// [`Overflow::Close`](super::Overflow::Close) the same holds, unless the peer itself is too slow: then the
     /// connection is closed with 1008, and sending again returns [`SendError::Closing`]. [`SendError::Closing`],
     /// [`SendError::Gone`]. [`SendError::Refused`] after the last piece.
     pub fn piece(&mut self, payload: impl Into<Payload>, last: bool) -> Result<Sent, SendError> {
