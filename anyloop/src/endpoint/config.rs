@@ -542,7 +542,7 @@ macro_rules! common_setters {
                 self
             }
 
-            /// Whether connections keep their request and response while they are open. They are available in `open`
+            /// Whether connections keep their request and response while they are open. Both are available in `open`
             /// and `fail` in any case.
             pub fn keep_handshake(mut self, keep: bool) -> Self {
                 self.keep_handshake = keep;
@@ -559,8 +559,8 @@ macro_rules! common_setters {
             /// Compresses messages by permessage-deflate (RFC 7692), if the peer agrees to it.
             ///
             /// The connections of a thread share compressors and decompressors, unless the configuration is
-            /// [dedicated](Deflate::dedicated). A connection of `iostream` does not share: it frees its own two seconds
-            /// after the last message.
+            /// [dedicated](Deflate::dedicated). A connection of `iostream` does not share: it frees its own at most two
+            /// seconds after the last message.
             ///
             /// Off by default: it costs memory and time, and can leak secrets; see
             /// [`deflate`](crate::proto::deflate). A message is exempt by [`Uncompressed`](crate::proto::Uncompressed).

@@ -120,7 +120,7 @@ impl<F: HandlerFactory> ClientCore<F> {
     ) -> Result<Session<F::Handler>, RequestError> {
         self.config.check()?;
         let limits = None; // those of the client
-        self.new_session_of(handler, target, self.config.handshake.clone(), limits, now)
+        self.new_session_with(handler, target, self.config.handshake.clone(), limits, now)
     }
 
     /// Like [`new_session`](Self::new_session), with another configuration.
@@ -133,10 +133,10 @@ impl<F: HandlerFactory> ClientCore<F> {
     ) -> Result<Session<F::Handler>, RequestError> {
         config.check()?;
         let (options, limits) = (options_without_auto_pong(config), Some(config.send_buffer));
-        self.new_session_of(handler, target, options, limits, now)
+        self.new_session_with(handler, target, options, limits, now)
     }
 
-    fn new_session_of(
+    fn new_session_with(
         &self,
         handler: F::Handler,
         target: &Target,

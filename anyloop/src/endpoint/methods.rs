@@ -15,7 +15,7 @@ macro_rules! endpoint_methods {
             /// first. A connection whose send buffer is full does not get it and is not counted;
             /// [`Overflow::Close`](crate::endpoint::Overflow::Close) closes that connection. The message is encoded
             /// once, and each connection takes it on its own strand. The connections over the network that have no
-            /// handles, and whose output never had to wait, share one queue for that. Unless the policy is
+            /// handles, and whose output never had to wait, share one queue of broadcasts. Unless the policy is
             /// `Overflow::Close`, none of them gets a message that would make the queue
             #[doc = concat!("exceed [`max_send_buffer`](crate::", stringify!($config), "::max_send_buffer) bytes.")]
             pub fn broadcast(&self, message: impl Into<anyloop_proto::Prepared>) -> usize {
@@ -49,10 +49,10 @@ macro_rules! endpoint_methods {
                 self.handle().broadcast_then(message, filter, completion)
             }
 
-            /// Begins to close all connections. Returns how many. A handshake that is under way fails with
+            /// Begins to close all connections. Returns how many are not over. A handshake that is under way fails with
             /// [`Abandoned`](anyloop_proto::HandshakeError::Abandoned); a server answers 503 if any part of the request
             /// has arrived. Exception: if messages wait for a client's connection to open, its handshake continues, and
-            /// they are sent before the Close.
+            /// the messages are sent before the Close.
             ///
             /// # Errors
             ///
@@ -150,7 +150,7 @@ macro_rules! constructors {
 }
 pub(crate) use constructors;
 
-/// Lets an endpoint of one thread dereference to the endpoint in its field, whose methods it has thereby.
+/// Lets an endpoint of one thread dereference to the endpoint in its field, and so have the methods of that one.
 macro_rules! local_endpoint {
     ($local:ident.$field:ident: $endpoint:ident) => {
         impl<F: crate::endpoint::HandlerFactory> std::ops::Deref for $local<F> {

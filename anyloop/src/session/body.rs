@@ -11,7 +11,7 @@ use super::body_writer::{BodyReceiver, BodyWriter, Taken};
 use crate::stream::Completion;
 
 /// The most bytes of a body that are passed on at once.
-pub(super) const PIECE: usize = 32 * 1024;
+pub(super) const MAX_PIECE: usize = 32 * 1024;
 
 /// The body of an HTTP response.
 ///
@@ -28,9 +28,9 @@ pub(super) const PIECE: usize = 32 * 1024;
 /// and for 204, 205 and 304, the body is dropped unread. After HEAD, and for 304, an empty body may have the
 /// `Content-Length` that the response to GET would have (RFC 9110 §8.6).
 ///
-/// The body is taken in pieces as the peer reads. A peer that reads nothing for the
-/// [`response_timeout`](crate::ServerConfig::response_timeout) fails. Over [iostream](crate::iostream), an output that
-/// never blocks takes the whole body in one call. If the body ends too early or too late, cannot be
+/// The body is taken in pieces as the peer reads. If the peer reads nothing for the
+/// [`response_timeout`](crate::ServerConfig::response_timeout), the response fails. Over [iostream](crate::iostream),
+/// an output that never blocks takes the whole body in one call. If the body ends too early or too late, cannot be
 /// read, or is not finished, the byte stream is aborted, and [`Handler::fail`](crate::Handler::fail) is called with
 /// [`Cause::Response`](crate::proto::Cause::Response).
 ///
@@ -84,7 +84,7 @@ struct Reader {
 /// The next piece of a body, or why there is none.
 pub(super) enum NextPiece<'b> {
     Borrowed(&'b [u8]),
-    /// A piece, and the function to call when it was written.
+    /// A piece, and the function to call when it was written or never will be.
     Owned(Bytes, Option<Completion>),
     /// The writer has not sent the next piece yet.
     NotYet,
@@ -95,10 +95,10 @@ pub(super) enum NextPiece<'b> {
 }
 
 impl Body {
-    /// A body that is read from `reader` when the peer takes more, until its end.
+    /// A body that is read from `reader`, until the end of that, when the peer takes more.
     ///
     /// `length` is the number of bytes; `None` if it is not known. A reader that has more or fewer bytes fails the
-    /// response. To send a part of a file, or one that may grow, pass `file.take(length)`.
+    /// response. To send a part of a file, or a file that may grow, pass `file.take(length)`.
     ///
     /// The thread of the connection reads, up to 32 KiB at a time. A reader that blocks holds up the whole loop: files
     /// and memory are fine, sockets and pipes belong to a thread with a [writer](Self::channel). Interrupted reads are
@@ -148,10 +148,10 @@ impl Body {
         match &mut self.0 {
             BodySource::Bytes(bytes) if bytes.is_empty() => NextPiece::End,
             BodySource::Bytes(bytes) => {
-                NextPiece::Owned(bytes.split_to(bytes.len().min(PIECE)), None)
+                NextPiece::Owned(bytes.split_to(bytes.len().min(MAX_PIECE)), None)
             }
             BodySource::Reader(reader) => reader.next(),
-            BodySource::Channel(channel, _) => match channel.take(PIECE) {
+            BodySource::Channel(channel, _) => match channel.take(MAX_PIECE) {
                 Taken::Piece(piece, completion) => NextPiece::Owned(piece, completion),
                 Taken::Nothing => NextPiece::NotYet,
                 Taken::Finished => NextPiece::End,
@@ -163,12 +163,12 @@ impl Body {
 
 impl Reader {
     fn next(&mut self) -> NextPiece<'_> {
-        self.buffer.resize(PIECE, 0);
+        self.buffer.resize(MAX_PIECE, 0);
         loop {
             match self.reader.read(&mut self.buffer) {
                 Ok(0) => return NextPiece::End,
                 // A reader may claim to have filled more than there is.
-                Ok(n) => return NextPiece::Borrowed(&self.buffer[..n.min(PIECE)]),
+                Ok(n) => return NextPiece::Borrowed(&self.buffer[..n.min(MAX_PIECE)]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return NextPiece::Failed(error),
             }

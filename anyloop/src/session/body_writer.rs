@@ -22,10 +22,10 @@ use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 /// [send buffer](crate::ServerConfig::max_send_buffer) apply to the bytes that wait. Before the response begins, their
 /// defaults apply.
 ///
-/// [`finish`](Self::finish) ends the body. A writer that is dropped before, as by a panic of its thread, abandons it:
-/// the byte stream is aborted, and the client sees that the end is missing: a chunked body has no last chunk, and one
-/// with `Content-Length` has fewer bytes. (A client of HTTP/1.0 that got no `Content-Length` cannot see it.) Only that
-/// connection fails, with [`ResponseError::Abandoned`](crate::proto::ResponseError::Abandoned).
+/// [`finish`](Self::finish) ends the body. A writer that is dropped before, as by a panic of its thread, abandons the
+/// body: the byte stream is aborted, and the client sees that the end is missing: a chunked body has no last chunk, and
+/// one with `Content-Length` has fewer bytes. (A client of HTTP/1.0 that got no `Content-Length` cannot see it.) Only
+/// that connection fails, with [`ResponseError::Abandoned`](crate::proto::ResponseError::Abandoned).
 ///
 /// The response has no timeout while it waits for its writer, only while it waits for the peer.
 ///
@@ -61,8 +61,9 @@ use crate::sync::unmodelled::{Condvar, Mutex, MutexGuard};
 ///
 /// # Blocking
 ///
-/// As an [`io::Write`], it blocks until the buffered bytes are at or below the high-water mark; then it takes at most
-/// that many bytes. So about twice the mark is buffered at most, also by `io::copy`. It fails with
+/// As an [`io::Write`], it blocks until the buffered bytes are at or below the high-water mark, and the limit leaves
+/// room; then it takes at most as many bytes as the mark. So about twice the mark is buffered at most, also by
+/// `io::copy`. It fails with
 /// [`ErrorKind::BrokenPipe`] when the connection is over. `flush` does nothing.
 ///
 /// A thread that runs an event loop does not wait, since the connection may wait for it: there, a write fails with
@@ -115,7 +116,7 @@ pub(super) enum Taken {
     Abandoned,
 }
 
-/// However small the limit in bytes, this many pieces may wait, within that limit of bytes.
+/// The limit on the number of pieces that wait is at least this, even if the limit in bytes is small.
 const MIN_PIECES: usize = 1024;
 
 impl BodyWriter {
@@ -135,8 +136,8 @@ impl BodyWriter {
     }
 
     /// Sends the next piece, and calls `completion` with its outcome: with `Ok` when the transport has taken all of it,
-    /// with `Err` when it can no longer be sent. Both are called on the thread of the connection; `Err` also where the
-    /// [`Body`](crate::Body) is dropped, or within this call if the piece is refused.
+    /// with `Err` when it can no longer be sent. It is called on the thread of the connection; with `Err` also on the
+    /// thread that drops the [`Body`](crate::Body), or within this call if the piece is refused.
     ///
     /// # Errors
     ///
@@ -202,7 +203,7 @@ impl BodyWriter {
         Ok(state.writable().max(1))
     }
 
-    /// Sets the end, unless it is set. Returns false if the connection is over.
+    /// Sets the end. Returns false if the connection is over. If the end was set before, does nothing and returns true.
     fn end(&self, end: End) -> bool {
         let mut state = self.0.state();
         if state.end != End::Open {
@@ -317,7 +318,7 @@ impl BodyReceiver {
         }
     }
 
-    /// Takes at most so many bytes of the first piece, and its completion with the last of them.
+    /// Takes at most `most` bytes of the first piece, and with its last bytes the completion of the piece.
     pub(super) fn take(&self, most: usize) -> Taken {
         let mut state = self.0.state();
         let Some(piece) = state.pieces.front_mut() else {

@@ -48,8 +48,9 @@ pub(super) struct Deferred {
     bytes: usize,
     /// The Close that follows, of a client that is connecting.
     pub(super) close: Option<(Option<CloseCode>, String)>,
-    /// The writer whose message is in progress. Its pieces need not wait, and other messages wait for the last one.
-    pub(super) writer: Option<Arc<MessageProgress>>,
+    /// The message in progress, if it is that of a `MessageWriter`. Its pieces need not wait; other messages wait for its
+    /// last piece.
+    pub(super) writer_message: Option<Arc<MessageProgress>>,
 }
 
 /// A message in pieces that has not begun, and those of its pieces that were accepted, without the last.
@@ -70,7 +71,7 @@ pub(super) enum NextDeferred {
 
 impl Deferred {
     pub(super) fn is_unused(&self) -> bool {
-        self.queue.is_empty() && self.close.is_none() && self.writer.is_none()
+        self.queue.is_empty() && self.close.is_none() && self.writer_message.is_none()
     }
 
     /// The number of messages and pieces.

@@ -14,7 +14,7 @@ impl<H: Handler> Session<H> {
     /// be closed now, as `StreamProtocol::prepare_close` says.
     pub(super) fn prepare_end(&mut self, budget: &mut Budget) -> bool {
         if self.state.is_resume_requested() || self.redirect().is_some() {
-            return false; // the driver's owner follows the redirect, and the session continues
+            return false; // `resume` comes first; or the driver's owner follows the redirect, and the session continues
         }
         let notifies = match &self.protocol {
             Protocol::Open(_) => true,

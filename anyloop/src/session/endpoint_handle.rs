@@ -112,7 +112,7 @@ impl<H: Handler> EndpointHandle<H> {
         })
     }
 
-    /// Begins to close all connections, or abandons their handshakes. Returns how many.
+    /// Begins to close all connections, or abandons their handshakes. Returns how many connections are not over.
     ///
     /// # Errors
     ///
@@ -161,8 +161,8 @@ impl<H: Handler> EndpointHandle<H> {
     }
 }
 
-/// Calls the completion of a broadcast when it is dropped: the filter of a broadcast owns it, and the last connection
-/// that takes the message frees the filter.
+/// When this value is dropped, it calls the completion of a broadcast. The filter of the broadcast owns this value, and
+/// the last connection that takes the message frees the filter.
 struct WhenTaken(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
 impl Drop for WhenTaken {

@@ -1,7 +1,7 @@
 //! Functions for a handler, stored without the type of the handler.
 //!
-//! Therefore the state of a session does not depend on the type of its handler, and a handler that delegates to another
-//! one, as a router does, lends it its session.
+//! So the state of a session does not depend on the type of its handler. A handler that delegates to another handler,
+//! as a router does, can lend the session to that one.
 
 use std::any::TypeId;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ pub(super) struct Untyped;
 
 impl Handler for Untyped {}
 
-/// A function that was posted or that has a timer. It runs on the strand of the connection, with a handler of any type.
+/// A function that was posted, or that a timer calls. It runs on the strand of the connection, with a handler of any
+/// type.
 pub(super) type ErasedFn = dyn FnOnce(&mut dyn AnyHandler, &mut Context<'_, Untyped>) + Send;
 
 /// A function that is called with the handler of type `H`, or dropped uncalled if the connection has none.

@@ -18,7 +18,8 @@ pub enum SendError {
     /// With this message, the send buffer would exceed its limit.
     #[error("{waiting} bytes are waiting, and {message} more would exceed the limit of {limit}{}", closing_note(*closes))]
     SendBufferFull {
-        /// The bytes that wait already, for the peer or for the end of a message in pieces.
+        /// The bytes that wait already: for the peer, for the connection to be open, or for the end of a message in
+        /// pieces.
         waiting: usize,
         /// Bytes of the message.
         message: usize,
@@ -97,7 +98,7 @@ pub enum Sent {
     Sent,
     /// It waits: for the peer to read, for the connection to be open, or for the end of a message in pieces.
     Buffered,
-    /// It waits for the peer to read, and the send buffer is above its high-water mark: send no more until
+    /// It waits, and what waits in all exceeds the high-water mark: send no more until
     /// [`drained`](super::Handler::drained).
     Backpressure,
     /// The send buffer was full, and the message was dropped, as [`Overflow::Drop`](super::Overflow::Drop) requires.

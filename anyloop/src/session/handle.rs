@@ -140,9 +140,9 @@ impl<H: Handler> Handle<H> {
         self.shared.pong(payload.as_ref())
     }
 
-    /// Begins the closing handshake, or abandons the opening handshake. A client to which messages were sent before it
-    /// is open does not abandon it, unless it shuts down: the messages and the Close are sent when it is open. Without
-    /// a code (`None`) the Close frame is empty.
+    /// Begins the closing handshake, or abandons the opening handshake. Exception: if messages wait for a client's
+    /// connection to open, and the client does not shut down, the opening handshake continues, and the messages and the
+    /// Close are sent after it. Without a code (`None`) the Close frame is empty.
     ///
     /// # Errors
     ///
@@ -269,7 +269,7 @@ impl<H: Handler> Handle<H> {
     }
 
     /// Answers a request whose answer was [deferred](super::Answer::Defer). The body is anything that a [`Body`] is
-    /// made from, which says when the response may have a `Content-Length` of its own.
+    /// made from. The documentation of [`Body`] says when the response may have a field `Content-Length`.
     ///
     /// # Errors
     ///

@@ -24,13 +24,13 @@ pub use context::Context;
 ///
 /// - [`open`](Self::open) is called once, and later [`close`](Self::close), once.
 /// - The opening handshake fails: [`fail`](Self::fail) is called once, and nothing after it.
-/// - On a server, the request is plain HTTP: [`http`](Self::http) is called, and nothing after its answer, unless the
-///   response cannot be sent whole: then [`fail`](Self::fail).
+/// - On a server, the request is plain HTTP: [`http`](Self::http) is called. If the response is sent whole, nothing is
+///   called after the answer; otherwise [`fail`](Self::fail) is.
 ///
 /// If the program itself drops a connection before its end, `close` and `fail` are not called.
 ///
-/// A panic in a method passes on to the caller of the driver or of the loop. The connection fails with 1011, and its
-/// [`close`](Self::close) is still called.
+/// A panic in a method passes on to the caller of the driver or of the loop. An open connection fails with 1011, and
+/// [`close`](Self::close) is still called. Before that a server answers 503, and [`fail`](Self::fail) is called.
 ///
 /// A handler that adds up what it receives:
 ///
@@ -90,7 +90,7 @@ pub trait Handler: Sized + 'static {
         Answer::upgrade_required()
     }
 
-    /// The connection is open. Messages sent from here are written when the handler returns.
+    /// The connection is open. Messages sent from here are written at the end of the present [batch](Context).
     fn open(&mut self, context: &mut Context<'_, Self>) {
         let _ = context;
     }

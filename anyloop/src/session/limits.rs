@@ -91,8 +91,8 @@ pub enum Overflow {
     /// supersedes.
     Drop,
     /// The connection is closed with 1008, and sending returns an error whose `closes` is true; sends that follow
-    /// return [`SendError::Closing`](super::SendError::Closing). In
-    /// [`close`](super::Handler::close), [`Context::overflowed`](super::Context::overflowed) is true, and
+    /// return [`SendError::Closing`](super::SendError::Closing). In [`close`](super::Handler::close) and
+    /// [`fail`](super::Handler::fail), [`Context::overflowed`](super::Context::overflowed) is true, and
     /// [`Counters::overflowed`](super::Counters::overflowed) counts it. A message that waits for the last piece of a
     /// [`MessageWriter`](super::MessageWriter) only gets the error: the peer is not to blame.
     Close,

@@ -150,8 +150,8 @@ impl<H: Handler> Session<H> {
 
     /// Applies the limits of a client's connection that has its own.
     fn apply_limits(&mut self) {
-        let unsent = self.state.rare.as_deref().and_then(|rare| rare.handshake_output.as_deref());
-        if let Some(HandshakeOutput::Request(ClientRequest { limits: Some(limits), .. })) = unsent {
+        let output = self.state.rare.as_deref().and_then(|rare| rare.handshake_output.as_deref());
+        if let Some(HandshakeOutput::Request(ClientRequest { limits: Some(limits), .. })) = output {
             self.state.set_limits(*limits);
         }
     }
@@ -186,7 +186,7 @@ impl<H: Handler> Session<H> {
         handle
     }
 
-    /// Publishes to the handles whether a message in pieces is in progress, or others wait for it.
+    /// Publishes to the handles whether a message in pieces is in progress, or messages are deferred.
     fn publish_held_up(&self) {
         if let Protocol::Open(connection) = &self.protocol {
             self.state.publish_held_up(connection.sender.is_message_begun());
@@ -336,11 +336,10 @@ impl<H: Handler> StreamProtocol for Session<H> {
     fn handle_lost_output(&mut self, bytes: usize, error: Option<TransportError>) {
         let Protocol::Open(connection) = &self.protocol else { return };
         let ending = connection.ending();
-        let answer = ending.and_then(|ending| ending.received.and(ending.sent));
-        // If the peer resets after its Close, losing only our Close in answer is no failure; losing messages
-        // before it is.
+        let our_close = ending.and_then(|ending| ending.received.and(ending.sent));
+        // If the peer resets after its Close, losing only our Close is no failure; losing messages before it is.
         let is_unwanted = error == Some(TransportError::Reset)
-            && answer.is_some_and(|close| bytes <= frame_len(close, connection.role()));
+            && our_close.is_some_and(|close| bytes <= frame_len(close, connection.role()));
         if !is_unwanted {
             self.protocol.handle_lost_output();
         }
@@ -498,7 +497,7 @@ macro_rules! session_methods {
                 $session.phase().state()
             }
 
-            /// The statistics of the connection; zeros while it is not open.
+            /// The statistics of the connection; zeros before it is open, and after it is over.
             #[must_use]
             pub fn statistics(&self) -> Statistics {
                 let $driver = self;

@@ -61,13 +61,13 @@ impl<H: Handler> Session<H> {
                 // Handles may answer from now on, also from another thread during the call. Messages of handles that
                 // wait for the opening (`Flags::DEFERRED`) count as buffered.
                 state.publish(out.queued() + state.deferred_bytes(), phase);
-                let here = out.reborrow();
+                let reborrowed = out.reborrow();
                 let (sender, receiver, new_handler) = (None, None, None);
                 let mut context = Context {
                     marker: PhantomData,
                     sender,
                     receiver,
-                    out: here,
+                    out: reborrowed,
                     state,
                     now,
                     unrun: None,
@@ -117,7 +117,7 @@ impl<H: Handler> Session<H> {
                 };
                 self.open(opened, request, out);
             }
-            // Nothing waits for an answer: it was answered, or has timed out.
+            // No request waits for an answer: it was answered, or has timed out.
             Err(AnswerError::NotAwaiting) => {}
             // An invalid answer becomes 500, so that the client does not wait.
             Err(error) => {

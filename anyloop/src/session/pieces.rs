@@ -37,7 +37,7 @@ pub(super) struct MessageProgress {
 }
 
 pub(super) enum MessageState {
-    /// No fragment was sent yet. Holds those that have reached the connection; empty until the first one has.
+    /// No fragment was sent yet. Holds the pieces that have reached the connection and wait there, if any.
     Queued(VecDeque<Piece>),
     /// The first fragment was sent. Each later one is sent as soon as it reaches the connection, and is not queued.
     InProgress,

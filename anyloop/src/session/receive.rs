@@ -13,7 +13,8 @@ use crate::cold::cold_path;
 use crate::stream::{Budget, Progress, StreamProtocol, WriteBuffer};
 
 impl<H: Handler> Session<H> {
-    /// Takes input until it is used up, the budget is spent, or reading is paused.
+    /// Takes input until it is used up, the budget is spent, reading is paused, or the connection fails or is
+    /// terminated.
     ///
     /// The session's fast path: for messages that are unfragmented, uncompressed, shorter than 64 KiB and wholly in the
     /// input, on an open connection that does not stream and has nothing else to do. `Handler::message` has a
@@ -232,7 +233,7 @@ fn receive_other<'e, 'b: 'e, H: Handler>(
         Event::Ping(payload) => {
             budget.spend();
             if handler.ping(payload, context) {
-                let _ = context.pong(payload); // not after a Close
+                let _ = context.pong(payload); // fails after a Close
             }
         }
         Event::Pong { payload, round_trip } => {
@@ -241,7 +242,7 @@ fn receive_other<'e, 'b: 'e, H: Handler>(
             context.state.flags.set(Flags::WANTS_CHANGED, true);
             handler.pong(payload, round_trip, context);
         }
-        // It was answered; the handler is notified when the stream has ended.
+        // The Close was answered; the handler is notified when the stream has ended.
         Event::Close(_) => {}
         _ => {}
     }

@@ -28,7 +28,8 @@ impl<H: Handler> Session<H> {
     }
 
     /// The location to which the server has redirected the client. `None` without a redirect, if the driver's owner
-    /// does not follow redirects, or if the application has ended the connection before the response was complete.
+    /// does not follow redirects, or if the application has terminated the connection, or closed it before the response
+    /// was complete.
     pub(crate) fn redirect(&self) -> Option<&HeaderValue> {
         let follows = self.state.handshake_info().is_some_and(|info| info.follows_redirects);
         if !follows || self.state.flags.has(Flags::TERMINATED) {

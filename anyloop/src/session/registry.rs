@@ -34,9 +34,9 @@ pub(crate) trait WakeConnections: Send + Sync {
 }
 
 /// The connections of an endpoint, with eight bytes for each. The *shared state* (of a connection and its handles) is
-/// made on demand: for the first handle, or when output waits. If the registry made it for a handle, it is freed with
-/// the last handle; if the connection made it, it lives as long as the connection. A connection
-/// with a waker of its own has it from the beginning.
+/// made on demand: for the first handle, or when output waits, for example. If the registry made it for a handle, it is
+/// freed after the last handle, unless its id or its limits must be kept; if the connection made it, it lives as long
+/// as the connection. A connection with a waker of its own has it from the beginning.
 ///
 /// A broadcast is queued once for all open connections without shared state. Each is woken, and takes the broadcasts
 /// that are due to it on its own strand; the last frees them. The other connections get it through their mailbox.
@@ -72,7 +72,8 @@ impl Member {
     }
 }
 
-/// The queue of broadcasts, in order. Each stays until all connections to which it is due have taken it.
+/// The queue of broadcasts, in order. Each stays until all connections to which it is due have taken it or have
+/// ended.
 struct Broadcasts {
     queue: VecDeque<Broadcast>,
     /// The number of the first in the queue. Numbers wrap around.
@@ -95,9 +96,9 @@ const MESSAGE_COST: usize = 64;
 pub(super) struct Due {
     pub(super) message: Prepared,
     pub(super) filter: Option<Filter>,
-    /// The number of the broadcast after it.
+    /// The number of the broadcast after this one, in the queue or still to be queued.
     pub(super) next: u32,
-    /// The number that the next broadcast will have.
+    /// The number that the next broadcast to be queued will have.
     pub(super) end: u32,
 }
 
@@ -184,18 +185,19 @@ impl Registry {
     pub(super) fn free_shared(&self, index: u32) -> bool {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
-        // A new handle is made under this lock or on the connection's strand, which is here; so an unused state stays
-        // unused.
+        // A new handle is made under this lock, or on the connection's strand, where this runs. So an unused state
+        // stays unused.
         let is_unused = members.shared.get(&index).is_some_and(|shared| shared.is_unused());
         if is_unused {
-            members.remove_shared(index); // the connection has it, too
+            members.remove_shared(index); // not dropped under the lock: the connection still has it
             let takes = members.member(index).is_some_and(|member| member.phase == Phase::Open);
             members.set_takes_broadcasts(index, takes, &mut freed);
         }
         is_unused
     }
 
-    /// The shared state of a connection, created now if there is none.
+    /// The shared state of a connection, created now if there is none. That of a connection that is over refuses
+    /// commands.
     pub(super) fn get_or_create_shared(&self, index: u32) -> Arc<Shared> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
@@ -232,7 +234,7 @@ impl Registry {
 
     // For the endpoint.
 
-    /// A handle of this connection, which may be over.
+    /// A handle of this connection, even if the connection is over.
     pub(crate) fn handle<H: Handler>(&self, key: Key) -> Handle<H> {
         let mut freed = Vec::new(); // as in `publish`
         let mut members = self.members();
@@ -253,19 +255,19 @@ impl Registry {
             .zip(&members.all)
             .filter_map(|(index, member)| Some((index, (*member)?)))
             .collect();
-        let mut woken = Vec::new();
+        let mut to_wake = Vec::new();
         let mut handles = Vec::with_capacity(present.len());
         for (index, member) in present {
             let make = Shared::temporary;
             let (shared, is_new) = self.make_shared(&mut members, index, member, make, &mut freed);
             if is_new {
                 // The connection adopts the shared state, and publishes how much waits.
-                woken.push(Key { index, generation: member.generation });
+                to_wake.push(Key { index, generation: member.generation });
             }
             handles.push(Handle::new(shared));
         }
         drop(members);
-        self.wake(woken);
+        self.wake(to_wake);
         handles
     }
 
@@ -279,9 +281,9 @@ impl Registry {
             .filter(|shared| shared.state() == State::Open)
             .map(|shared| HandleRef::new(shared.clone())) // so that none is freed meanwhile
             .collect();
-        let (reached, woken) = self.queue_broadcast(&mut members, message, filter.clone());
+        let (reached, to_wake) = self.queue_broadcast(&mut members, message, filter.clone());
         drop(members);
-        self.wake(woken);
+        self.wake(to_wake);
         let sent = shared.iter().filter(|shared| {
             let payload = OutgoingPayload::Prepared(message.clone());
             let message = OutgoingMessage { payload, completion: None };
@@ -290,7 +292,7 @@ impl Registry {
         reached + sent.count()
     }
 
-    /// Begins to close all connections, or abandons their handshakes. Returns how many.
+    /// Begins to close all connections, or abandons their handshakes. Returns how many connections are not over.
     pub(crate) fn close_all(&self, code: Option<CloseCode>, reason: &str) -> usize {
         self.handles::<Untyped>().iter().filter(|handle| handle.close(code, reason).is_ok()).count()
     }
@@ -312,7 +314,7 @@ impl Registry {
         filter: Option<Filter>,
     ) -> (usize, Vec<Key>) {
         let len = cost(message);
-        // A policy that closes slow connections drops no message.
+        // `Overflow::Close` drops no message, so the queue has no limit.
         let limit = match self.limits.overflow {
             Overflow::Close => usize::MAX,
             Overflow::Error | Overflow::Drop => self.limits.max_send_buffer,
@@ -321,13 +323,13 @@ impl Registry {
             return (0, Vec::new());
         }
         let end = members.broadcasts.end();
-        let (mut reached, mut woken) = (0, Vec::new());
+        let (mut reached, mut to_wake) = (0, Vec::new());
         let Members { all, broadcasts, .. } = members;
         for (index, member) in (0..).zip(all.iter()) {
             let Some(member) = member.filter(|member| member.takes_broadcasts) else { continue };
             reached += 1;
             if member.next == end {
-                woken.push(Key { index, generation: member.generation });
+                to_wake.push(Key { index, generation: member.generation });
             }
         }
         if reached > 0 {
@@ -335,7 +337,7 @@ impl Registry {
             broadcasts.bytes += len;
             broadcasts.queue.push_back(Broadcast { message, filter, remaining: reached });
         }
-        (reached as usize, woken)
+        (reached as usize, to_wake)
     }
 
     /// The shared state of a connection, and whether it was made now, by `make`. A new one begins with the broadcasts
@@ -413,7 +415,7 @@ impl Members {
 }
 
 impl Broadcasts {
-    /// The number that the next broadcast will have.
+    /// The number that the next broadcast to be queued will have.
     fn end(&self) -> u32 {
         self.first.wrapping_add(self.queue.len() as u32)
     }

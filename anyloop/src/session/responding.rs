@@ -5,12 +5,12 @@ use anyloop_proto::handshake::http::Response;
 use anyloop_proto::{Failure, Instant, Protocol, ResponseError};
 
 use super::Session;
-use super::body::{Body, NextPiece, PIECE};
+use super::body::{Body, MAX_PIECE, NextPiece};
 use super::handler::Handler;
 use crate::stream::{Budget, Completion, Unsent, WriteBuffer};
 
 /// While this many bytes are unsent, no more of the body is read.
-const HIGH_WATER: usize = PIECE;
+const HIGH_WATER: usize = MAX_PIECE;
 
 /// After this many bytes the connection yields to others.
 const TURN_BYTES: usize = 1 << 20;
@@ -41,7 +41,7 @@ impl<H: Handler> Session<H> {
         Ok(())
     }
 
-    /// Sends as much of the body of a response as the stream takes.
+    /// Sends as much of the body of a response as the stream takes, up to [`TURN_BYTES`].
     pub(super) fn send_body(
         &mut self,
         out: &mut WriteBuffer<'_>,
@@ -88,7 +88,7 @@ impl<H: Handler> Session<H> {
             left = left.saturating_sub(len.max(MIN_PIECE_COST));
             complete_when_written(completion, sent.is_ok(), out);
         };
-        let body = self.state.take_unsent();
+        let body = self.state.take_handshake_output();
         if let Some(error) = error {
             // Available as `Context::error` in `fail`.
             self.state.rare_mut().error.get_or_insert_with(|| Box::new(error));
@@ -97,9 +97,9 @@ impl<H: Handler> Session<H> {
     }
 
     /// Reports to the writer of a body how many bytes of the connection's output are unsent.
-    pub(super) fn report_unsent_to_writer(&mut self, waiting: usize) {
+    pub(super) fn report_unsent_to_writer(&mut self, unsent_bytes: usize) {
         if let Some(channel) = self.state.body().and_then(|body| body.as_channel()) {
-            channel.set_unsent(waiting);
+            channel.set_unsent(unsent_bytes);
         }
     }
 

@@ -35,8 +35,8 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// The state that a connection and its handles share: a queue of commands, the send buffer, and the state of the
-/// connection.
+/// The state that a connection and its handles share: a queue of commands, the size of the send buffer, and the state
+/// of the connection. What holds *as of the last call* was published at the end of the driver's last call.
 pub(crate) struct Shared {
     /// The id of the connection, or 0 before it was asked for. No model depends on it, so it is not modelled.
     id: AtomicU64,
@@ -64,11 +64,11 @@ pub(crate) struct Shared {
     deferred: UnmodelledUsize,
     /// Their payload bytes.
     deferred_bytes: UnmodelledUsize,
-    /// The number of messages in pieces that were begun, and neither completed nor abandoned.
+    /// The number of `MessageWriter`s that have begun their message, and neither completed nor abandoned it.
     unfinished: AtomicUsize,
-    /// Whether a message in pieces was in progress as of the last call, or others waited for it.
+    /// Whether a message in pieces was in progress as of the last call, or messages were deferred.
     held_up: AtomicBool,
-    /// The connection was closed for its send buffer. Only the connection uses it.
+    /// The connection was closed because its send buffer was full. Only the connection uses this.
     overflowed: UnmodelledBool,
     phase: AtomicU8,
 }
@@ -78,7 +78,7 @@ struct Mailbox {
     commands: VecDeque<Command>,
     /// A send has returned back-pressure, so `drained` must follow.
     reported_backpressure: bool,
-    /// A handle has asked to close the connection: messages that follow cannot be sent.
+    /// A command was queued after which no message can be sent: one that ends the connection, or a response.
     closing: bool,
     /// A handle has answered the request.
     answered: bool,
@@ -97,8 +97,8 @@ impl Mailbox {
 pub(crate) struct HandleRef(Arc<Shared>);
 
 impl HandleRef {
-    /// While there may be no other reference, one may be made only on the strand of the connection, or under the lock
-    /// of the registry: there, `is_unused` is checked.
+    /// If there may be no other reference, make one only on the strand of the connection, or under the lock of the
+    /// registry. There, `is_unused` is checked.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         shared.handles.fetch_add(1, Ordering::Relaxed);
         Self(shared)
@@ -191,7 +191,7 @@ impl Drop for Commands<'_> {
 pub(super) enum Command {
     /// A writer was dropped before the last piece of its message.
     AbandonMessage(Arc<MessageProgress>),
-    /// The answer to a request, which was deferred.
+    /// The deferred answer to a request.
     Answer(Answer),
     CancelTimer(TimerId),
     Close(Option<CloseCode>, String),
@@ -239,7 +239,8 @@ impl Command {
         self.is_message() || matches!(self, Self::Ping(_) | Self::Pong(_) | Self::Overflow)
     }
 
-    /// Whether it is a piece of the message in progress. Messages that wait for its end must not hold it up.
+    /// Whether it is a piece of the message in progress. Messages that wait for the end of that message must not hold
+    /// up the piece.
     fn is_piece_in_progress(&self) -> bool {
         matches!(self, Self::Piece(progress, _) if progress.is_in_progress())
     }
@@ -259,12 +260,12 @@ impl Command {
     }
 }
 
-/// The number of messages that may wait at least, even if the limit of the send buffer in bytes is small.
+/// The limit on the number of messages that wait is at least this, even if the limit in bytes is small.
 const MIN_MESSAGES: usize = 1024;
 
-/// The sender of a message.
+/// What has sent a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
+enum SentBy {
     /// It sees the result: `drained` must follow [`Sent::Backpressure`].
     Handle,
     /// It sees no result of a single connection.
@@ -332,8 +333,8 @@ impl Shared {
         ConnectionId(self.id.load(Ordering::Relaxed))
     }
 
-    /// Whether it is freed with its last handle, or soon after. It is kept if the id was asked for, since the
-    /// connection would get another id.
+    /// Whether it is freed with its last handle, or soon after. It is kept if the connection has limits of its own, or
+    /// if the id was asked for: the connection would get another id.
     fn is_freed_with_handles(&self) -> bool {
         self.temporary && self.id.load(Ordering::Relaxed) == 0 && self.own_limits.get().is_none()
     }
@@ -361,7 +362,7 @@ impl Shared {
 
     /// Queues a message of a handle, unless the send buffer is full.
     pub(super) fn send(&self, message: OutgoingMessage) -> Result<Sent, SendError> {
-        self.submit(Command::Send(message, None), Origin::Handle)
+        self.submit(Command::Send(message, None), SentBy::Handle)
     }
 
     /// Queues a message of a broadcast, unless the send buffer is full.
@@ -370,7 +371,7 @@ impl Shared {
         message: OutgoingMessage,
         filter: Option<Filter>,
     ) -> Result<Sent, SendError> {
-        self.submit(Command::Send(message, filter), Origin::Broadcast)
+        self.submit(Command::Send(message, filter), SentBy::Broadcast)
     }
 
     /// Queues a piece of a message, unless the send buffer is full.
@@ -380,7 +381,7 @@ impl Shared {
         piece: Piece,
     ) -> Result<Sent, SendError> {
         let message = piece.payload.len();
-        match self.submit(Command::Piece(progress.clone(), piece), Origin::Handle)? {
+        match self.submit(Command::Piece(progress.clone(), piece), SentBy::Handle)? {
             // A message cannot lack a piece.
             Sent::Dropped => {
                 let (waiting, limit) = (self.buffered(), self.limits().max_send_buffer);
@@ -395,7 +396,7 @@ impl Shared {
         self.unfinished.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A writer has sent its last piece, or never will.
+    /// The last piece of a writer was accepted, its first piece was refused, or the writer was dropped.
     pub(super) fn end_writer(&self) {
         self.unfinished.fetch_sub(1, Ordering::Release);
     }
@@ -407,11 +408,11 @@ impl Shared {
     }
 
     /// Queues a message or a piece, unless the send buffer is full.
-    fn submit(&self, command: Command, origin: Origin) -> Result<Sent, SendError> {
+    fn submit(&self, command: Command, sent_by: SentBy) -> Result<Sent, SendError> {
         let (limits, len) = (self.limits(), command.len());
         let (is_piece_in_progress, is_piece) =
             (command.is_piece_in_progress(), matches!(command, Command::Piece(..)));
-        // Loaded before `waiting`: if it is false, `waiting` does not include messages that were held up.
+        // Loaded before `waiting`: if nothing is held up, `waiting` does not include messages that were.
         let is_held_up = || !is_piece_in_progress && self.is_held_up(is_piece);
         let waits = is_held_up();
         let refuse = |waiting: usize| {
@@ -449,7 +450,7 @@ impl Shared {
             State::Open if !waits && !self.has_buffered.load(Ordering::Relaxed) => Sent::Sent,
             _ => Sent::Buffered,
         };
-        let reports_backpressure = origin == Origin::Handle && sent == Sent::Backpressure;
+        let reports_backpressure = sent_by == SentBy::Handle && sent == Sent::Backpressure;
         let pushed = self.try_push(command, reports_backpressure);
         let Err(error) = pushed else { return Ok(sent) };
         let waiting = self.waiting.fetch_sub(len, Ordering::Relaxed) - len;
@@ -586,14 +587,14 @@ impl Shared {
         self.deferred_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Publishes whether a message in pieces is in progress, or others wait for it: after the send buffer.
+    /// Publishes whether a message in pieces is in progress, or messages are deferred: after the send buffer.
     pub(super) fn publish_held_up(&self, held_up: bool) {
         if self.held_up.load(Ordering::Relaxed) != held_up {
             self.held_up.store(held_up, Ordering::Release);
         }
     }
 
-    /// The connection is closed for its send buffer. Returns whether this is new.
+    /// The connection is closed because its send buffer is full. Returns whether this is new.
     pub(super) fn note_overflow(&self) -> bool {
         !self.overflowed.swap(true, Ordering::Relaxed)
     }
@@ -633,8 +634,8 @@ impl Shared {
         Commands { shared: self, queue }
     }
 
-    /// Publishes `held` and the phase. Only the connection does, so values that have not changed are not
-    /// written.
+    /// Publishes `held` and the phase. Only the connection writes them, so it can compare first, and write only if one
+    /// has changed.
     pub(crate) fn publish(&self, held: usize, phase: Phase) {
         if !self.is_published(held, phase) {
             let before = self.held.swap(held, Ordering::Relaxed);
@@ -647,7 +648,8 @@ impl Shared {
         }
     }
 
-    /// Publishes the phase of a connection that has not adopted this shared state yet.
+    /// Publishes the phase alone. The registry calls this, since the connection may not have adopted this shared state
+    /// yet.
     pub(crate) fn publish_phase(&self, phase: Phase) {
         self.phase.store(phase.encode(), Ordering::Release);
     }
@@ -679,7 +681,7 @@ impl Shared {
         Phase::decode(self.phase.load(Ordering::Acquire))
     }
 
-    /// A panic elsewhere leaves the mailbox consistent, since each change is one push or one swap.
+    /// A panic elsewhere leaves the mailbox consistent, so poisoning is ignored.
     fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -32,7 +32,7 @@ const SHUTTING_DOWN: &str = "shutting down";
 /// The state that all sessions of an endpoint share.
 pub(crate) struct EndpointState {
     pub(crate) limits: SendBufferLimits,
-    /// Whether connections remember their handshake.
+    /// Whether open connections keep their handshake.
     pub(crate) keep_handshake: bool,
     pub(crate) counters: AtomicCounters,
     pub(crate) registry: Registry,
@@ -101,8 +101,8 @@ pub(super) struct SessionState {
 
 const UNREGISTERED: u32 = u32::MAX;
 
-/// The data that an idle connection without a kept handshake does not need. Made on demand; by default for the kept
-/// handshake.
+/// The data that an idle connection without a kept handshake does not need. Made on demand. By default every open
+/// connection has it, for the kept handshake.
 #[derive(Default)]
 pub(super) struct Rare {
     /// The state that the connection shares with its handles.
@@ -196,7 +196,7 @@ pub struct HandshakeInfo {
     /// The request, as a server received it.
     pub request: Option<Request>,
     /// The response: as a server sent it, and `None` if the handshake failed; as a client received it, with its body
-    /// if it refuses.
+    /// if the status is not 101.
     pub response: Option<Response<Vec<u8>>>,
     /// The subprotocol that was agreed on.
     pub subprotocol: Option<String>,
@@ -217,8 +217,8 @@ impl SessionState {
         }
     }
 
-    /// Asks the driver to call [`resume`](crate::stream::StreamProtocol::resume), because the budget of handler calls
-    /// is spent before all is done.
+    /// Asks the driver to call [`resume`](crate::stream::StreamProtocol::resume): something is left to do, for example
+    /// because the budget of handler calls is spent.
     #[cold]
     pub(super) const fn request_resume(&mut self) {
         self.flags.set(Flags::RESUME, true);
@@ -260,7 +260,7 @@ impl SessionState {
     }
 
     /// Takes what the opening handshake still has to send: the request or the body.
-    pub(super) fn take_unsent(&mut self) -> Option<Box<HandshakeOutput>> {
+    pub(super) fn take_handshake_output(&mut self) -> Option<Box<HandshakeOutput>> {
         self.rare.as_deref_mut()?.handshake_output.take()
     }
 
@@ -316,13 +316,13 @@ impl SessionState {
         self.rare.as_deref_mut()?.deferred.as_deref_mut()?.close.take()
     }
 
-    /// Sets the writer whose message is in progress.
-    pub(super) fn set_writer(&mut self, writer: Option<Arc<MessageProgress>>) {
-        match writer {
-            Some(writer) => self.deferred_mut().writer = Some(writer),
+    /// Sets the message in progress, if it is that of a [`MessageWriter`](super::MessageWriter).
+    pub(super) fn set_writer_message(&mut self, message: Option<Arc<MessageProgress>>) {
+        match message {
+            Some(message) => self.deferred_mut().writer_message = Some(message),
             None => {
                 if let Some(deferred) = self.existing_deferred() {
-                    deferred.writer = None;
+                    deferred.writer_message = None;
                 }
             }
         }
@@ -331,7 +331,7 @@ impl SessionState {
     /// Whether the message of a handle's [`MessageWriter`](super::MessageWriter) is in progress.
     pub(super) fn has_message_writer(&self) -> bool {
         let rare = self.rare.as_deref();
-        rare.and_then(|rare| rare.deferred.as_deref()).is_some_and(|it| it.writer.is_some())
+        rare.and_then(|rare| rare.deferred.as_deref()).is_some_and(|it| it.writer_message.is_some())
     }
 
     pub(super) fn deferred_mut(&mut self) -> &mut Deferred {
@@ -346,7 +346,7 @@ impl SessionState {
     }
 
     /// Publishes whether messages are *held up* (head-of-line blocking behind a message in pieces): one is in progress
-    /// (`is_begun`), or messages wait behind one. When it ends, publish the send buffer first: a handle that sees
+    /// (`is_begun`), or messages are deferred. When it ends, publish the send buffer first: a handle that sees
     /// `false` must also see the smaller size.
     pub(super) fn publish_held_up(&self, is_begun: bool) {
         if let Some(shared) = self.shared() {
@@ -360,7 +360,7 @@ impl SessionState {
         rare.and_then(|rare| rare.deferred.as_deref()).map_or(0, Deferred::bytes)
     }
 
-    /// Frees the shared state if no handle needs it, and then the box if it is empty.
+    /// Frees the shared state if no handle needs it, and then the box of rare data if it is empty.
     pub(super) fn free_unused(&mut self) {
         if self.shared().is_some_and(|shared| shared.is_unused())
             && self.endpoint.registry.free_shared(self.index)
@@ -466,7 +466,7 @@ impl SessionState {
     pub(super) fn end(&mut self) {
         self.phase = Phase::Ended;
         let deferred = self.rare.as_deref_mut().and_then(|rare| rare.deferred.take());
-        let output = self.take_unsent();
+        let output = self.take_handshake_output();
         let index = std::mem::replace(&mut self.index, UNREGISTERED);
         if index != UNREGISTERED {
             let registered = self.endpoint.registry.deregister(index);

@@ -23,8 +23,9 @@ const UNFINISHED: &str = "a message was not finished";
 /// writers; pings, pongs and a Close do not wait. What waits counts for the
 /// [send buffer](crate::ServerConfig::max_send_buffer), but not for the pieces of the message that it waits for: at
 /// worst twice the limit waits. Sending what waits returns [`Sent::Buffered`], or [`Sent::Backpressure`] above the
-/// high-water mark. If it has no room, the peer is not to blame: with [`Overflow::Close`](super::Overflow::Close) it
-/// returns [`SendError::SendBufferFull`], and the connection remains open.
+/// high-water mark. If there is no room for it, the peer is not to blame: even with
+/// [`Overflow::Close`](super::Overflow::Close), sending only returns [`SendError::SendBufferFull`], and the connection
+/// remains open.
 ///
 /// A message whose first piece is [`Uncompressed`](crate::proto::Uncompressed) is not compressed.
 ///
@@ -82,7 +83,7 @@ impl MessageWriter {
     /// [`SendError::SendBufferFull`]: the piece is not sent. With [`Overflow::Error`](super::Overflow::Error) and
     /// [`Overflow::Drop`](super::Overflow::Drop) the message stays in progress, and the piece can be sent again when
     /// the peer has read more, or, if the message waits for another in pieces, after the last piece of that. With
-    /// [`Overflow::Close`](super::Overflow::Close) this is so only until the peer is too slow itself: then the
+    /// [`Overflow::Close`](super::Overflow::Close) the same holds, unless the peer itself is too slow: then the
     /// connection is closed with 1008, and sending again returns [`SendError::Closing`]. [`SendError::Closing`],
     /// [`SendError::Gone`]. [`SendError::Refused`] after the last piece.
     pub fn piece(&mut self, payload: impl Into<Payload>, last: bool) -> Result<Sent, SendError> {
@@ -171,7 +172,7 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Begins a message in pieces, and sends those that were accepted.
+    /// Begins a message in pieces, and sends the pieces that were accepted.
     pub(super) fn send_pieces(
         &mut self,
         progress: &Arc<MessageProgress>,
@@ -187,7 +188,7 @@ impl<H: Handler> Context<'_, H> {
             false => sender.begin_uncompressed(progress.kind).is_ok(),
         });
         progress.set_state(if begun { MessageState::InProgress } else { MessageState::Over });
-        self.state.set_writer(begun.then(|| progress.clone()));
+        self.state.set_writer_message(begun.then(|| progress.clone()));
         for piece in pieces {
             self.send_piece(progress, piece);
         }
@@ -205,7 +206,7 @@ impl<H: Handler> Context<'_, H> {
         self.out.flush_if_large();
         if last || !is_sent {
             progress.set_state(MessageState::Over);
-            self.state.set_writer(None);
+            self.state.set_writer_message(None);
         }
         match completion {
             Some(completion) if is_sent => self.out.push_completion(completion),
@@ -220,7 +221,7 @@ impl<H: Handler> Context<'_, H> {
         progress.set_state(MessageState::Over);
         report_unsent(waiting.into_iter().filter_map(|piece| piece.completion));
         if is_in_progress {
-            self.state.set_writer(None);
+            self.state.set_writer_message(None);
             // The connection may be closing already.
             let _: Result<(), SendError> = self.close(CloseCode::INTERNAL_ERROR, UNFINISHED);
         }

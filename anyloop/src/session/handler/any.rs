@@ -5,7 +5,7 @@ use std::any::{Any, TypeId};
 use super::Handler;
 
 /// The handler of a session, and those that it delegates to: a router may select a router.
-#[expect(unnameable_types, reason = "of the hidden methods of `Handler`")]
+#[expect(unnameable_types, reason = "only the hidden methods of `Handler` use it")]
 pub trait AnyHandler {
     /// The innermost handler of this type.
     fn find(&self, wanted: TypeId) -> Option<&dyn Any>;
@@ -21,7 +21,7 @@ impl<H: Handler> AnyHandler for H {
     }
 
     fn find_mut(&mut self, wanted: TypeId) -> Option<&mut dyn Any> {
-        // Asked first, since the borrow of what is returned would exclude the handler itself.
+        // `find` is asked first: had `find_mut` returned `None`, the compiler would still see `self` as borrowed.
         if self.delegate().is_some_and(|delegate| delegate.find(wanted).is_some()) {
             return self.delegate_mut()?.find_mut(wanted);
         }

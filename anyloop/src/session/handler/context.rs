@@ -527,8 +527,8 @@ impl<H: Handler> Context<'_, H> {
         false
     }
 
-    /// If a close was requested before the connection was open, begins it now: the messages sent before the request are
-    /// already out.
+    /// If a close was requested before the connection was open, begins it now. The messages sent before the request are
+    /// already out, except those that wait for the last piece of a writer's message: they fail.
     fn send_deferred_close(&mut self) {
         let Some((code, reason)) = self.state.take_deferred_close() else { return };
         // The connection may be closing already.
@@ -627,7 +627,7 @@ impl<H: Handler> Context<'_, H> {
         if limits.overflow == Overflow::Drop {
             return Ok(Some(Sent::Dropped));
         }
-        // If messages wait for a local `MessageWriter`, the peer is not at fault.
+        // If messages wait for a `MessageWriter` of this program, the peer is not at fault.
         let closes = limits.overflow == Overflow::Close && !self.state.has_message_writer();
         let full = self.full(len, closes); // computed now: after `close`, `waiting` would include the Close frame
         if closes {

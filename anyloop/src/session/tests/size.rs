@@ -48,7 +48,7 @@ fn what_finds_no_rare_data_makes_none() {
     let mut subject = Subject::with_server(&server, &recorder).opened();
     let state = &mut subject.driver.protocol.state;
     assert!(state.rare.is_none());
-    state.set_writer(None);
+    state.set_writer_message(None);
     assert!(state.rare.is_none());
     assert!(state.take_deferred().is_none());
     assert!(state.rare.is_none());
