@@ -22,9 +22,9 @@ use crate::time::Instant;
 /// ```
 /// use anyloop_proto::handshake::Accept;
 ///
-/// let plain = Accept::new();
-/// let chosen = Accept::new().with_subprotocol("chat.v2");
-/// # _ = (plain, chosen);
+/// let without_subprotocol = Accept::new();
+/// let with_subprotocol = Accept::new().with_subprotocol("chat.v2");
+/// # _ = (without_subprotocol, with_subprotocol);
 /// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]

@@ -107,9 +107,9 @@ pub(super) fn write(
 
 /// Refuses reserved fields. Expect is one, because the server would wait for a body.
 fn check_headers(headers: &HeaderMap) -> Result<(), RequestError> {
-    let own =
+    let is_refused =
         |name: &&HeaderName| is_reserved(name) || [header::EXPECT, header::ORIGIN].contains(name);
-    match headers.keys().find(own) {
+    match headers.keys().find(is_refused) {
         Some(name) => Err(RequestError::ReservedHeader(name.clone())),
         None => Ok(()),
     }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::response::{self, AnswerError, Framing};
+use super::response::{self, AnswerError, SentFraming};
 use super::server::{ServerHandshake, Step};
 use crate::connection::SendQueue;
 use crate::error::{Cause, Failure, HandshakeError, ResponseError};
@@ -29,7 +29,7 @@ impl Sending {
     }
 
     /// Whether a failure of the stream can lose a part of the response.
-    const fn is_unwritten(&self) -> bool {
+    const fn can_be_lost(&self) -> bool {
         self.appended > 0 || self.is_unread()
     }
 }
@@ -127,7 +127,7 @@ impl ServerHandshake {
         let is_refusal = self.awaiting()?.is_upgrade();
         let before = out.buffer().len();
         response::write_internal_error(!self.is_head_request, out.buffer());
-        self.begin_response(Framing::Bodiless, out.buffer().len() - before, now);
+        self.begin_response(SentFraming::Bodiless, out.buffer().len() - before, now);
         self.fail(match is_refusal {
             true => Cause::Handshake(HandshakeError::Refused(500)),
             false => Cause::Response(ResponseError::Invalid),
@@ -135,10 +135,10 @@ impl ServerHandshake {
         Ok(())
     }
 
-    fn begin_response(&mut self, framing: Framing, appended: usize, now: Instant) {
+    fn begin_response(&mut self, framing: SentFraming, appended: usize, now: Instant) {
         self.sending = Some(Sending { appended, ..Sending::default() });
         (self.step, self.deadline) = (Step::Responding(framing), None);
-        if matches!(framing, Framing::Bodiless) {
+        if matches!(framing, SentFraming::Bodiless) {
             self.complete_response(now);
         }
     }
@@ -161,7 +161,7 @@ impl ServerHandshake {
             return Ok(());
         }
         let is_chunked = match framing {
-            Framing::Length { length, left } => match left.checked_sub(piece.len() as u64) {
+            SentFraming::Length { length, left } => match left.checked_sub(piece.len() as u64) {
                 Some(rest) => {
                     *left = rest;
                     false
@@ -171,8 +171,8 @@ impl ServerHandshake {
                     return self.end(Cause::Response(error));
                 }
             },
-            Framing::Chunked => true,
-            Framing::UntilClose | Framing::Bodiless => false,
+            SentFraming::Chunked => true,
+            SentFraming::UntilClose | SentFraming::Bodiless => false,
         };
         let mut header = ChunkHeader::default();
         if is_chunked {
@@ -198,11 +198,11 @@ impl ServerHandshake {
     pub fn end_body(&mut self, now: Instant, out: &mut impl Output) -> Result<(), Failure> {
         let Step::Responding(framing) = self.step else { return Ok(()) };
         match framing {
-            Framing::Length { left, .. } if left > 0 => {
+            SentFraming::Length { left, .. } if left > 0 => {
                 let error = ResponseError::TooShort { missing: left };
                 return self.end(Cause::Response(error));
             }
-            Framing::Chunked => {
+            SentFraming::Chunked => {
                 const LAST: &[u8] = b"0\r\n\r\n";
                 out.buffer().extend_from_slice(LAST);
                 self.count(LAST.len());
@@ -273,8 +273,8 @@ impl ServerHandshake {
     }
 
     /// Whether a failure of the stream can lose a part of a response.
-    pub(super) fn is_unwritten(&self) -> bool {
-        self.sending.as_ref().is_some_and(Sending::is_unwritten)
+    pub(super) fn can_be_lost(&self) -> bool {
+        self.sending.as_ref().is_some_and(Sending::can_be_lost)
     }
 
     fn count(&mut self, appended: usize) {
@@ -285,7 +285,7 @@ impl ServerHandshake {
 
     /// All of the response was appended.
     fn complete_response(&mut self, now: Instant) {
-        self.step = Step::Closing { unread: !self.eof };
+        self.step = Step::Closing { drain: !self.eof };
         if self.sending.as_ref().is_none_or(|sending| sending.waiting == 0) {
             self.deadline = self.close_deadline(now);
         }

@@ -86,7 +86,7 @@ impl core::error::Error for AnswerError {}
 
 /// How the body of a response that we send is delimited (RFC 9112 §6.3).
 #[derive(Clone, Copy)]
-pub(super) enum Framing {
+pub(super) enum SentFraming {
     /// There is no body.
     Bodiless,
     /// By Content-Length; `left` bytes of it are to come.
@@ -137,9 +137,10 @@ fn check<B>(
     if !(200..=599).contains(&status.as_u16()) {
         return Err(AnswerError::InvalidStatus(status));
     }
-    // RFC 9110 §8.6: their Content-Length is that of the response to GET, so an empty body need not agree with it.
-    let may_be_omitted = *method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
-    let length = length.filter(|length| *length > 0 || !may_be_omitted);
+    // RFC 9110 §8.6: after HEAD, and with status 304, Content-Length is that of the response to GET. An empty body need
+    // not agree with it.
+    let body_may_be_omitted = *method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
+    let length = length.filter(|length| *length > 0 || !body_may_be_omitted);
     let own_length = match status {
         StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => None,
         _ => own_length(response, length)?,
@@ -164,7 +165,7 @@ pub(super) fn write_head<B>(
     response: &http::Response<B>,
     length: Option<u64>,
     out: &mut Vec<u8>,
-) -> Result<Framing, AnswerError> {
+) -> Result<SentFraming, AnswerError> {
     let status = response.status();
     let (method, version) = (request.method(), request.version());
     if *method == Method::CONNECT && status.is_success() {
@@ -181,20 +182,20 @@ pub(super) fn write_head<B>(
     if !has_body(status) {
         let is_reset = status == StatusCode::RESET_CONTENT;
         if is_reset { head.content_length(0) } else { head }.end();
-        return Ok(Framing::Bodiless);
+        return Ok(SentFraming::Bodiless);
     }
     let (head, framing) = match (own_length, length) {
-        (Some(length), _) => (head, Framing::Length { length, left: length }),
+        (Some(length), _) => (head, SentFraming::Length { length, left: length }),
         (None, Some(length)) => {
-            (head.content_length(length), Framing::Length { length, left: length })
+            (head.content_length(length), SentFraming::Length { length, left: length })
         }
         // RFC 9110 §9.3.2: HEAD may omit what is known only when the body is there.
-        (None, None) if *method == Method::HEAD => (head, Framing::Bodiless),
-        (None, None) if version == Version::HTTP_10 => (head, Framing::UntilClose),
-        (None, None) => (head.field("Transfer-Encoding", "chunked"), Framing::Chunked),
+        (None, None) if *method == Method::HEAD => (head, SentFraming::Bodiless),
+        (None, None) if version == Version::HTTP_10 => (head, SentFraming::UntilClose),
+        (None, None) => (head.field("Transfer-Encoding", "chunked"), SentFraming::Chunked),
     };
     head.end();
-    Ok(if *method == Method::HEAD { Framing::Bodiless } else { framing })
+    Ok(if *method == Method::HEAD { SentFraming::Bodiless } else { framing })
 }
 
 /// The response's own Content-Length, which must be the `length` of its body, if that is given.

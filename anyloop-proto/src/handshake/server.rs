@@ -13,7 +13,7 @@ use super::options::ServerOptions;
 use super::parse;
 use super::request::{self, Checked, Request};
 use super::responding::Sending;
-use super::response::{self, AnswerError, Framing};
+use super::response::{self, AnswerError, SentFraming};
 use super::write::HeadWriter;
 use crate::config::Config;
 use crate::connection::{Shutdown, Timer};
@@ -97,11 +97,11 @@ pub(super) enum Step {
     /// The connection is open.
     Opened,
     /// The head of the response is appended, and its body is to follow.
-    Responding(Framing),
-    /// The response is appended, and the peer has to read it. `unread`: the peer may send more input, which must be
-    /// read and discarded.
+    Responding(SentFraming),
+    /// The response is appended, unless no byte of a request had arrived, and the peer has to read it. `drain`: input that
+    /// the peer may still send has to be read and discarded.
     Closing {
-        unread: bool,
+        drain: bool,
     },
     /// The exchange is over.
     Ended,
@@ -211,8 +211,8 @@ impl ServerHandshake {
         match &mut self.step {
             Step::Awaiting if self.request.as_ref().is_some_and(|r| !r.is_upgrade()) => Ok(()),
             Step::Head(_) | Step::Body(..) | Step::Awaiting => self.end(Cause::EndOfStream),
-            Step::Closing { unread } => {
-                *unread = false;
+            Step::Closing { drain } => {
+                *drain = false;
                 Ok(())
             }
             Step::Opened | Step::Responding(_) | Step::Ended => Ok(()),
@@ -243,9 +243,7 @@ impl ServerHandshake {
             Step::Head(_) | Step::Body(..) | Step::Awaiting | Step::Responding(_) => {
                 self.end(cause)
             }
-            Step::Closing { .. } if self.is_unwritten() && self.failure.is_none() => {
-                self.end(cause)
-            }
+            Step::Closing { .. } if self.can_be_lost() && self.failure.is_none() => self.end(cause),
             Step::Closing { .. } | Step::Ended => {
                 (self.step, self.deadline) = (Step::Ended, None);
                 Ok(())
@@ -326,8 +324,8 @@ impl ServerHandshake {
             | Step::Awaiting
             | Step::Opened
             | Step::Responding(_) => Shutdown::None,
-            Step::Closing { unread: true } => Shutdown::HalfClose,
-            Step::Closing { unread: false } => Shutdown::Close,
+            Step::Closing { drain: true } => Shutdown::HalfClose,
+            Step::Closing { drain: false } => Shutdown::Close,
             Step::Ended => Shutdown::Abort,
         }
     }
@@ -460,7 +458,7 @@ impl ServerHandshake {
         }
         self.close(now);
         if !begun {
-            self.step = Step::Closing { unread: false };
+            self.step = Step::Closing { drain: false };
         }
         self.fail(cause)
     }
@@ -468,7 +466,7 @@ impl ServerHandshake {
     /// Begins to wait until the peer has read a response of the handshake itself. Closing with unread input can destroy
     /// the response.
     fn close(&mut self, now: Instant) {
-        self.step = Step::Closing { unread: !self.eof };
+        self.step = Step::Closing { drain: !self.eof };
         self.deadline = self.close_deadline(now);
     }
 
