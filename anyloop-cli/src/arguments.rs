@@ -21,8 +21,8 @@ pub(crate) fn parse() -> Result<Arguments, CliError> {
     })
 }
 
-/// The commands and their options. A negative number is a value, which the option then refuses: an unknown option would
-/// explain nothing.
+/// The commands and their options. A negative number counts as a value, so that the error names the option and its
+/// range, and not an unknown option `-1`.
 pub(crate) fn command() -> clap::Command {
     Arguments::command().mut_subcommands(|command| {
         command.mut_args(|arg| {

@@ -172,7 +172,7 @@ impl Peer {
         Self::over(stream, Role::Client)
     }
 
-    /// As the function for TCP, over a Unix domain socket.
+    /// As [`connect`](Self::connect), over a Unix domain socket.
     ///
     /// # Panics
     ///
@@ -195,7 +195,7 @@ impl Peer {
         peer
     }
 
-    /// As the function for TCP, over a Unix domain socket.
+    /// As [`open`](Self::open), over a Unix domain socket.
     ///
     /// # Panics
     ///

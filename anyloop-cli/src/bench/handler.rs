@@ -76,11 +76,11 @@ impl BenchHandler {
                 self.waiting.push_back(since);
                 self.blocked = sent == Sent::Backpressure;
             }
-            Err(_) => self.blocked = true, // it is closing, and `close` reports it
+            Err(_) => self.blocked = true, // the connection is closing, and `close` reports why
         }
     }
 
-    /// Sends all messages that are due, unless the peer does not read. They count from when they were due.
+    /// Sends all messages that are due, unless the peer does not read. Their latencies count from when they were due.
     fn send_due(&mut self, context: &mut Context<'_, Self>) {
         let Some((begin, end)) = self.sending else { return };
         let mut turn = TURN;

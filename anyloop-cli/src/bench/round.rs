@@ -37,7 +37,7 @@ struct State<P: Participant> {
     handles: Vec<Handle<P>>,
     /// Connections that have opened.
     opened: u32,
-    /// Connections that have ended.
+    /// Connections that have ended, or have failed to open.
     ended: u32,
     /// When sending began, and when it ends.
     sending: Option<(Instant, Instant)>,
@@ -191,7 +191,7 @@ impl<P: Participant> Round<P> {
         if state.ended < self.connections {
             return;
         }
-        // All may have ended before the time.
+        // All connections may have ended before the end of the sending time.
         state.stop();
         #[cfg(unix)]
         if let Some(signals) = state.signals.take() {

@@ -19,7 +19,7 @@ pub(super) struct Tally {
 pub(super) struct Counts {
     /// Messages that were sent.
     pub(super) sent: u64,
-    /// Right answers before the end of the time. They make the throughput.
+    /// Right answers before the end of the sending time. The throughput is computed from them.
     pub(super) in_time: u64,
     /// Answers that were not the message, or to no message.
     pub(super) wrong: u64,

@@ -273,8 +273,8 @@ impl Negotiator for Deflate {
             Some(bits) => bits,
             None => None,
         };
-        // RFC 7692 §7.1.1.1: a server that accepts an offer with this parameter includes it in the answer. All our
-        // offers have it in this mode.
+        // RFC 7692 §7.1.1.1: a server that accepts an offer with server_no_context_takeover answers with it. All our
+        // offers without takeover have it.
         if self.is_without_takeover() && !answer.server_no_takeover {
             return Err(invalid);
         }

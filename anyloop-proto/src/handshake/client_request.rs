@@ -105,7 +105,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Refuses reserved fields. Expect is one, because the server would wait for a body.
+/// Refuses reserved fields, and those that have an option. Expect is refused because the server would wait for a body.
 fn check_headers(headers: &HeaderMap) -> Result<(), RequestError> {
     let is_refused =
         |name: &&HeaderName| is_reserved(name) || [header::EXPECT, header::ORIGIN].contains(name);

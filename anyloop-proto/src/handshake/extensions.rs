@@ -219,8 +219,8 @@ impl Extension {
     }
 }
 
-/// Parses the extensions in all lines of the field. A field without elements counts as absent. If `keep` is false, they
-/// are checked and not returned.
+/// Parses the extensions in all lines of the field. A field without elements counts as absent. If `keep` is false, the
+/// extensions are checked and not returned.
 pub(super) fn parse(fields: &Fields<'_>, keep: bool) -> Result<Vec<Extension>, HandshakeError> {
     let mut extensions = Vec::new();
     for line in fields.lines(Field::SecWebSocketExtensions) {

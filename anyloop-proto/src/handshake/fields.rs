@@ -48,7 +48,7 @@ impl<'h> Fields<'h> {
         self.first[field as usize].into_iter().chain(more.into_iter().flatten())
     }
 
-    /// The value of a field that may appear once.
+    /// The value of a field that may appear at most once.
     pub(super) const fn at_most_one(
         &self,
         field: Field,
@@ -210,7 +210,8 @@ pub(super) fn is_reserved(name: &HeaderName) -> bool {
     is_framing(name) || *name == header::UPGRADE || name.as_str().starts_with("sec-websocket-")
 }
 
-/// Whether the field determines the end of a message or of the connection. The handshake writes these fields itself.
+/// Whether the field determines the end of an HTTP message or of the connection. The handshake writes these fields
+/// itself.
 pub(super) fn is_framing(name: &HeaderName) -> bool {
     [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name)
 }

@@ -47,7 +47,7 @@ pub(super) enum HeadKind {
 }
 
 impl Head {
-    /// A head of at most `max_size` bytes, including line ends, without empty lines before it.
+    /// A head of at most `max_size` bytes, including line ends. Empty lines before it do not count.
     pub(super) const fn new(kind: HeadKind, max_size: usize, max_fields: usize) -> Self {
         Self {
             kind,

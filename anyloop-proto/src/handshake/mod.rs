@@ -11,7 +11,7 @@
 //! - [`ServerHandshake`] reads a request and returns it to the application, which answers at any
 //!   time: with [`accept`](ServerHandshake::accept), or with another response by
 //!   [`respond`](ServerHandshake::respond). Plain HTTP requests are returned in the same way. The
-//!   handshake answers invalid requests itself. A body of any size is sent in pieces:
+//!   handshake answers invalid requests itself. A body can be sent in pieces:
 //!   [`respond_head`](ServerHandshake::respond_head).
 //! - [`ClientHandshake`] writes a request and verifies every field of the response. A response
 //!   other than 101 can be read with its body.

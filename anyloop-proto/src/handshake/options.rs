@@ -44,7 +44,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OriginPolicy {
-    /// Pages of any site, for servers that trust no client.
+    /// Pages of any site, for servers that trust neither cookies nor the address or network of a client.
     Any,
     /// Only pages of these origins, each as a browser writes it (RFC 6454 §6.2): scheme, `://`,
     /// host, and `:` with the port unless it is the default, without a slash at the end. Case and a

@@ -42,8 +42,8 @@ impl ServerHandshake {
     /// Connection and Transfer-Encoding are written by the handshake. Content-Length is too, unless the response has
     /// its own, which must be right. The body is omitted where HTTP allows none: after HEAD, and for 204, 205 and 304.
     /// A response to HEAD, or with status 304, may have an empty body and the Content-Length that the response to GET
-    /// would have (RFC 9110 §8.6); one with status 204 or 205 has none of its own. There is no Date, because the state
-    /// machine has no clock.
+    /// would have (RFC 9110 §8.6). With status 204 or 205, a Content-Length of the application is refused. There is no
+    /// Date, because the state machine has no clock.
     ///
     /// # Errors
     ///
@@ -283,7 +283,7 @@ impl ServerHandshake {
         }
     }
 
-    /// All of the response was appended.
+    /// Begins to wait until the peer has read the response, all of which was appended.
     fn complete_response(&mut self, now: Instant) {
         self.step = Step::Closing { drain: !self.eof };
         if self.sending.as_ref().is_none_or(|sending| sending.waiting == 0) {

@@ -159,7 +159,7 @@ fn has_body(status: StatusCode) -> bool {
     !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RESET_CONTENT)
 }
 
-/// Appends the head of a response other than 101, whose body has `length` bytes.
+/// Appends the head of a response other than 101, whose body has `length` bytes, if that is known.
 pub(super) fn write_head<B>(
     request: &Request,
     response: &http::Response<B>,
@@ -189,7 +189,7 @@ pub(super) fn write_head<B>(
         (None, Some(length)) => {
             (head.content_length(length), SentFraming::Length { length, left: length })
         }
-        // RFC 9110 §9.3.2: HEAD may omit what is known only when the body is there.
+        // RFC 9110 §9.3.2: a response to HEAD may omit fields that are known only when the body is made.
         (None, None) if *method == Method::HEAD => (head, SentFraming::Bodiless),
         (None, None) if version == Version::HTTP_10 => (head, SentFraming::UntilClose),
         (None, None) => (head.field("Transfer-Encoding", "chunked"), SentFraming::Chunked),

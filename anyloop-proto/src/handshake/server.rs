@@ -259,8 +259,8 @@ impl ServerHandshake {
         self.deadline
     }
 
-    /// Handles a timeout that is due at `now` and returns its timer. After [`Timer::Close`] the time for the client to
-    /// end the byte stream after the response has passed. A call before the deadline does nothing.
+    /// Handles a timeout that is due at `now` and returns its timer. [`Timer::Close`] means that the client has not ended
+    /// the byte stream in time after the response. A call before the deadline does nothing.
     ///
     /// # Errors
     ///
@@ -303,8 +303,9 @@ impl ServerHandshake {
         }
     }
 
-    /// Reports that the application cannot go on: [abandons](Self::abandon) the handshake, or ends the body of a
-    /// response with [`Cause::Application`].
+    /// Reports that the application cannot go on: [abandons](Self::abandon) the handshake, or fails with
+    /// [`Cause::Application`] within the body of a response, which aborts the byte stream. Returns the failure, if there
+    /// is one.
     pub fn handle_application_failure(
         &mut self,
         now: Instant,
@@ -316,7 +317,7 @@ impl ServerHandshake {
         }
     }
 
-    /// What the transport does with the byte stream.
+    /// What the transport has to do with the byte stream.
     pub const fn shutdown(&self) -> Shutdown {
         match self.step {
             Step::Head(_)
@@ -389,7 +390,7 @@ impl ServerHandshake {
                     self.step = Step::Body(body, Box::new(request));
                     return Err(HandshakeError::BodyTooBig);
                 }
-                // RFC 9110 §10.1.1: not sent if a part of the body has already arrived.
+                // RFC 9110 §10.1.1: no 100 (Continue) if a part of the body has already arrived.
                 if expects_continue && !body.is_whole() && input.is_empty() {
                     HeadWriter::response(StatusCode::CONTINUE, out.buffer()).end();
                 }
