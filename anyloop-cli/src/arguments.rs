@@ -8,7 +8,8 @@ use clap::{CommandFactory, Error, FromArgMatches};
 use crate::Arguments;
 use crate::error::CliError;
 
-/// The arguments. Help that is asked for is printed, and ends the process.
+/// The arguments. The help and the version, if asked for, are printed and end the process, as does the help in place of
+/// a missing command.
 pub(crate) fn parse() -> Result<Arguments, CliError> {
     let mut command = command();
     let matches = command.try_get_matches_from_mut(env::args_os());

@@ -50,7 +50,7 @@ pub(crate) fn die() {
     let _ = low_level::emulate_default_handler(SIGINT); // it does not return
 }
 
-/// Calls `f` in the loop after each SIGHUP, until the watch is cancelled.
+/// Calls `f` in the loop after each SIGHUP, or once after several that arrive together, until the watch is cancelled.
 pub(crate) fn on_hang_up(
     event_loop: &EventLoop,
     f: impl Fn() + Send + 'static,

@@ -61,7 +61,7 @@ impl Stream {
         })
     }
 
-    /// Sets how long a read waits. The default is [`PATIENCE`].
+    /// Sets how long a read waits. A new [`Peer`] sets [`PATIENCE`]; without a timeout a read waits without end.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl Stream {
         of_either!(self, socket => socket.set_read_timeout(timeout))
     }
 
-    /// Sets how long a write waits. The default is [`PATIENCE`].
+    /// Sets how long a write waits. A new [`Peer`] sets [`PATIENCE`]; without a timeout a write waits without end.
     ///
     /// # Errors
     ///

@@ -183,8 +183,8 @@ pub fn client_config(
     })
 }
 
-/// The configuration of a server with this certificate, which asks for client certificates of the authority if there is
-/// one.
+/// The configuration of a server with this certificate. If there is an authority for `clients`, it requires a
+/// certificate of that authority from each client.
 ///
 /// # Panics
 ///
@@ -235,7 +235,7 @@ pub struct Far {
 }
 
 impl Far {
-    /// A client for a server with the shared authority's certificate for `localhost`.
+    /// A client for a server with a certificate for `localhost`. The configuration decides which authority it trusts.
     ///
     /// # Panics
     ///

@@ -18,7 +18,7 @@ pub(super) trait Participant: Handler {
     /// Begins to send, until `end`.
     fn begin(&mut self, begin: Instant, end: Instant, context: &mut Context<'_, Self>);
 
-    /// Sends no more, and closes when all answers have arrived.
+    /// Sends no more, and closes when all answers have arrived, or some time later without them.
     fn finish(&mut self, context: &mut Context<'_, Self>);
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Outcome {
     pub(super) time: Duration,
     pub(super) extension: Option<String>,
     pub(super) interrupted: bool,
-    /// A connection that ended too early.
+    /// The first failure: of a connection that ended too early, for example.
     pub(super) failure: Option<CliError>,
 }
 

@@ -31,7 +31,8 @@ use crate::time::Instant;
 pub struct Accept {
     /// The subprotocol: one of those that the client [requested](super::Request::subprotocols).
     pub subprotocol: Option<String>,
-    /// Additional header fields of the response. Fields of the handshake itself are refused.
+    /// Additional header fields of the response. Connection, Content-Length, Transfer-Encoding, Upgrade and all
+    /// `Sec-WebSocket-` fields are refused.
     pub headers: HeaderMap,
 }
 

@@ -135,13 +135,13 @@ impl ClientHandshake {
     }
 
     /// Takes received bytes. Returns the connection once the response is complete and valid; bytes
-    /// after the response stay in the input. Interim responses (1xx) are skipped.
+    /// after the response stay in the input. Interim responses (1xx other than 101) are skipped.
     ///
     /// # Errors
     ///
     /// Reported once. [`HandshakeError::Rejected`] when a response with a status other than 101 is
-    /// complete, or is cut off at the limit for its body; other [`HandshakeError`]s for an invalid
-    /// response. Later input is discarded.
+    /// complete, is cut off at the limit for its body, or has an invalid body; other
+    /// [`HandshakeError`]s for an invalid response. Later input is discarded.
     pub fn next(
         &mut self,
         input: &mut Input<'_>,

@@ -39,7 +39,8 @@ pub enum RequestError {
     InvalidHost,
     /// A subprotocol is not a token.
     InvalidSubprotocol(String),
-    /// The handshake writes this header field itself, or it has its own option.
+    /// This header field is not for the application: the handshake writes it, it has an option of its own, or it would
+    /// announce a body.
     ReservedHeader(HeaderName),
 }
 

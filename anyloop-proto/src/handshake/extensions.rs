@@ -162,16 +162,15 @@ impl Params {
         Self(Vec::new())
     }
 
-    /// Adds a parameter without a value. The name must be a token; otherwise the handshake does not
-    /// send it and fails.
+    /// Adds a parameter without a value. The name must be a token; otherwise the request
+    /// ([`RequestError`](super::RequestError)) or the answer ([`AnswerError`](super::AnswerError)) is not sent.
     #[must_use]
     pub fn with(mut self, name: &str) -> Self {
         self.0.push((name.into(), None));
         self
     }
 
-    /// Adds a parameter with a value. Both must be tokens; otherwise the handshake does not send
-    /// them and fails.
+    /// Adds a parameter with a value. Both must be tokens, as for [`with`](Self::with).
     #[must_use]
     pub fn with_value(mut self, name: &str, value: impl fmt::Display) -> Self {
         self.0.push((name.into(), Some(value.to_string())));

@@ -95,7 +95,7 @@ impl<'h> Fields<'h> {
     }
 
     /// The declared length of a body, in bytes. Repeated equal values count as one (RFC 9110 §8.6).
-    /// A value out of range is `u64::MAX`, which exceeds any limit.
+    /// A value out of range counts as `u64::MAX`.
     pub(super) fn content_length(&self) -> Result<Option<u64>, HandshakeError> {
         let mut length = None;
         for value in self.lines(Field::ContentLength) {

@@ -64,7 +64,7 @@ impl Head {
     }
 
     /// Takes the bytes of the head from `input`. Returns whether the head is complete. After an
-    /// error the head must not be used again, and the bytes taken are unspecified.
+    /// error it must not be called again, and the bytes taken are unspecified.
     pub(super) fn read(&mut self, input: &mut Input<'_>) -> Result<bool, HandshakeError> {
         if self.kind == HeadKind::Request && self.bytes.is_empty() {
             self.skip_empty_lines(input)?;

@@ -200,8 +200,8 @@ pub struct ClientOptions {
     pub subprotocols: Vec<String>,
     /// The extensions to offer, in order of preference.
     pub extensions: Vec<Arc<dyn Negotiator>>,
-    /// Additional header fields of the request. Fields of the handshake itself are refused. Host
-    /// replaces the host of the target.
+    /// Additional header fields of the request. Host and Authorization replace those of the target. Connection,
+    /// Content-Length, Expect, Origin, Transfer-Encoding, Upgrade and all `Sec-WebSocket-` fields are refused.
     pub headers: HeaderMap,
     /// The Origin field (RFC 6454 §7), for a client that runs web pages or imitates a browser.
     pub origin: Option<HeaderValue>,

@@ -47,7 +47,7 @@ impl ServerHandshake {
     ///
     /// # Errors
     ///
-    /// Nothing was appended, and the request still waits for an answer.
+    /// Nothing was appended. The request still waits for an answer, except after [`AnswerError::NotAwaiting`].
     pub fn respond<B: AsRef<[u8]>>(
         &mut self,
         response: &http::Response<B>,
@@ -64,7 +64,8 @@ impl ServerHandshake {
     }
 
     /// As [`respond`](Self::respond), with a body that follows in [pieces](Self::body_piece). The body in `response` is
-    /// ignored. Returns whether a body has to follow; if not, the response is complete.
+    /// ignored. Returns whether a body has to follow, which may be empty; [`end_body`](Self::end_body) ends it. Otherwise
+    /// the response is complete.
     ///
     /// The body has `length` bytes, or as many as the Content-Length of the response says. If neither is given, the
     /// body is chunked for a client of HTTP/1.1 (RFC 9112 §7.1), and ends with the byte stream for a client of
@@ -248,12 +249,12 @@ impl ServerHandshake {
     }
 
     /// Reports how much of the written output the client's machine has acknowledged. A transport that knows it calls
-    /// this before [`handle_timeout`](Self::handle_timeout). `queue` is called only if the time to read a response has
-    /// passed.
+    /// this before [`handle_timeout`](Self::handle_timeout). `queue` is called only if the time to read a response, or
+    /// the close timeout after it, has passed.
     ///
-    /// If output waits, the time begins anew at the first such report, and at each one with more bytes acknowledged
-    /// than the last. The reason is that the system reports that a socket takes more only after a large part of its
-    /// buffer was read.
+    /// If bytes are not acknowledged, the time to read the response begins anew at the first such report, and at each
+    /// one with more bytes acknowledged than the last. The reason is that the system reports that a socket takes more
+    /// only after a large part of its buffer was read.
     pub fn note_send_queue(&mut self, queue: impl FnOnce() -> Option<SendQueue>, now: Instant) {
         let Some(sending) = &mut self.sending else { return };
         if self.deadline.is_none_or(|deadline| now < deadline) {

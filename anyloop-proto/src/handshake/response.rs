@@ -40,7 +40,7 @@ use crate::error::{Field, HandshakeError};
 pub enum AnswerError {
     /// The extension of this name answers with parameters that are not tokens.
     InvalidExtension(String),
-    /// The response has a Content-Length that is not one number.
+    /// The response has a Content-Length that is not one number, and the length of its body is not known.
     InvalidContentLength,
     /// The status is invalid for this request: below 200 or above 599, or 2xx for CONNECT, which
     /// would begin a tunnel.
@@ -53,7 +53,7 @@ pub enum AnswerError {
     ReservedHeader(HeaderName),
     /// The client did not request this subprotocol (RFC 6455 §4.2.2).
     SubprotocolNotOffered,
-    /// The response has a Content-Length that is not the length of its body, in bytes. It need not have one. An empty
+    /// The response has a Content-Length that is not the length of its body, in bytes. A response needs none. An empty
     /// body agrees with any Content-Length of a response to HEAD, or with status 304.
     WrongContentLength {
         /// The length of the body.

@@ -32,7 +32,7 @@ use crate::time::Instant;
 ///
 /// Between these two steps, no input is taken. The bytes after a WebSocket request are frames. The bytes
 /// after a plain request are ignored, because each byte stream serves one request. Every response
-/// other than 101 has `Connection: close`.
+/// other than 100 and 101 has `close` in its Connection field.
 ///
 /// After any call, poll [`poll_timeout`](Self::poll_timeout) and [`shutdown`](Self::shutdown), as
 /// with a [`Connection`](crate::Connection).
@@ -67,7 +67,7 @@ pub struct ServerHandshake {
     request: Option<Request>,
     pub(super) deadline: Option<Instant>,
     failure: Option<Failure>,
-    /// The application's response, once it has begun.
+    /// The application's response, or the 500 in its place, once it has begun. Refusals by the handshake are not counted.
     pub(super) sending: Option<Sending>,
     /// The method of the request is HEAD.
     pub(super) is_head_request: bool,
@@ -186,7 +186,7 @@ impl ServerHandshake {
     ///
     /// # Errors
     ///
-    /// Nothing was appended, and the request still waits for an answer.
+    /// Nothing was appended. The request still waits for an answer, except after [`AnswerError::NotAwaiting`].
     pub fn accept(
         &mut self,
         accept: Accept,
@@ -205,7 +205,7 @@ impl ServerHandshake {
     ///
     /// # Errors
     ///
-    /// [`Cause::EndOfStream`] if the handshake cannot be completed; once.
+    /// [`Cause::EndOfStream`] if the request is not complete, or is a WebSocket request that waits for an answer; once.
     pub fn handle_eof(&mut self) -> Result<(), Failure> {
         self.eof = true;
         match &mut self.step {
@@ -223,7 +223,8 @@ impl ServerHandshake {
     ///
     /// # Errors
     ///
-    /// [`Cause::Transport`] if the handshake was not over, or a response was not written; once.
+    /// [`Cause::Transport`] if the handshake was not over, or its response was not written; once. A handshake that has
+    /// failed, and whose response was appended whole, does not fail again.
     pub fn handle_error(&mut self, error: TransportError) -> Result<(), Failure> {
         self.stop(Cause::Transport(error))
     }
@@ -232,12 +233,13 @@ impl ServerHandshake {
     ///
     /// # Errors
     ///
-    /// [`Cause::Terminated`] if the handshake was not over, or a response was not written; once.
+    /// As [`handle_error`](Self::handle_error), with [`Cause::Terminated`].
     pub fn terminate(&mut self) -> Result<(), Failure> {
         self.stop(Cause::Terminated)
     }
 
-    /// Ends the handshake at once. Fails with `cause`, unless the handshake was over and its response written.
+    /// Ends the handshake at once. Fails with `cause`, unless the handshake was over and its response is written or its
+    /// failure known.
     fn stop(&mut self, cause: Cause) -> Result<(), Failure> {
         match self.step {
             Step::Head(_) | Step::Body(..) | Step::Awaiting | Step::Responding(_) => {
@@ -291,8 +293,8 @@ impl ServerHandshake {
     }
 
     /// Abandons the handshake; answers 503 if any part of a request has arrived. Returns the
-    /// failure, [`HandshakeError::Abandoned`]; `None` if the handshake was already over. A response that is being sent
-    /// goes on.
+    /// failure, [`HandshakeError::Abandoned`]; `None` if the request was answered or the handshake was already over. A
+    /// response that is being sent goes on.
     pub fn abandon(&mut self, now: Instant, out: &mut impl Output) -> Option<Failure> {
         let cause = Cause::Handshake(HandshakeError::Abandoned);
         match self.step {
@@ -343,8 +345,8 @@ impl ServerHandshake {
         self.is_head_request
     }
 
-    /// Whether input is ignored: the request was answered, or the handshake has failed. Read on only to see the end of
-    /// the byte stream.
+    /// Whether input is ignored: the request was answered with another response than 101, or the handshake has failed.
+    /// Read on only to see the end of the byte stream.
     #[must_use]
     pub const fn discards_input(&self) -> bool {
         matches!(self.step, Step::Responding(_) | Step::Closing { .. } | Step::Ended)
