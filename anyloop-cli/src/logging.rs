@@ -30,7 +30,7 @@ pub(crate) fn begin<W: Write + 'static>(
         .init();
 }
 
-/// The same, with the lines above a bar.
+/// As [`begin`], with the lines above a bar.
 pub(crate) fn begin_above(bar: &ProgressBar, by_flags: Option<&str>) {
     let bar = bar.clone();
     begin(by_flags, move || AboveBar(bar.clone()));

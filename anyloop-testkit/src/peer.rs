@@ -462,7 +462,7 @@ impl Peer {
     ///
     /// # Panics
     ///
-    /// If no byte arrives within [`PATIENCE`].
+    /// If no byte arrives within [`PATIENCE`], or the stream fails otherwise than by a reset.
     #[track_caller]
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut buffer = [0; 4096];
@@ -524,7 +524,7 @@ impl Peer {
         upwards.join().expect("the thread does not panic");
     }
 
-    /// Reads until `input` has `wanted` bytes. Returns `false` if the stream ends before the first byte.
+    /// Reads until `input` has `wanted` bytes. Returns `false` if the stream ends while `input` is empty.
     fn fill(&mut self, wanted: usize) -> io::Result<bool> {
         while self.input.len() < wanted {
             let have = self.input.len();

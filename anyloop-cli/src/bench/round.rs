@@ -160,7 +160,7 @@ impl<P: Participant> Round<P> {
         })
     }
 
-    /// The counts of a thread.
+    /// The counts of a thread, and the message that its connections send.
     pub(super) fn tally(&self, thread: usize) -> MutexGuard<'_, Tally> {
         lock(&self.tallies[thread])
     }

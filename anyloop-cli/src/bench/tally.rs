@@ -39,10 +39,12 @@ impl Default for Counts {
 }
 
 impl Counts {
+    /// The number of right answers, also of those after the sending time.
     pub(super) fn answered(&self) -> u64 {
         self.latency.len()
     }
 
+    /// Counts a right answer.
     pub(super) fn record(&mut self, latency: Duration) {
         self.latency
             .saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1));

@@ -146,9 +146,9 @@ impl Body {
                     self.gather(u64::MAX, input)?;
                     Step::ToEnd
                 }
-                between => {
+                step => {
                     let [byte] = *input.take(1) else { break };
-                    self.between_chunks(between, byte)?
+                    self.between_chunks(step, byte)?
                 }
             };
         }

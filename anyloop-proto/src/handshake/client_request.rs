@@ -35,7 +35,7 @@ pub enum RequestError {
     DuplicateSubprotocol(String),
     /// The extension of this name offers parameters that are not tokens.
     InvalidExtension(String),
-    /// The Host field is not a host and port, or there are two.
+    /// The Host field is not a host with an optional port, or there are two such fields.
     InvalidHost,
     /// A subprotocol is not a token.
     InvalidSubprotocol(String),

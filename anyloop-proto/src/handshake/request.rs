@@ -114,7 +114,7 @@ pub(super) struct Checked {
     pub(super) expects_continue: bool,
 }
 
-/// Checks a request, and the additional rules if it is a WebSocket request.
+/// Checks the rules for every request, and the additional ones for a WebSocket request.
 pub(super) fn check(
     http: http::Request<Vec<u8>>,
     options: &ServerOptions,
