@@ -60,8 +60,10 @@ Examples:
   anyloop serve --unix /run/anyloop.sock --origin https://example.com
       On a Unix socket behind a proxy, for the pages of one site.
 
-Exit status: 0 after a signal, 1 if it cannot listen or serve, 2 for wrong arguments, or if a file that they
-name cannot be opened.
+Exit status:
+  0  after a signal
+  1  it cannot listen or serve
+  2  wrong arguments, or a file that they name cannot be opened
 
 Times are in seconds and may have fractions. 0 turns a limit off.";
 
@@ -79,23 +81,29 @@ Examples:
       Send each line of a file, and connect again when the connection is lost.
 
 Exit status:
-  0  both sides closed the connection, the server with code 1000 or without a code, and all of the
-     input was sent; or a signal ended the command, and the server closed too
-  1  the connection opened and ended otherwise, input or output failed, fewer messages arrived than
-     --once or --exit-after say, or the file of --output ends with a part of a message
+  0  both sides closed the connection, the server with code 1000 or without a
+     code, and all of the input was sent; or a signal ended the command, and
+     the server closed too
+  1  the connection opened and ended otherwise, input or output failed, fewer
+     messages arrived than --once or --exit-after say, or the file of --output
+     ends with a part of a message; or --reconnect was ended by a signal or a
+     person while there was no connection
   2  wrong arguments, or a file that they name cannot be opened
   3  no connection to the server, or its certificate is not accepted
   4  the opening handshake failed: the server refused it, for example
 
-Times are in seconds and may have fractions. 0 turns a limit off; --wait 0 does not wait.";
+Times are in seconds and may have fractions. 0 turns a limit off; --wait 0 does
+not wait.";
 
 const AFTER_HELP_PIPE: &str = "\
 Example:
   socat TCP-LISTEN:9003,bind=127.0.0.1,reuseaddr,fork EXEC:'anyloop pipe'
       A server on port 9003.
 
-Exit status: 0 if the connection closed without a failure, 1 if it failed or input or output did, 2 for
-wrong arguments.";
+Exit status:
+  0  the connection closed without a failure
+  1  the connection, input or output failed
+  2  wrong arguments";
 
 const AFTER_HELP_BENCH: &str = "\
 Examples:
@@ -110,7 +118,8 @@ Examples:
 
 Exit status:
   0  all messages came back; or a signal ended it, and those until then did
-  1  an answer was wrong or is missing, a connection ended before its time, or output failed
+  1  an answer was wrong or is missing, a connection ended before its time, or
+     output failed
   2  wrong arguments, or a file that they name cannot be opened
   3  no connection to the server
   4  an opening handshake failed: the server refused it, for example
@@ -125,7 +134,7 @@ Examples:
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve WebSockets until SIGINT or SIGTERM.
+    /// Serve WebSockets until SIGINT, SIGTERM or SIGHUP.
     ///
     /// The path of the request selects the service: / and /echo send every message back. /broadcast
     /// sends every message to all connections of that path, the sender included. /stats sends the
@@ -143,22 +152,26 @@ enum Command {
     /// as in systemd's socket activation). Without --listen, --unix and inherited sockets it listens on 127.0.0.1:9002.
     ///
     /// The first signal closes all connections with 1001, and the command ends with status 0 when they
-    /// have closed, at the latest after the close timeout. A second signal ends it at once.
+    /// have closed, at the latest after the close timeout. A second SIGINT or SIGTERM ends it at once. SIGHUP is the
+    /// signal of a terminal that is closed; nohup makes the command ignore it, and with TLS it reads the certificate
+    /// again.
     #[command(after_help = AFTER_HELP_SERVE)]
     Serve(serve::Options),
     /// Connect to a server, send each line of standard input, and print each message.
     ///
     /// After the end of the input it closes with 1000 when no message has arrived for a second (or for what
     /// --wait says), and prints messages until the server has closed too. Without --text, --binary and
-    /// --wait, and with /dev/null as its input, it stays until the server closes. The first SIGINT (Ctrl-C)
-    /// or SIGTERM closes with 1001; a second one ends the command at once.
+    /// --wait, and with /dev/null as its input, it stays until the server closes. The first SIGINT
+    /// (Ctrl-C), SIGTERM or SIGHUP (a terminal that is closed) closes with 1001; a second SIGINT or SIGTERM ends the
+    /// command at once.
     ///
     /// Lines are sent as text messages, without the line end. Text is printed unchanged, but a terminal
-    /// gets its control characters escaped. In binary messages, bytes that are not printable ASCII are
+    /// gets control characters escaped, and those that change the order of what it shows (U+202E, for example). In binary messages, bytes that are not printable ASCII are
     /// printed as \xNN. --output writes messages to a file instead, unchanged.
     ///
-    /// At a terminal, lines are edited, and kept in a history; a pasted text is one message. Messages appear above
-    /// the line that is being typed, with the time, the direction (> sent, < received), the kind and the size.
+    /// At a terminal, lines are edited, and kept in a history; a pasted text is one message, without the escape
+    /// sequences in it. Messages appear above the line that is being typed, with the time, the direction (> sent, <
+    /// received), the kind and the size. Pings of the server are answered, and not shown.
     /// /help lists commands; //TEXT sends /TEXT. Ctrl-C clears the line, or closes with 1000 if it is empty;
     /// Ctrl-D closes, too.
     #[command(after_help = AFTER_HELP_CONNECT)]
@@ -166,7 +179,7 @@ enum Command {
     /// Measure the throughput and latency of an echo.
     ///
     /// Opens the connections, sends for some time, and prints the messages per second and the latencies
-    /// with their histogram. Each answer is compared with its message. Two URLs take turns in eight rounds,
+    /// with their histogram: each row is a range of latencies, with its lower end and its share of the answers. Each answer is compared with its message. Two URLs take turns in eight rounds,
     /// so that a change of the machine's speed meets both.
     ///
     /// With --depth, a connection sends its next message when an answer arrives, and the latency counts
@@ -174,8 +187,9 @@ enum Command {
     /// show the stall. With --rate, the latency counts from when the message should have been sent, even if
     /// an earlier one still waits: there is no coordinated omission.
     ///
-    /// Messages are words of English, so they compress. The first SIGINT (Ctrl-C) or SIGTERM ends it
-    /// early, and prints what was measured; a second one ends the command at once.
+    /// Messages are words of English, so they compress. The first SIGINT (Ctrl-C), SIGTERM or SIGHUP
+    /// (a terminal that is closed) ends it early, and prints what was measured; a second SIGINT or SIGTERM ends the
+    /// command at once.
     #[command(after_help = AFTER_HELP_BENCH)]
     Bench(Box<bench::Options>),
     /// Speak WebSocket over standard input and output, and send every message back.

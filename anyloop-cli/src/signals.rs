@@ -1,43 +1,107 @@
 //! Reacts to SIGINT, SIGTERM and SIGHUP.
 
+use std::fs;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyloop::EventLoop;
 use anyloop::event_loop::{Watch, WatchMode};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, low_level};
 
+/// What tells the command to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// SIGINT or SIGTERM.
+    BySignal,
+    /// SIGHUP: the terminal was closed.
+    ByHangUp,
+}
+
 /// Calls `f` in the loop at the first SIGINT or SIGTERM, unless the watch is cancelled first. The second
 /// signal has its default effect: it ends the process.
 pub(crate) fn on_signal(
     event_loop: &EventLoop,
-    f: impl FnOnce() + Send + 'static,
+    f: impl FnOnce(Told) + Send + 'static,
 ) -> io::Result<Watch> {
-    let (receiver, sender) = UnixStream::pair()?;
-    receiver.set_nonblocking(true)?;
-    let again = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order, so that the first signal does not see the flag that it sets itself.
-        flag::register_conditional_default(signal, again.clone())?;
-        flag::register(signal, again.clone())?;
-        low_level::pipe::register(signal, sender.try_clone()?)?;
+    Signals::new()?.watch(event_loop, f)
+}
+
+/// As [`on_signal`], or at the first SIGHUP, unless that was ignored when the process began, as by nohup. Further ones
+/// have no effect: a terminal that is closed sends it more than once.
+pub(crate) fn on_signal_or_hang_up(
+    event_loop: &EventLoop,
+    f: impl FnOnce(Told) + Send + 'static,
+) -> io::Result<Watch> {
+    let signals = Signals::new()?;
+    if !ignores_hang_up() {
+        signals.add_hang_up()?;
     }
-    let mut f = Some(f);
-    event_loop.watch(receiver, WatchMode::Read, move |receiver, _| {
-        match receiver.read(&mut [0; 16]) {
-            Ok(1..) => {
-                if let Some(f) = f.take() {
-                    f();
-                }
-                ControlFlow::Break(())
-            }
-            _ => ControlFlow::Continue(()),
+    signals.watch(event_loop, f)
+}
+
+/// Signals that are reported through a pair of sockets.
+struct Signals {
+    receiver: UnixStream,
+    sender: UnixStream,
+    /// One has arrived.
+    again: Arc<AtomicBool>,
+    /// SIGHUP has arrived.
+    hung_up: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let (receiver, sender) = UnixStream::pair()?;
+        receiver.set_nonblocking(true)?;
+        let (again, hung_up) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        for signal in [SIGINT, SIGTERM] {
+            // In this order, so that the first signal does not see the flag that it sets itself.
+            flag::register_conditional_default(signal, again.clone())?;
+            flag::register(signal, again.clone())?;
+            low_level::pipe::register(signal, sender.try_clone()?)?;
         }
-    })
+        Ok(Self { receiver, sender, again, hung_up })
+    }
+
+    fn add_hang_up(&self) -> io::Result<()> {
+        flag::register(SIGHUP, self.again.clone())?;
+        flag::register(SIGHUP, self.hung_up.clone())?;
+        low_level::pipe::register(SIGHUP, self.sender.try_clone()?).map(|_| ())
+    }
+
+    fn watch(
+        self,
+        event_loop: &EventLoop,
+        f: impl FnOnce(Told) + Send + 'static,
+    ) -> io::Result<Watch> {
+        let (hung_up, mut f) = (self.hung_up, Some(f));
+        event_loop.watch(self.receiver, WatchMode::Read, move |receiver, _| {
+            let Ok(1..) = receiver.read(&mut [0; 16]) else { return ControlFlow::Continue(()) };
+            let told = match hung_up.load(Ordering::Relaxed) {
+                true => Told::ByHangUp,
+                false => Told::BySignal,
+            };
+            if let Some(f) = f.take() {
+                f(told);
+            }
+            ControlFlow::Break(())
+        })
+    }
+}
+
+/// Whether SIGHUP is ignored. Only Linux tells: elsewhere it keeps its effect, so that nohup works.
+fn ignores_hang_up() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| (mask >> (SIGHUP - 1)) & 1 == 1)
 }
 
 /// Makes a write beyond the limit of the size of files an error. By default the signal ends the process.

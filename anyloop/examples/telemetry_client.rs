@@ -1,5 +1,5 @@
 //! A client whose loop runs on a thread of its own, and which connects again when its connection is lost, after a
-//! time that doubles with each attempt. The main thread sends a count: WebSocket++'s `telemetry_client`.
+//! time that doubles until a connection is stable. The main thread sends a count: WebSocket++'s `telemetry_client`.
 //!
 //! ```text
 //! cargo run --example telemetry_client -- ws://127.0.0.1:9002/ COUNTS [MILLISECONDS]
@@ -13,6 +13,8 @@ use anyloop::prelude::*;
 
 /// The time before the first new attempt, and the longest.
 const DELAYS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
+/// A connection that lasts so long is stable. Other servers accept connections, and close them at once.
+const STABLE: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
@@ -21,11 +23,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let period = Duration::from_millis(words.next().map_or(Ok(1000), |word| word.parse())?);
 
     let mut client = Client::new(ClientConfig::new())?;
-    let failed_attempts = Arc::new(AtomicU32::new(0));
-    let again = reconnect(&client, uri.clone(), failed_attempts.clone());
+    let attempts = Arc::new(AtomicU32::new(0));
+    let again = reconnect(&client, uri.clone(), attempts.clone());
     client.on_open(move |context| {
         println!("connected to {}", context.remote_endpoint());
-        failed_attempts.store(0, Ordering::Relaxed);
+        let attempts = attempts.clone();
+        // This timer ends with the connection.
+        context.set_timer(STABLE, move |_, _| {
+            println!("stable");
+            attempts.store(0, Ordering::Relaxed);
+        });
     });
     // Exactly one of the two is called for each attempt.
     let when_closed = again.clone();
@@ -58,14 +65,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn reconnect(
     client: &Client,
     uri: String,
-    failed_attempts: Arc<AtomicU32>,
+    attempts: Arc<AtomicU32>,
 ) -> impl Fn() + Clone + Send + Sync + 'static {
     let (client, event_loop) = (client.handle(), client.event_loop().handle());
     move || {
         if client.is_shutting_down() {
             return;
         }
-        let doublings = failed_attempts.fetch_add(1, Ordering::Relaxed).min(16);
+        let doublings = attempts.fetch_add(1, Ordering::Relaxed).min(16);
         let delay = (DELAYS.0 * 2_u32.pow(doublings)).min(DELAYS.1);
         println!("the next attempt is in {delay:?}");
         let (client, uri) = (client.clone(), uri.clone());

@@ -38,12 +38,12 @@ pub(crate) mod atomic {
     pub(crate) use std::sync::atomic::Ordering;
 
     #[cfg(not(loom))]
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 
     #[cfg(loom)]
     pub(crate) use super::modelled::{AtomicBool, AtomicUsize};
     #[cfg(loom)]
-    pub(crate) use loom::sync::atomic::AtomicU8;
+    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64};
 }
 
 /// A flag of the standard library, for code that is not modelled.

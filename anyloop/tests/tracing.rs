@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -245,4 +245,54 @@ fn a_reply_that_cannot_be_written_is_logged_in_its_span() {
     assert!(lines.iter().all(|line| line.starts_with("connection: DEBUG ")), "{lines:?}");
     assert_eq!(lines.len(), 3, "{lines:?}"); // open, what the write has failed with, and the failure
     assert!(lines[1].contains("(os error"), "{lines:?}");
+}
+
+/// The loop has begun the fast path of a connection when its read fails.
+#[test]
+fn a_connection_that_leaves_the_fast_path_is_in_its_span_once() {
+    let lines = Lines::default();
+    tracing::subscriber::with_default(lines.clone(), || {
+        let goes = Arc::new(Mutex::new(None::<(TcpStream, TcpStream)>));
+        let other = goes.clone();
+        let mut server = Server::new(ServerConfig::new(OriginPolicy::Any)).unwrap();
+        server.on_message(move |message, context| {
+            if let Some((mut stream, peer)) = other.lock().unwrap().take() {
+                // Otherwise it would be read before the reset.
+                assert_ne!(stream.read(&mut [0; 64]).unwrap(), 0);
+                SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap(); // it is reset
+            }
+            context.send(message).unwrap();
+        });
+        server.on_close(|_, _| tracing::debug!(target: "anyloop", "the handler's own"));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // The first message of each is to find everything as it is between two messages.
+        let open = || {
+            let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let accepted = listener.accept().unwrap().0;
+            let stream = accepted.try_clone().unwrap();
+            server.adopt(accepted, b"").unwrap();
+            peer.write_all(REQUEST.as_bytes()).unwrap();
+            peer.write_all(&text("hi").bytes(Role::Client)).unwrap();
+            peer.set_nonblocking(true).unwrap();
+            let mut received = Vec::new();
+            while !received.ends_with(&text("hi").bytes(Role::Server)) {
+                server.poll();
+                let _ = peer.read_to_end(&mut received); // what there is
+            }
+            (stream, peer)
+        };
+        let (mut first, mut second) = (open(), open());
+        for (_, peer) in [&mut first, &mut second] {
+            peer.write_all(&text("hi").bytes(Role::Client)).unwrap();
+        }
+        *goes.lock().unwrap() = Some(second);
+        while server.counters().closed == 0 {
+            server.run_one();
+        }
+    });
+    let lines = lines.0.lock().unwrap();
+    assert_eq!(lines.len(), 4, "{lines:?}"); // two opened, the failure, and the handler's own
+    assert!(lines[2].ends_with("(connection open, after 1 message)"), "{lines:?}");
+    assert_eq!(lines[3], "connection: DEBUG the handler's own");
+    assert!(lines.iter().all(|line| line.starts_with("connection: DEBUG ")), "{lines:?}");
 }

@@ -80,6 +80,16 @@ def the_charts_show_numbers(tab):
         expect("in the last minute" in label, True, label)
 
 
+def bytes_are_counted_before_compression(tab):
+    """A message that compresses well, there and back."""
+    size = 50_000
+    before = tab.value("before.payload")
+    tab.value(f"echo.link.send(new Uint32Array({size} / 4))")
+    tab.until(f"before?.payload >= {before + 2 * size}")
+    counted = tab.value("before.payload") - before
+    expect(counted < 3 * size, True, f"{counted} bytes are counted")
+
+
 def facts_are_told(tab, address, extensions):
     facts = tab.value("[...document.querySelectorAll('dd')].slice(0, 3).map((dd) => dd.textContent)")
     expect(facts, [f"ws://{address}/echo", extensions, "none"], "what was agreed")
@@ -157,6 +167,7 @@ def main():
         messages_come_back(one)
         two_tabs_chat(one, other)
         the_charts_show_numbers(one)
+        bytes_are_counted_before_compression(one)
         facts_are_told(one, address, "permessage-deflate; client_max_window_bits=10")
         the_keyboard_reaches_all(other)
         for tab, theme in ((one, "light"), (other, "dark")):

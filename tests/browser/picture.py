@@ -1,7 +1,9 @@
 """A picture of the page of `anyloop serve`, for README.md. `picture` runs it."""
 
+import argparse
 import os
 import subprocess
+import sys
 
 import chromium
 from demo import CONNECTED, say, serve, until_lines
@@ -16,11 +18,22 @@ CHAT = [
 ]
 
 
+# The width, in pixels, below which the page has one column and is longer than the window.
+NARROW = 832
+
+
 def main():
+    parser = argparse.ArgumentParser(prog="picture FILE")
+    parser.add_argument("--theme", choices=["light", "dark"], default="light")
+    parser.add_argument("--width", type=int, default=1000)
+    parser.add_argument("programs", nargs="?")
+    options = parser.parse_args()
+    sys.argv[1:] = [options.programs] if options.programs else []  # of `chromium.programs`
     program = chromium.find()
     anyloop = chromium.programs() / "anyloop"
     with chromium.browser(program) as browser, serve(anyloop) as address:
-        tabs = [browser.tab(f"http://{address}/", width=1000, height=790) for _ in range(2)]
+        window = {"theme": options.theme, "width": options.width, "height": 790}
+        tabs = [browser.tab(f"http://{address}/", **window) for _ in range(2)]
         tabs[0].call("Emulation.setScrollbarsHidden", hidden=True)
         for tab in tabs:
             tab.until(CONNECTED)
@@ -39,7 +52,7 @@ def main():
             exchanged += [["sent", text], ["echo", text]]
             until_lines(tabs[0], "echo", exchanged)
         tabs[0].value("document.activeElement.blur()")
-        tabs[0].screenshot(os.environ["PICTURE"], whole=False)
+        tabs[0].screenshot(os.environ["PICTURE"], whole=options.width < NARROW)
 
 
 main()

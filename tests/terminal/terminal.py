@@ -139,6 +139,18 @@ def talk(terminal):
     terminal.wait("a slash", lambda rows: rows[-2:] == ["< text 6 B: /slash", ">"])
 
 
+def send_full_rows(terminal):
+    """Lines that end in the last column, with the prompt before them."""
+    full = "y" * (COLUMNS - 2)
+    terminal.type(full)
+    terminal.expect("a full row", f"> {full}")
+    terminal.press("Enter")
+    expect_sent(terminal, "no row is empty", full, after="client_max_window_bits=10")
+    terminal.type(full)
+    terminal.press("Left", "Left", "Enter")
+    expect_sent(terminal, "nor with the cursor before the end", full, after=full[-20:])
+
+
 def type_while_messages_arrive(terminal, publish):
     """`publish` sends messages to the terminal's connection."""
     terminal.type("a half-typed li")
@@ -172,8 +184,20 @@ def type_while_messages_arrive(terminal, publish):
     terminal.wait("wide again", lambda rows: rows[-2:] == [long[:COLUMNS], long[COLUMNS:]])
     publish("wide")
     terminal.wait("above the wide line", lambda rows: rows[-3:] == ["< text 4 B: wide", long[:COLUMNS], long[COLUMNS:]])
-    terminal.press("C-e", "Enter")
-    terminal.wait("the line is sent", lambda rows: rows[-1] == ">" and any(f"text {len(words)} B" in row for row in rows))
+    terminal.press("Enter")
+    expect_sent(terminal, "the line is sent, with the cursor at its beginning", words, after="< text 4 B: wide")
+
+
+def expect_sent(terminal, what, text, after):
+    """Waits until a line of several rows was sent and has come back, right below a row that ends with `after`."""
+    both = "".join(f"{arrow} text {len(text)} B: {text}" for arrow in "><").replace(" ", "")
+
+    def is_shown(rows):
+        above = [index for index, row in enumerate(rows) if row.endswith(after)]
+        shown = ["".join(rows[index + 1:-1]).replace(" ", "") for index in above]
+        return rows[-1] == ">" and both in shown and not any(row == "" for row in rows[above[0]:])
+
+    terminal.wait(what, is_shown)
 
 
 def paste(terminal):
@@ -315,8 +339,26 @@ def write_what_arrives_while_typing(start, anyloop, folder):
     terminal.wait("connected", lambda rows: rows[-1] == ">")
     terminal.type("a half-typed li")
     terminal.expect("a line is being typed", "> a half-typed li")
-    server.send(BINARY, b"x" * 5 * MIB)
-    terminal.expect("it is written", f"< binary {5 * MIB} B: written to {file}", "> a half-typed li")
+    server.send(BINARY, b"x" * 5 * MIB, last=False)
+    size = 5 * MIB
+    receiving = re.compile(r"^\* receiving 5\.\d\d MiB, \d.*/s$")
+
+    def is_shown_above(line, rows):
+        """The status is drawn once a second, when a part arrives."""
+        nonlocal size
+        server.send(CONTINUATION, b"x", last=False)
+        size += 1
+        return receiving.match(rows[-2]) and rows[-1] == line
+
+    terminal.wait("a status above the line", lambda rows: is_shown_above("> a half-typed li", rows))
+    terminal.type("ne")
+    terminal.wait("typing goes on", lambda rows: receiving.match(rows[-2]) and rows[-1] == "> a half-typed line")
+    terminal.press("Enter")
+    terminal.wait("the line is sent", lambda rows: "> text 17 B: a half-typed line" in rows)
+    terminal.wait("a status again", lambda rows: is_shown_above(">", rows))
+    server.send(CONTINUATION, b"")
+    rows = terminal.expect("it is written", f"< binary {size} B: written to {file}", ">")
+    check("nothing is left of the status", not any("receiving" in row for row in rows))
     server.close()
     terminal.wait("closed", lambda rows: rows[-1] == "$")
 
@@ -364,6 +406,7 @@ def main():
 
         chat = connect("/broadcast")
         chat.wait("connected", lambda rows: rows[-1] == ">")
+        send_full_rows(chat)
         type_while_messages_arrive(chat, publish)
         chat.press("C-c")
         chat.expect("Ctrl-C closes", ">", "< close 1000:", "$")

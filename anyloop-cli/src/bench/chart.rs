@@ -10,7 +10,7 @@ const WIDTH: usize = 48;
 /// The ends of bars, by eighths of a character.
 const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
-/// Draws a histogram in rows, each with the lower end of its range, its share of the values and a bar. The upper end of
+/// Draws a histogram: a heading, and rows, each with the lower end of its range, its share of the values and a bar. The upper end of
 /// each range is the same multiple of its lower end; the last row has what is above the 99.99th percentile, too.
 pub(super) fn draw(latency: &Histogram<u64>) -> String {
     let (low, high) = (latency.min().max(1) as f64, latency.value_at_quantile(0.9999) as f64);
@@ -30,7 +30,7 @@ pub(super) fn draw(latency: &Histogram<u64>) -> String {
         let lower = units::time(*lower as f64);
         format!("  {lower:>9} {share:>6.2} % {}", bar(*count, most)).trim_end().to_string() + "\n"
     };
-    rows[..used].iter().map(line).collect()
+    format!("  {:>9} {:>8}\n", "from", "share") + &rows[..used].iter().map(line).collect::<String>()
 }
 
 /// The number of values from `low` to `high`, each counted in one row only.
@@ -61,7 +61,7 @@ mod tests {
     /// The percentages of the rows.
     fn shares(drawn: &str) -> Vec<f64> {
         let share = |line: &str| line.split('%').next()?.split_whitespace().last()?.parse().ok();
-        drawn.lines().map(|line| share(line).expect(line)).collect()
+        drawn.lines().skip(1).map(|line| share(line).expect(line)).collect()
     }
 
     #[test]
@@ -71,15 +71,24 @@ mod tests {
             let sum: f64 = shares(&drawn).iter().sum();
             let expected = if values.is_empty() { 0.0 } else { 100.0 };
             assert!((sum - expected).abs() < 0.1, "{values:?}\n{drawn}");
-            assert!(drawn.lines().count() <= ROWS as usize);
+            assert!(drawn.lines().count() <= 1 + ROWS as usize);
         }
+    }
+
+    #[test]
+    fn a_heading_is_above_the_lower_ends_and_the_shares() {
+        let drawn = draw(&histogram([1000, 2000]));
+        let mut lines = drawn.lines();
+        let (heading, first) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        assert_eq!(heading, "       from    share");
+        assert!(first.starts_with("    1.00 µs  50.00 % "), "{drawn}");
     }
 
     #[test]
     fn the_longest_bar_has_the_whole_width_and_one_of_many_is_seen() {
         let drawn = draw(&histogram([vec![1000; 100_000], vec![50_000; 50]].concat()));
         let lengths: Vec<_> = drawn.lines().map(|line| line.matches('█').count()).collect();
-        assert_eq!(lengths[0], WIDTH, "{drawn}");
+        assert_eq!(lengths[1], WIDTH, "{drawn}");
         assert!(drawn.lines().last().expect("there are rows").ends_with('▏'), "{drawn}");
     }
 }

@@ -68,14 +68,14 @@ fn connect(
     Ok(())
 }
 
-/// The first SIGINT or SIGTERM ends the round before its time.
+/// The first SIGINT, SIGTERM or SIGHUP ends the round before its time.
 #[cfg(unix)]
 fn interrupt_on_signal(
     round: &Arc<Round<BenchHandler>>,
     event_loop: &EventLoop,
 ) -> Result<(), CliError> {
     let interrupted = round.clone();
-    let watch = crate::signals::on_signal(event_loop, move || interrupted.interrupt());
+    let watch = crate::signals::on_signal_or_hang_up(event_loop, move |_| interrupted.interrupt());
     let watch =
         watch.map_err(|error| CliError::failed(format!("cannot wait for signals: {error}")))?;
     round.watch_signals(watch);

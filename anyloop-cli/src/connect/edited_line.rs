@@ -2,9 +2,11 @@
 
 use unicode_width::UnicodeWidthChar;
 
-/// What the editor has drawn: its prompt, its text, and the cursor.
+/// What the editor has drawn: its prompt, its text, and the cursor. Above it the screen may have drawn a status.
 #[derive(Debug, Default)]
 pub(super) struct EditedLine {
+    /// Without it there is none.
+    status: Option<String>,
     pub(super) prompt: String,
     pub(super) text: String,
     /// The cursor is before this byte of the text.
@@ -19,13 +21,44 @@ struct Position {
 }
 
 impl EditedLine {
-    /// What to write so that `text`, which may have several lines, appears in place of the line, and the line below
-    /// `text`. Lines of the terminal have this many columns.
+    /// A line without a status.
+    pub(super) fn new(prompt: &str, text: &str, cursor: usize) -> Self {
+        Self { status: None, prompt: prompt.into(), text: text.into(), cursor }
+    }
+
+    /// What to write so that `text`, which may have several lines, appears in place of the status and the line, and
+    /// these two below `text`. Lines of the terminal have this many columns.
     pub(super) fn move_below(&self, text: &str, columns: usize) -> String {
+        self.draw_again(self.status_rows(columns), &format!("{text}\n"), columns)
+    }
+
+    /// What to write so that the status above the line is this text, which is one line.
+    pub(super) fn set_status(&mut self, status: Option<String>, columns: usize) -> String {
+        let rows = self.status_rows(columns);
+        self.status = status;
+        self.draw_again(rows, "", columns)
+    }
+
+    /// The same, when the editor has ended its line, and the cursor is at the beginning of the row below it.
+    pub(super) fn remove_status_of_ended(&mut self, columns: usize) -> String {
+        let rows = self.status_rows(columns);
+        let (_, end) = self.positions(columns);
+        self.status = None;
+        match rows {
+            0 => String::new(),
+            _ => format!("{}\x1b[J{}{}\n", up(rows + end.row + 1), self.prompt, self.text),
+        }
+    }
+
+    /// What to write to draw `above`, the status and the line, from where the status begins, which had this many rows.
+    fn draw_again(&self, status_rows: usize, above: &str, columns: usize) -> String {
         let (cursor, end) = self.positions(columns);
-        let mut out = format!("{}\r\x1b[J{text}\n{}{}", up(cursor.row), self.prompt, self.text);
-        // A terminal is in the last column until the next character, and the editor in the next row.
-        if end.column == 0 && end.row > 0 && !self.text.ends_with('\n') {
+        let mut out = format!("{}\r\x1b[J{above}", up(cursor.row + status_rows));
+        if let Some(status) = &self.status {
+            out += &format!("{status}\n");
+        }
+        out += &format!("{}{}", self.prompt, self.text);
+        if self.wraps_at_end(end) {
             out.push('\n');
         }
         out += &up(end.row - cursor.row);
@@ -43,6 +76,25 @@ impl EditedLine {
             0 => String::new(),
             rows => format!("\x1b[{rows}B"),
         }
+    }
+
+    fn status_rows(&self, columns: usize) -> usize {
+        let Some(status) = &self.status else { return 0 };
+        match Position::default().after(status, columns) {
+            Position { row: rows @ 1.., column: 0 } => rows, // the last one is full
+            Position { row, .. } => row + 1,
+        }
+    }
+
+    /// Whether the line fills its last row. The editor begins another row then.
+    pub(super) fn is_full(&self, columns: usize) -> bool {
+        let (_, end) = self.positions(columns);
+        self.wraps_at_end(end)
+    }
+
+    /// A terminal is in the last column until the next character, and the editor in the next row.
+    fn wraps_at_end(&self, end: Position) -> bool {
+        end.column == 0 && end.row > 0 && !self.text.ends_with('\n')
     }
 
     /// The positions of the cursor and of the end of the text.
@@ -92,7 +144,7 @@ mod tests {
     use super::*;
 
     fn line(text: &str, cursor: usize) -> EditedLine {
-        EditedLine { prompt: "> ".into(), text: text.into(), cursor }
+        EditedLine::new("> ", text, cursor)
     }
 
     #[test]
@@ -124,5 +176,32 @@ mod tests {
         assert_eq!(long.move_below("x", 10), "\x1b[1A\r\x1b[Jx\n> 12345678 2345678\r\x1b[8C");
         assert_eq!(line("12345678", 8).move_below("x", 10), "\x1b[1A\r\x1b[Jx\n> 12345678\n\r");
         assert_eq!(line("12345678 2345678", 3).move_to_end(10), "\x1b[1B");
+    }
+
+    #[test]
+    fn a_status_stays_above_the_line_and_leaves_nothing() {
+        let mut line = line("ab", 2);
+        let end = "> ab\r\x1b[4C";
+        assert_eq!(line.set_status(Some("50".into()), 10), format!("\r\x1b[J50\n{end}"));
+        assert_eq!(line.move_below("news", 10), format!("\x1b[1A\r\x1b[Jnews\n50\n{end}"));
+        for (status, rows) in [("1234567890", 1), ("12345678901", 2)] {
+            line.set_status(Some(status.into()), 10);
+            assert_eq!(line.set_status(None, 10), format!("\x1b[{rows}A\r\x1b[J{end}"));
+        }
+        assert_eq!(line.remove_status_of_ended(10), "");
+        line.set_status(Some("50".into()), 10);
+        assert_eq!(line.remove_status_of_ended(10), "\x1b[2A\x1b[J> ab\n");
+        assert_eq!(line.move_below("news", 10), format!("\r\x1b[Jnews\n{end}"));
+    }
+
+    #[test]
+    fn a_line_is_full_in_the_last_column_of_any_row() {
+        for (text, expected) in
+            [("", false), ("1234567", false), ("12345678", true), ("123456789", false)]
+        {
+            assert_eq!(line(text, 0).is_full(10), expected, "{text}");
+        }
+        assert!(line("12345678 234567890", 18).is_full(10));
+        assert!(!line("1234567\n", 8).is_full(10));
     }
 }

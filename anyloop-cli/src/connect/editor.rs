@@ -1,7 +1,7 @@
 //! The line that a person types: editing, completion and the history, by rustyline.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +16,12 @@ use rustyline::{
     Cmd, ColorMode, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler,
     Helper, KeyEvent, Movement, RepeatCount,
 };
+use unicode_width::UnicodeWidthChar;
 
 use super::command;
+use super::edited_line::EditedLine;
 use super::history::{self, History};
-use super::screen::{PROMPT, Screen};
+use super::screen::{self, PROMPT, Screen};
 
 /// What a person has done.
 pub(super) enum Typed {
@@ -60,7 +62,8 @@ impl Editor {
             screen: screen.clone(),
             files: FilenameCompleter::new(),
             heading: Box::new(heading),
-            next_heading: RefCell::new(None),
+            accepted: RefCell::new(None),
+            cursor: Cell::new(0),
         }));
         editor.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(ClearLine)));
         let mut this = Self { editor, history: None, screen: screen.clone() };
@@ -77,6 +80,9 @@ impl Editor {
     /// Reads a line. What is shown meanwhile appears above it.
     pub(super) fn read(&mut self) -> io::Result<Typed> {
         self.screen.begin_line();
+        if let Some(helper) = self.editor.helper() {
+            helper.accepted.take();
+        }
         let line = self.editor.readline(PROMPT);
         self.screen.end_line();
         match line {
@@ -116,8 +122,10 @@ struct LineHelper {
     screen: Arc<Screen>,
     files: FilenameCompleter,
     heading: Heading,
-    /// What takes the place of the prompt when it is drawn the next time.
-    next_heading: RefCell<Option<String>>,
+    /// What takes the place of the prompt, since the line has ended.
+    accepted: RefCell<Option<String>>,
+    /// The cursor is before this byte of the line.
+    cursor: Cell<usize>,
 }
 
 impl Helper for LineHelper {}
@@ -125,7 +133,7 @@ impl Helper for LineHelper {}
 impl Highlighter for LineHelper {
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
         self.screen.change_line(|line| line.prompt = prompt.into());
-        self.next_heading.take().map_or(Cow::Borrowed(prompt), Cow::Owned)
+        self.accepted.borrow().clone().map_or(Cow::Borrowed(prompt), Cow::Owned)
     }
 
     fn highlight<'l>(&self, text: &'l str, cursor: usize) -> Cow<'l, str> {
@@ -134,7 +142,16 @@ impl Highlighter for LineHelper {
             line.text.push_str(text);
             line.cursor = cursor;
         });
-        Cow::Borrowed(text)
+        self.cursor.set(cursor);
+        if self.accepted.borrow().is_none() {
+            return Cow::Borrowed(text);
+        }
+        // The editor counts the prompt, not the heading: behind a line that filled its row, it begins another one.
+        let line = EditedLine::new(PROMPT, text, cursor);
+        match line.is_full(screen::columns()) {
+            true => Cow::Owned(format!("{text}\x1b[A")),
+            false => Cow::Borrowed(text),
+        }
     }
 
     /// Each change is drawn by the two above.
@@ -148,9 +165,13 @@ impl Validator for LineHelper {
     fn validate(&self, line: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         self.screen.accept_line();
         let heading = (self.heading)(line.input());
-        // Any message makes the editor draw the line again.
-        let message = heading.is_some().then(String::new);
-        self.next_heading.replace(heading);
+        // The editor draws the line when it moves the cursor to the end. Drawn twice, with a heading that may have rows
+        // of its own, part of it would stay. If the cursor does not move, any message makes it draw the line again.
+        let after_cursor = line.input().get(self.cursor.get()..).unwrap_or_default();
+        let stays =
+            after_cursor.chars().all(|c| c.width().unwrap_or(0) == 0 && !"\n\t".contains(c));
+        let message = (heading.is_some() && stays).then(String::new);
+        self.accepted.replace(heading);
         Ok(ValidationResult::Valid(message))
     }
 }

@@ -1,12 +1,10 @@
 //! The handler of a connection.
 
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyloop::endpoint::{Context, Sent};
-#[cfg(unix)]
-use anyloop::event_loop::Watch;
 use anyloop::proto::{Chunk, CloseCode, Ending, Failure, Instant, Message, Statistics};
 use anyloop::{EventLoop, Handler};
 
@@ -16,6 +14,8 @@ use super::print::{Printer, count};
 use super::retry;
 use crate::error::{CliError, chain};
 use crate::peer;
+#[cfg(unix)]
+use crate::signals::{self, Told};
 use crate::values::Wait;
 
 /// Why a connection was closed, if that was no failure.
@@ -59,15 +59,17 @@ pub(super) struct ConnectHandler {
     /// Receives how each connection ended.
     pub(super) outcome: Sender<Outcome>,
     pub(super) event_loop: EventLoop,
-    /// The watch for signals. It lasts until the process ends.
+    /// A connection that is lost is made again. Signals are watched for from the beginning, not only when it is open.
     #[cfg(unix)]
-    pub(super) signals: Arc<Mutex<Option<Watch>>>,
+    pub(super) reconnects: bool,
 }
 
 impl Handler for ConnectHandler {
     fn open(&mut self, context: &mut Context<'_, Self>) {
         #[cfg(unix)]
-        self.watch_signals();
+        if !self.reconnects {
+            watch_signals(&self.link, &self.event_loop, &self.printer);
+        }
         let info = context.handshake_info();
         let extension = info.and_then(|info| info.extension.clone());
         let subprotocol = info.and_then(|info| info.subprotocol.clone());
@@ -110,6 +112,7 @@ impl Handler for ConnectHandler {
             return; // it is closing, and nobody wants more
         }
         self.last_message = Some(context.now());
+        self.link.heard();
         // As above, this may block.
         match output.write(&chunk) {
             Ok(None) => {}
@@ -121,7 +124,13 @@ impl Handler for ConnectHandler {
         }
     }
 
+    fn ping(&mut self, _: &[u8], _: &mut Context<'_, Self>) -> bool {
+        self.link.heard();
+        true
+    }
+
     fn pong(&mut self, payload: &[u8], _: Option<Duration>, _: &mut Context<'_, Self>) {
+        self.link.heard();
         // A pong answers the ping with its payload, and all before that (RFC 6455 §5.5.3).
         let answered = self.pings.iter().position(|(sent, _)| sent == payload);
         let since = answered.and_then(|index| self.pings.drain(..=index).next_back());
@@ -137,6 +146,7 @@ impl Handler for ConnectHandler {
 
     fn close(&mut self, ending: &Ending<'_>, context: &mut Context<'_, Self>) {
         if let Some(frame) = ending.received {
+            self.link.heard();
             self.printer.close(frame);
         }
         let result = judge(ending, &self.link).map_err(|why| match context.error() {
@@ -162,6 +172,9 @@ impl ConnectHandler {
     /// Reports the end of the connection to the main thread. The signals would keep the loop running.
     fn end(&self, outcome: Outcome) {
         self.link.ended();
+        if let Some(output) = &self.output {
+            output.ended();
+        }
         let _ = self.outcome.send(outcome); // the receiver exists until the loop ends
         self.event_loop.stop();
     }
@@ -246,30 +259,30 @@ impl ConnectHandler {
             handler.close_when_quiet(since, received, context);
         });
     }
+}
 
-    /// The first SIGINT or SIGTERM closes with 1001. If the connection is closing already, because a person has typed
-    /// Ctrl-C, it ends the command.
-    #[cfg(unix)]
-    fn watch_signals(&self) {
-        let mut signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
-        if signals.is_some() {
-            return;
+/// The first SIGINT, SIGTERM or SIGHUP closes with 1001, until the process ends. If the connection is closing already,
+/// because a person has typed Ctrl-C, another one ends the command.
+#[cfg(unix)]
+pub(super) fn watch_signals(
+    link: &Arc<Link<ConnectHandler>>,
+    event_loop: &EventLoop,
+    printer: &Printer,
+) {
+    let (link, stopped) = (link.clone(), event_loop.clone());
+    let watch = signals::on_signal_or_hang_up(event_loop, move |told| {
+        // A terminal that is closed ends what is typed, too.
+        if link.is_closing() && told == Told::BySignal {
+            signals::die();
         }
-        let (link, event_loop) = (self.link.clone(), self.event_loop.clone());
-        let watch = crate::signals::on_signal(&self.event_loop, move || {
-            if link.is_closing() {
-                crate::signals::die();
-            }
-            link.interrupt();
-            match link.connection() {
-                Some(connection) => _ = connection.close(CloseCode::GOING_AWAY, ""), // it may be closing
-                None => event_loop.stop(), // it was waiting to connect again
-            }
-        });
-        match watch {
-            Ok(watch) => *signals = Some(watch),
-            Err(error) => self.printer.warn(&format!("cannot wait for signals: {error}")),
+        link.interrupt();
+        match link.connection() {
+            Some(connection) => _ = connection.close(CloseCode::GOING_AWAY, ""), // it may be closing
+            None => stopped.stop(), // it was waiting to connect
         }
+    });
+    if let Err(error) = watch {
+        printer.warn(&format!("cannot wait for signals: {error}"));
     }
 }
 

@@ -94,7 +94,7 @@ impl Input {
             };
             match message {
                 Outgoing::Text(text) => {
-                    let _ = self.link.send(&connection, text); // what is lost is counted
+                    let _ = self.link.send_text(&connection, text); // what is lost is counted
                     self.printer.sent("text", text.len() as u64, text);
                     self.link.await_room();
                 }

@@ -4,9 +4,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyloop::Handler;
-use anyloop::endpoint::{Handle, MessageWriter, SendError};
+use anyloop::endpoint::{Handle, MessageWriter, SendError, Unsent};
 use anyloop::proto::Payload;
 
+use super::outbox::Outbox;
 use crate::error::CliError;
 
 /// Reading of the input pauses while more than this many bytes are unsent.
@@ -32,6 +33,8 @@ struct State<H: Handler> {
     waiting: usize,
     /// Messages, and pieces of messages, that were read and that no transport will ever take.
     lost: u64,
+    /// Messages that a person has sent.
+    outbox: Outbox,
     /// A connection has failed after messages were sent on it: nothing tells which of them have arrived.
     is_uncertain: bool,
     /// Messages that have arrived.
@@ -54,6 +57,7 @@ impl<H: Handler> Default for Link<H> {
             is_finished: false,
             waiting: 0,
             lost: 0,
+            outbox: Outbox::default(),
             is_uncertain: false,
             received: 0,
             input_ended: false,
@@ -97,7 +101,10 @@ impl<H: Handler> Link<H> {
 
     /// There will be no further connection.
     pub(super) fn finish(&self) {
-        self.state().is_finished = true;
+        let mut state = self.state();
+        state.is_finished = true;
+        state.outbox.end();
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -125,6 +132,48 @@ impl<H: Handler> Link<H> {
         let message = message.into();
         let completion = self.count_waiting(message.message().as_bytes().len());
         connection.send_then(message, completion).map(|_| ())
+    }
+
+    /// As [`send`](Self::send), for a text of a person, who is told what becomes of it: [`Self::take_losses`].
+    pub(super) fn send_text(
+        self: &Arc<Self>,
+        connection: &Handle<H>,
+        text: &str,
+    ) -> Result<(), SendError> {
+        let number = self.state().outbox.queue(text);
+        let (link, completion) = (self.clone(), self.count_waiting(text.len()));
+        let completion = move |result: Result<(), Unsent>| {
+            link.state().outbox.resolve(number, result.is_ok());
+            completion(result);
+        };
+        connection.send_then(text, completion).map(|_| ())
+    }
+
+    /// The screen shows a text of a person as sent.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "lines are not edited"))]
+    pub(super) fn accept(&self, text: &str) {
+        self.state().outbox.accept(text);
+    }
+
+    /// The line was executed: what was accepted has been sent, or is refused.
+    pub(super) fn executed(&self) {
+        self.state().outbox.withdraw();
+    }
+
+    /// Something other than a message has arrived.
+    pub(super) fn heard(&self) {
+        self.state().outbox.heard();
+    }
+
+    /// Sentences about texts of a person that were not sent, or may be lost with a connection that has ended. None is
+    /// reported twice.
+    pub(super) fn take_losses(&self) -> Vec<String> {
+        let mut state = self.state();
+        let may_be_lost = match state.connection {
+            None => state.outbox.take_unanswered(),
+            Some(_) => None,
+        };
+        may_be_lost.into_iter().chain(state.outbox.take_unsent()).collect()
     }
 
     /// As [`send`](Self::send), for a piece of a message.
@@ -190,6 +239,7 @@ impl<H: Handler> Link<H> {
     pub(super) fn count_received(&self) -> u64 {
         let mut state = self.state();
         state.received += 1;
+        state.outbox.heard();
         state.received
     }
 

@@ -16,6 +16,7 @@ mod link;
 mod log;
 mod messages;
 mod options;
+mod outbox;
 mod output;
 mod print;
 mod progress;
@@ -134,22 +135,24 @@ impl Session<'_> {
             outcome,
             event_loop: self.event_loop.clone(),
             #[cfg(unix)]
-            signals: Arc::default(),
+            reconnects: self.options.reconnect,
         }
     }
 
     /// Runs all connections, and returns whether the command did what it was to do.
     fn run(self, client: &ConnectClient, outcomes: &Receiver<Outcome>) -> Result<(), CliError> {
+        #[cfg(unix)]
+        if self.options.reconnect {
+            handler::watch_signals(&self.link, &self.event_loop, &self.printer);
+        }
         let ended = self.connect_to_the_end(client, outcomes);
         self.link.finish();
+        self.printer.losses(self.link.take_losses());
         self.printer.screen.finish();
         // The failure is the cause, if it has ended the connection.
         let result = self.link.check_failure().and(ended);
         let result = match &self.output {
-            Some(output) => {
-                output.remove_unused();
-                output.with_part(result)
-            }
+            Some(output) => output.with_part(result),
             None => result,
         };
         self.check(result?)
@@ -166,6 +169,7 @@ impl Session<'_> {
             self.connect(client)?;
             self.event_loop.run();
             self.event_loop.reset()?;
+            self.printer.losses(self.link.take_losses());
             let Ok(Outcome { result, open_for, is_temporary }) = outcomes.try_recv() else {
                 return Err(closed_between());
             };
@@ -180,7 +184,7 @@ impl Session<'_> {
             }
             let delay = backoff.next(open_for);
             let why = result.as_ref().err().map_or("the connection ended", CliError::why);
-            self.printer.warn(&format!("trying again in {} s: {why}", delay.as_secs_f64()));
+            self.printer.event(&format!("trying again in {} s: {why}", delay.as_secs_f64()));
             self.event_loop.set_timer(delay, || ());
             self.event_loop.run_for(delay); // a signal, or the end of what is typed, stops it
             self.event_loop.reset()?;
@@ -208,10 +212,7 @@ impl Session<'_> {
     fn check(&self, closed: Closed) -> Result<(), CliError> {
         let received = self.link.received();
         match self.options.exit_after() {
-            // Input of a person that is not sent is no loss.
-            _ if closed == Closed::BySignal || self.options.echo || self.options.is_typed() => {
-                Ok(())
-            }
+            _ if closed == Closed::BySignal || self.options.echo => Ok(()),
             Some(1) if received == 0 => {
                 Err(CliError::failed("the connection closed before a message arrived"))
             }
@@ -219,6 +220,8 @@ impl Session<'_> {
                 "the connection closed after {received} of {}",
                 count(all, "message")
             ))),
+            // Input of a person that is not sent is no loss.
+            _ if self.options.is_typed() => Ok(()),
             Some(_) => self.link.check_all_arrived(),
             None if self.options.reads_terminal() => Ok(()),
             None => self.link.check_all_sent().and_then(|()| self.link.check_all_arrived()),

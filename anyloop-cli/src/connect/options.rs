@@ -38,7 +38,8 @@ pub(crate) struct Options {
     /// Close after the first message that arrives, as --exit-after 1.
     #[arg(long, conflicts_with = "exit_after")]
     once: bool,
-    /// Close when this many messages have arrived.
+    /// Close when this many messages have arrived. At a terminal, lines are typed at the prompt until then, unless
+    /// --text, --binary or --output is given.
     #[arg(long, value_name = "N", value_parser = values::number::<u64>(1, u64::MAX))]
     exit_after: Option<u64>,
     /// Print a text message that is JSON with a line for each element.
@@ -48,11 +49,12 @@ pub(crate) struct Options {
     /// is standard output. Not with --json or --echo.
     ///
     /// They are written while they arrive, in constant memory, so a message may have any size. Nothing is added between
-    /// them. An existing file is overwritten: it is opened at the start, and emptied when the connection opens. If no
-    /// connection opens, an existing file keeps its content. If the connection ends inside of a message, the file keeps
+    /// them. The file is created, or emptied if it exists, when the connection opens: if none opens, nothing changes. A
+    /// file that cannot be written is refused at the start. If the connection ends inside of a message, the file keeps
     /// the part that has arrived, and the exit status is 1; --reconnect removes the part from a regular file and goes
     /// on; from standard output or a pipe it cannot, and ends. With "-" at a terminal, control characters of messages
-    /// are not escaped. Standard error shows a progress bar if it is a terminal, except where messages are typed.
+    /// are not escaped. Standard error shows a progress bar if it is a terminal. Where messages are typed, a line above
+    /// that of the prompt shows once a second how much of a message has arrived.
     #[arg(long, short, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
     /// Connect again when the connection is lost or cannot be made, after 0.5 s, 1 s, 2 s, up to 30 s.
@@ -61,7 +63,8 @@ pub(crate) struct Options {
     /// 1011 to 1014, or by 408, 425, 429 and 5xx in the opening handshake. What was sent on a connection that failed may
     /// be lost: the exit status is then 1, except after a signal or where messages are typed. --text and --binary are
     /// sent once, not again on the next connection. Lines of a program wait for the next connection. A line that a
-    /// person types without a connection is not sent, and the screen says so.
+    /// person types without a connection is not sent, and the screen says so; after a loss it also names what was typed
+    /// and not sent, and what may be lost, since nothing has arrived after it.
     #[arg(long)]
     pub(super) reconnect: bool,
     /// Neither read nor write the history of what is typed, $XDG_STATE_HOME/anyloop/history.
@@ -94,7 +97,8 @@ pub(crate) struct Options {
     /// once, "forever" waits until the server closes.
     ///
     /// The default is 1, so that answers on their way are printed; 0 if the input is a terminal; and
-    /// "forever" with --subscribe, --once and --exit-after, or if the input is /dev/null and no message is given.
+    /// "forever" with --subscribe, with --once and --exit-after except at the prompt, or if the input is /dev/null and
+    /// no message is given.
     #[arg(long, value_name = "S")]
     wait: Option<Wait>,
     /// Time limit for the opening handshake, counted from the TCP connection.
@@ -116,7 +120,10 @@ pub(crate) struct Options {
 impl Options {
     /// Whether a person types, and sees the messages.
     pub(super) fn is_typed(&self) -> bool {
-        let for_program = self.echo || self.subscribe || self.exit_after().is_some();
+        // A command line that says what to send, or where messages go, and how many: nothing is left to type.
+        let is_complete = !self.messages.0.is_empty() || self.output.is_some();
+        let has_enough = self.exit_after().is_some() && is_complete;
+        let for_program = self.echo || self.subscribe || has_enough;
         let shows_messages = io::stdout().is_terminal() && !self.writes_to_stdout();
         !for_program && io::stdin().is_terminal() && shows_messages
     }
@@ -152,7 +159,8 @@ impl Options {
     pub(super) fn wait(&self) -> Wait {
         match (self.wait, io::stdin()) {
             (Some(wait), _) => wait,
-            _ if self.subscribe || self.exit_after().is_some() => Wait::Forever,
+            _ if self.subscribe => Wait::Forever,
+            _ if self.exit_after().is_some() && !self.is_typed() => Wait::Forever,
             (_, stdin) if stdin.is_terminal() => Wait::For(Duration::ZERO),
             (_, stdin) if is_null(&stdin) && self.messages.0.is_empty() => Wait::Forever,
             _ => Wait::For(WAIT),

@@ -10,7 +10,7 @@ use anyloop::proto::Chunk;
 use super::file;
 use super::options::Options;
 use super::print::count;
-use super::progress::Progress;
+use super::progress::{Progress, Status};
 use super::screen::Screen;
 use crate::error::CliError;
 
@@ -18,26 +18,32 @@ use crate::error::CliError;
 pub(super) struct Output {
     /// What it is called in texts.
     name: String,
-    /// The file, if it did not exist.
-    created: Option<PathBuf>,
     state: Mutex<State>,
 }
 
 struct State {
     destination: Destination,
-    /// A connection has opened.
-    is_begun: bool,
     /// Bytes that were written.
     written: u64,
     /// Bytes of messages that were written whole.
     complete: u64,
     /// The part after those could not be removed.
     is_stuck: bool,
-    /// `None` without a terminal, or where it would draw over what a person sees or types.
-    progress: Option<Progress>,
+    progress: Shown,
+}
+
+/// How the progress is shown.
+enum Shown {
+    /// Without a terminal, or where it would draw over what a person sees or types.
+    Not,
+    Bar(Progress),
+    /// Where a person types at a prompt.
+    Status(Status),
 }
 
 enum Destination {
+    /// The file at this path, which does not exist before a connection has opened.
+    Missing(PathBuf),
     File(File),
     /// Standard output.
     Screen(Arc<Screen>),
@@ -46,37 +52,32 @@ enum Destination {
 }
 
 impl Output {
-    /// Opens what `--output` names. A file keeps its content until [`begin`](Self::begin).
+    /// Opens what `--output` names. A file keeps its content, and is not created, until [`begin`](Self::begin).
     pub(super) fn open(
         options: &Options,
         screen: &Arc<Screen>,
     ) -> Result<Option<Arc<Self>>, CliError> {
         let Some(path) = &options.output else { return Ok(None) };
         let to_stdout = options.writes_to_stdout();
-        let (name, destination, is_new) = match to_stdout {
-            true => ("standard output".into(), Destination::Screen(screen.clone()), false),
+        let (name, destination) = match to_stdout {
+            true => ("standard output".into(), Destination::Screen(screen.clone())),
             false => {
                 let name = path.display().to_string();
                 let opened = open_file(path).map_err(|error| unwritable(&name, &error));
-                let (file, is_new) =
-                    opened.map_err(|why| CliError::usage(format!("--output: {why}")))?;
-                (name, Destination::File(file), is_new)
+                let file = opened.map_err(|why| CliError::usage(format!("--output: {why}")))?;
+                (name, file)
             }
         };
         // With --once a person types a question at most, before the answer.
         let is_typed_at = options.reads_terminal() && options.exit_after().is_none();
         let is_seen = is_typed_at || (to_stdout && io::stdout().is_terminal());
-        let has_bar = io::stderr().is_terminal() && !is_seen;
-        let state = State {
-            destination,
-            is_begun: false,
-            written: 0,
-            complete: 0,
-            is_stuck: false,
-            progress: has_bar.then(|| Progress::receiving(screen)),
+        let progress = match () {
+            () if options.is_typed() => Shown::Status(Status::new(screen)),
+            () if is_seen || !io::stderr().is_terminal() => Shown::Not,
+            () => Shown::Bar(Progress::receiving(screen)),
         };
-        let created = is_new.then(|| path.clone());
-        Ok(Some(Arc::new(Self { name, created, state: Mutex::new(state) })))
+        let state = State { destination, written: 0, complete: 0, is_stuck: false, progress };
+        Ok(Some(Arc::new(Self { name, state: Mutex::new(state) })))
     }
 
     /// What it is called in texts.
@@ -89,15 +90,9 @@ impl Output {
         matches!(&self.state().destination, Destination::File(file) if file::is_at(file, path))
     }
 
-    /// A connection has opened. Empties the file, if nothing was written to it.
+    /// A connection has opened. Creates the file, or empties it if nothing was written to it.
     pub(super) fn begin(&self) -> Result<(), String> {
-        let mut state = self.state();
-        state.is_begun = true;
-        match &state.destination {
-            Destination::File(file) if state.written == 0 => empty(file),
-            _ => Ok(()),
-        }
-        .map_err(|error| unwritable(&self.name, &error))
+        self.state().begin().map_err(|error| unwritable(&self.name, &error))
     }
 
     /// Writes a part of a message. Returns the size of the message if this was the last one.
@@ -110,21 +105,31 @@ impl Output {
             Destination::Screen(screen) => {
                 count.write_all(chunk.payload, |bytes| screen.write_some(bytes))
             }
-            Destination::Failed => return Ok(None),
+            Destination::Missing(_) | Destination::Failed => return Ok(None),
         };
         if let Err(error) = written {
             state.destination = Destination::Failed;
             return Err(unwritable(&self.name, &error));
         }
-        if let Some(progress) = &state.progress {
-            progress.show(state.written);
+        let size = state.part();
+        match &mut state.progress {
+            Shown::Not => {}
+            Shown::Bar(bar) => bar.show(state.written),
+            Shown::Status(status) if chunk.last => status.end(),
+            Shown::Status(status) => status.show(size),
         }
         if !chunk.last {
             return Ok(None);
         }
-        let size = state.part();
         state.complete = state.written;
         Ok(Some(size))
+    }
+
+    /// The connection has ended: nothing more of a message arrives.
+    pub(super) fn ended(&self) {
+        if let Shown::Status(status) = &mut self.state().progress {
+            status.end();
+        }
     }
 
     /// Removes the part of a message that a lost connection has left, before the messages of the next one follow.
@@ -139,15 +144,17 @@ impl Output {
             Destination::File(file) => {
                 file.set_len(complete).and_then(|()| file.seek(SeekFrom::Start(complete)))
             }
-            Destination::Screen(_) | Destination::Failed => Err(io::ErrorKind::Unsupported.into()),
+            Destination::Missing(_) | Destination::Screen(_) | Destination::Failed => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
         };
         state.is_stuck = removed.is_err();
         if state.is_stuck {
             return false;
         }
         state.written = complete;
-        if let Some(progress) = &state.progress {
-            progress.show(complete);
+        if let Shown::Bar(bar) = &state.progress {
+            bar.show(complete);
         }
         true
     }
@@ -169,17 +176,6 @@ impl Output {
         })
     }
 
-    /// Removes the file if it did not exist before and no connection has opened.
-    pub(super) fn remove_unused(&self) {
-        let state = self.state();
-        let (Some(path), Destination::File(file)) = (&self.created, &state.destination) else {
-            return;
-        };
-        if !state.is_begun && file::is_at(file, path) {
-            let _ = fs::remove_file(path); // it is empty, and the command has failed already
-        }
-    }
-
     /// A panic of another thread leaves the state consistent, so a poisoned lock is used.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -187,6 +183,18 @@ impl Output {
 }
 
 impl State {
+    fn begin(&mut self) -> io::Result<()> {
+        if let Destination::Missing(path) = &self.destination {
+            // Meanwhile another program may have created it.
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+            self.destination = Destination::File(file);
+        }
+        match &self.destination {
+            Destination::File(file) if self.written == 0 => empty(file),
+            _ => Ok(()),
+        }
+    }
+
     /// Bytes of a message that is not complete.
     const fn part(&self) -> u64 {
         self.written - self.complete
@@ -217,15 +225,19 @@ impl Counting<'_> {
     }
 }
 
-/// Opens a file, and tells whether it did not exist before.
-fn open_file(path: &Path) -> io::Result<(File, bool)> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    match options.clone().create_new(true).open(path) {
+/// Opens a file that exists. Tries whether one that does not can be created, and leaves none behind.
+fn open_file(path: &Path) -> io::Result<Destination> {
+    let missing = || Destination::Missing(path.to_path_buf());
+    match File::create_new(path) {
+        Ok(file) => Ok(fs::remove_file(path).map_or(Destination::File(file), |()| missing())),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            options.create(true).truncate(false).open(path).map(|file| (file, false))
+            match OpenOptions::new().write(true).open(path) {
+                // The target of a link.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(missing()),
+                opened => opened.map(Destination::File),
+            }
         }
-        opened => opened.map(|file| (file, true)),
+        Err(error) => Err(error),
     }
 }
 

@@ -183,6 +183,22 @@ impl Printer {
         }
     }
 
+    /// Tells a person which messages were not sent, or may be lost.
+    pub(super) fn losses(&self, losses: impl IntoIterator<Item = String>) {
+        losses.into_iter().for_each(|loss| self.note(&loss));
+    }
+
+    /// Tells a person that the connection has changed, with the time; or reports it on standard error.
+    pub(super) fn event(&self, text: &str) {
+        match self.palette() {
+            Some(palette) => {
+                let time = palette.dim(&clock::time_of_day().to_string());
+                let _ = self.screen.show(&format!("{time} {}", palette.note(&escape::line(text))));
+            }
+            None => self.screen.report(text),
+        }
+    }
+
     /// Tells a person something, or reports it on standard error.
     pub(super) fn warn(&self, text: &str) {
         match self.palette() {

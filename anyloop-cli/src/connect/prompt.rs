@@ -70,6 +70,7 @@ impl Prompt {
         let this = self.clone();
         let heading = move |line: &str| match this.parse(line) {
             Ok(Line::Perform(Command::Text(text), _)) => {
+                this.link.accept(text);
                 this.printer.heading_sent("text", text.len() as u64)
             }
             _ => None,
@@ -109,6 +110,7 @@ impl Prompt {
             Ok(Line::Perform(command, connection)) => self.perform(command, &connection),
             Err(why) => Err(why),
         };
+        self.link.executed();
         done.unwrap_or_else(|text| {
             self.printer.note(&text);
             ControlFlow::Continue(())
@@ -148,9 +150,11 @@ impl Prompt {
     ) -> Result<ControlFlow<()>, String> {
         let done = match command {
             Command::Text(text) => {
-                let sent = self.link.send(connection, text);
+                if self.link.send_text(connection, text).is_err() {
+                    self.printer.losses(self.link.take_losses());
+                }
                 self.link.await_room();
-                sent
+                Ok(())
             }
             Command::Ping(payload) => {
                 let payload = payload.as_bytes().to_vec();

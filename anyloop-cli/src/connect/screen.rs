@@ -80,6 +80,20 @@ impl Screen {
         state.write(&shown)
     }
 
+    /// Shows a line above the one that an editor has, in place of the last such line. Without an editor there is none.
+    pub(super) fn set_status(&self, status: Option<String>) {
+        #[cfg(unix)]
+        {
+            let mut state = self.state();
+            if let Typing::Editor(line) = &mut state.typing {
+                let drawn = line.set_status(status, columns());
+                let _ = state.write(&drawn); // messages report that the output has failed
+            }
+        }
+        #[cfg(not(unix))]
+        drop(status);
+    }
+
     /// Writes bytes for a program to read.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state();
@@ -132,11 +146,11 @@ impl Screen {
     pub(super) fn finish(&self) {
         let mut state = self.state();
         state.bar.replace(Bar::Over);
-        let _ = match &state.typing {
+        let _ = match &mut state.typing {
             Typing::Driver => state.write("\n"),
             #[cfg(unix)]
             Typing::Editor(line) => {
-                let end = line.move_to_end(columns());
+                let end = line.set_status(None, columns()) + &line.move_to_end(columns());
                 state.write(&format!("{end}\n\x1b[?2004l")) // it does not mark what is pasted any more
             }
             _ => Ok(()),
@@ -177,12 +191,23 @@ impl Screen {
 
     /// It is about to end its line. What is shown waits until then.
     pub(super) fn accept_line(&self) {
-        self.state().typing = Typing::Accepted;
+        let mut state = self.state();
+        if let Typing::Editor(line) = &mut state.typing {
+            let drawn = line.set_status(None, columns());
+            let _ = state.write(&drawn); // as above
+        }
+        state.typing = Typing::Accepted;
     }
 
     /// It has ended its line, and the cursor is below it.
     pub(super) fn end_line(&self) {
-        self.state().typing = Typing::None;
+        let mut state = self.state();
+        if let Typing::Editor(line) = &mut state.typing {
+            let drawn = line.remove_status_of_ended(columns());
+            let _ = state.write(&drawn); // as above
+        }
+        state.typing = Typing::None;
+        drop(state);
         self.changed.notify_all();
     }
 }
@@ -219,8 +244,9 @@ impl Bar {
     }
 }
 
+/// The columns of the terminal.
 #[cfg(unix)]
-fn columns() -> usize {
+pub(super) fn columns() -> usize {
     match rustix::termios::tcgetwinsize(io::stdout()) {
         Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
         _ => 80,

@@ -28,6 +28,9 @@ const ROUND: usize = 256 * 1024;
 pub(super) trait Subscriber: Handler {
     /// The broadcast that its connection receives and publishes to, if any.
     fn subscription(&self) -> Option<&Broadcast>;
+
+    /// Logs a message that its connection is about to be sent.
+    fn log_sent(&self, message: Message<'_>);
 }
 
 /// The state that the connections of `/broadcast` share.
@@ -48,10 +51,11 @@ struct State {
 
 impl Broadcast {
     /// Sends a message to all subscribers, and pauses its publisher if one of them is behind or the round
-    /// is full.
+    /// is full. If messages are logged, each subscriber logs it.
     pub(super) fn publish<S: Subscriber>(
         self: &Arc<Self>,
         message: Message<'_>,
+        is_logged: bool,
         context: &mut Context<'_, S>,
     ) {
         let mut state = self.state();
@@ -65,7 +69,15 @@ impl Broadcast {
         }
         drop(state);
         let (message, server) = (Prepared::new(message), context.endpoint());
-        let subscribes = |handler: &S| handler.subscription().is_some();
+        let logged = is_logged.then(|| message.clone());
+        // It is called on the strand of each connection, right before the message is sent.
+        let subscribes = move |handler: &S| {
+            let subscribes = handler.subscription().is_some();
+            if let (true, Some(message)) = (subscribes, &logged) {
+                handler.log_sent(message.message());
+            }
+            subscribes
+        };
         if fills {
             server.broadcast_then(message, subscribes, self.next_round());
         } else {

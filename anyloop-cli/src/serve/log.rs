@@ -2,7 +2,8 @@
 
 use anyloop::http::StatusCode;
 use anyloop::prelude::*;
-use anyloop::proto::{Cause, HandshakeError};
+use anyloop::proto::{Cause, CloseFrame, HandshakeError, Party};
+use anyloop::transport::Peer;
 use indicatif::ProgressBar;
 
 use crate::connect::count;
@@ -22,7 +23,7 @@ pub(super) fn begin(verbosity: u8, bar: &ProgressBar) {
     logging::begin_above(bar, by_flags);
 }
 
-/// Whether messages, pings and pongs are logged. If not, no handler asks again for each of them.
+/// Whether frames are logged. If not, no handler asks again for each of them.
 pub(super) fn has_frames() -> bool {
     tracing::enabled!(tracing::Level::DEBUG)
 }
@@ -42,6 +43,9 @@ pub(super) fn closed<H: Handler>(ending: &Ending<'_>, context: &Context<'_, H>) 
     if !has_connections() {
         return;
     }
+    if has_frames() {
+        log_closes(ending, &context.peer());
+    }
     let how = match (ending.failure, ending.received) {
         (Some(failure), _) => failure.to_string(),
         (None, Some(frame)) => peer::closed_with(frame),
@@ -56,6 +60,21 @@ pub(super) fn closed<H: Handler>(ending: &Ending<'_>, context: &Context<'_, H>) 
         statistics.messages_sent,
         statistics.bytes_sent,
     );
+}
+
+/// Logs the Close frames, the first one first.
+fn log_closes(ending: &Ending<'_>, peer: &Peer) {
+    let mut closes = [('<', ending.received), ('>', ending.sent)];
+    if ending.by == Party::Local {
+        closes.reverse();
+    }
+    for (arrow, frame) in closes {
+        let Some(CloseFrame { code, reason, .. }) = frame else { continue };
+        let code = code.map_or_else(|| "without a code".to_string(), |code| code.to_string());
+        let reason = escape::line(reason);
+        let separator = if reason.is_empty() { "" } else { ": " };
+        tracing::debug!("{peer} {arrow} Close {code}{separator}{reason}");
+    }
 }
 
 pub(super) fn failed<H: Handler>(failure: &Failure, context: &Context<'_, H>) {
@@ -83,9 +102,9 @@ fn log_answer<H: Handler>(request: &Request, status: StatusCode, context: &Conte
 }
 
 /// Logs a message in this direction. Only handlers that log call it.
-pub(super) fn message<H: Handler>(arrow: char, message: Message<'_>, context: &Context<'_, H>) {
+pub(super) fn message(arrow: char, message: Message<'_>, peer: &Peer) {
     let (kind, bytes) = (message.kind(), message.as_bytes());
-    tracing::debug!("{} {arrow} {kind:?} {} B: {}", context.peer(), bytes.len(), beginning(bytes));
+    tracing::debug!("{peer} {arrow} {kind:?} {} B: {}", bytes.len(), beginning(bytes));
 }
 
 /// Logs a ping or pong that was received.

@@ -10,11 +10,19 @@ mod status;
 mod tls;
 mod traffic;
 
+#[cfg(unix)]
+use std::io;
 use std::io::Write;
 use std::thread;
 
+#[cfg(unix)]
+use anyloop::endpoint::EndpointHandle;
+#[cfg(unix)]
+use anyloop::event_loop::Watch;
 use anyloop::net::{Error, LocalAddress};
 use anyloop::prelude::*;
+#[cfg(unix)]
+use anyloop::tls::ServerTls;
 
 use self::files::Files;
 use self::listen::{Listen, Listener};
@@ -79,7 +87,11 @@ pub(crate) struct Options {
     /// are not served, nor what a link leads to outside of the directory.
     #[arg(long, value_name = "PATH")]
     dir: Option<std::path::PathBuf>,
-    /// Log connections and HTTP requests to standard error; twice (-vv) messages, pings and pongs, too.
+    /// Log connections and HTTP requests to standard error; twice (-vv) frames, too.
+    ///
+    /// The frames are the messages, received (<) and sent (>), the pings and pongs that are received, and the Closes of
+    /// both sides, which are logged when the connection has ended. Each has its size, and the beginning of its payload,
+    /// or its code and reason.
     ///
     /// If RUST_LOG is set, it selects the lines, and -v has no effect: anyloop=debug shows those of -vv and of the
     /// library, anyloop=debug,anyloop::serve=off the library's alone.
@@ -101,26 +113,14 @@ pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     // A log names the path when a connection closes.
     let config = config(options).keep_handshake(log::has_connections());
     let server = route::server(&event_loop, config, options.files()?);
-    let tls = options.tls.tls(&options.listen)?;
+    let self_signed = options.tls.self_signed(&options.listen)?;
+    let tls = options.tls.tls(self_signed.as_ref())?;
     listen(options, Listener { server: &server, tls: tls.as_ref() })?;
+    if let Some(self_signed) = self_signed {
+        self_signed.announce()?;
+    }
     #[cfg(unix)]
-    let hang_ups = match &tls {
-        Some(tls) => {
-            let tls = tls.clone();
-            Some(signals::on_hang_up(&event_loop, move || tls::reload(&tls))?)
-        }
-        None => None,
-    };
-    #[cfg(unix)]
-    let _watch = signals::on_signal(&event_loop, {
-        let server = server.handle();
-        move || {
-            if let Some(hang_ups) = hang_ups {
-                hang_ups.cancel(); // it would keep the loop running
-            }
-            server.shut_down();
-        }
-    })?;
+    let _watch = watch_signals(&event_loop, server.handle(), tls.as_ref())?;
     server.start_accept()?;
     announce(&server.local_addresses(), tls.is_some());
     status.begin(server.handle());
@@ -131,6 +131,23 @@ pub(crate) fn run(options: &Options) -> Result<(), CliError> {
         }
         event_loop.run();
         Ok(())
+    })
+}
+
+/// The first SIGINT or SIGTERM shuts the server down. SIGHUP does so, too, or reads the files of TLS again.
+#[cfg(unix)]
+fn watch_signals<H: Handler>(
+    event_loop: &EventLoop,
+    server: EndpointHandle<H>,
+    tls: Option<&ServerTls>,
+) -> io::Result<Watch> {
+    let Some(tls) = tls.cloned() else {
+        return signals::on_signal_or_hang_up(event_loop, move |_| server.shut_down());
+    };
+    let hang_ups = signals::on_hang_up(event_loop, move || tls::reload(&tls))?;
+    signals::on_signal(event_loop, move |_| {
+        hang_ups.cancel(); // it would keep the loop running
+        server.shut_down();
     })
 }
 

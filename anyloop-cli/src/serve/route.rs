@@ -7,6 +7,7 @@ use anyloop::endpoint::{Counters, HandlerFactory};
 use anyloop::http::{HeaderValue, Method, StatusCode, header};
 use anyloop::net::Server;
 use anyloop::prelude::*;
+use anyloop::transport::Peer;
 use serde::Serialize;
 
 use super::broadcast::{Broadcast, Subscriber};
@@ -32,18 +33,22 @@ pub(super) enum RouteHandler {
 pub(super) enum RouteState {
     /// The request has not arrived. It selects the echo or one of these routes.
     Unselected {
-        /// The echo, if its messages are logged.
+        /// The echo, if messages are logged.
         logged_echo: Option<Arc<Self>>,
-        broadcast: Arc<Self>,
+        broadcast: Arc<Broadcast>,
+        /// The route of the broadcast, if messages are not logged.
+        shared_broadcast: Option<Arc<Self>>,
         stats: Arc<Self>,
         files: Option<Files>,
     },
     /// An echo whose messages are logged.
     LoggedEcho,
     /// `/broadcast`: each message is sent to all connections of the route.
-    Broadcast { state: Arc<Broadcast>, logged: bool },
+    Broadcast(Arc<Broadcast>),
+    /// A connection of `/broadcast` whose messages are logged: no context names its peer when it is sent one.
+    LoggedBroadcast { broadcast: Arc<Broadcast>, peer: Peer },
     /// `/stats`: the counters are sent once a second.
-    Stats { since: Instant, traffic: Traffic },
+    Stats { since: Instant, traffic: Traffic, logged: bool },
 }
 
 /// Creates the handlers, with no route selected yet.
@@ -56,10 +61,12 @@ pub(super) fn server(
     files: Option<Files>,
 ) -> RouteServer {
     let logged = log::has_frames();
-    let stats = RouteState::Stats { since: Instant::now(), traffic: Traffic::default() };
+    let stats = RouteState::Stats { since: Instant::now(), traffic: Traffic::default(), logged };
+    let broadcast: Arc<Broadcast> = Arc::default();
     let unselected = RouteState::Unselected {
         logged_echo: logged.then(|| Arc::new(RouteState::LoggedEcho)),
-        broadcast: Arc::new(RouteState::Broadcast { state: Arc::default(), logged }),
+        shared_broadcast: (!logged).then(|| Arc::new(RouteState::Broadcast(broadcast.clone()))),
+        broadcast,
         stats: Arc::new(stats),
         files,
     };
@@ -80,14 +87,19 @@ impl HandlerFactory for RouteFactory {
 }
 
 impl Handler for RouteHandler {
-    fn validate(&mut self, request: &Request, _: &mut Context<'_, Self>) -> Answer {
+    fn validate(&mut self, request: &Request, context: &mut Context<'_, Self>) -> Answer {
         let Self::Shared(route) = self else { return Answer::Accept(Accept::new()) };
-        let RouteState::Unselected { logged_echo, broadcast, stats, .. } = &**route else {
+        let RouteState::Unselected { logged_echo, broadcast, shared_broadcast, stats, .. } =
+            &**route
+        else {
             return Answer::Accept(Accept::new());
         };
         *self = match request.uri().path() {
             "/" | "/echo" => logged_echo.clone().map_or(Self::Echo, Self::Shared),
-            "/broadcast" => Self::Shared(broadcast.clone()),
+            "/broadcast" => Self::Shared(shared_broadcast.clone().unwrap_or_else(|| {
+                let (broadcast, peer) = (broadcast.clone(), context.peer());
+                Arc::new(RouteState::LoggedBroadcast { broadcast, peer })
+            })),
             "/stats" => Self::Shared(stats.clone()),
             _ => return not_found(),
         };
@@ -165,11 +177,13 @@ impl Handler for RouteHandler {
 impl Subscriber for RouteHandler {
     fn subscription(&self) -> Option<&Broadcast> {
         let Self::Shared(route) = self else { return None };
-        match &**route {
-            RouteState::Broadcast { state, .. } => Some(state),
-            RouteState::Unselected { .. } | RouteState::LoggedEcho | RouteState::Stats { .. } => {
-                None
-            }
+        route.broadcast().map(|broadcast| &**broadcast)
+    }
+
+    fn log_sent(&self, message: Message<'_>) {
+        let Self::Shared(route) = self else { return };
+        if let RouteState::LoggedBroadcast { peer, .. } = &**route {
+            log::message('>', message, peer);
         }
     }
 }
@@ -178,7 +192,11 @@ impl RouteHandler {
     /// Whether the messages of this connection are logged.
     fn is_logged(&self) -> bool {
         let Self::Shared(route) = self else { return false };
-        matches!(&**route, RouteState::LoggedEcho | RouteState::Broadcast { logged: true, .. })
+        match &**route {
+            RouteState::LoggedEcho | RouteState::LoggedBroadcast { .. } => true,
+            RouteState::Stats { logged, .. } => *logged,
+            RouteState::Broadcast(_) | RouteState::Unselected { .. } => false,
+        }
     }
 
     /// The answer to GET and HEAD, without regard to the method: services come first, then files, then the page.
@@ -204,28 +222,36 @@ impl RouteHandler {
 }
 
 impl RouteState {
-    fn open(&self, context: &mut Context<'_, RouteHandler>) {
+    /// The broadcast that a connection of this route receives, if any.
+    fn broadcast(&self) -> Option<&Arc<Broadcast>> {
         match self {
-            Self::Stats { .. } => self.send_counters(context),
-            Self::Broadcast { .. } | Self::LoggedEcho | Self::Unselected { .. } => {}
+            Self::Broadcast(broadcast) | Self::LoggedBroadcast { broadcast, .. } => Some(broadcast),
+            Self::Unselected { .. } | Self::LoggedEcho | Self::Stats { .. } => None,
+        }
+    }
+
+    fn open(&self, context: &mut Context<'_, RouteHandler>) {
+        if let Self::Stats { .. } = self {
+            self.send_counters(context);
         }
     }
 
     fn message(&self, message: Message<'_>, context: &mut Context<'_, RouteHandler>) {
         match self {
-            Self::Broadcast { state, logged } => {
-                if *logged {
-                    log::message('<', message, context);
-                }
-                state.publish(message, context);
+            Self::Broadcast(broadcast) => broadcast.publish(message, false, context),
+            Self::LoggedBroadcast { broadcast, peer } => {
+                log::message('<', message, peer);
+                broadcast.publish(message, true, context);
             }
             Self::LoggedEcho => {
-                log::message('<', message, context);
+                let peer = context.peer();
+                log::message('<', message, &peer);
                 if let Ok(Sent::Backpressure) = context.send(message) {
                     context.pause_reading();
                 }
-                log::message('>', message, context);
+                log::message('>', message, &peer);
             }
+            Self::Stats { logged: true, .. } => log::message('<', message, &context.peer()),
             Self::Stats { .. } | Self::Unselected { .. } => {}
         }
     }
@@ -233,7 +259,9 @@ impl RouteState {
     /// The peer has read what it was sent: publishers do not wait for this connection any more.
     fn catch_up(&self, context: &mut Context<'_, RouteHandler>) {
         match self {
-            Self::Broadcast { state, .. } => state.catch_up(context.handle().id()),
+            Self::Broadcast(broadcast) | Self::LoggedBroadcast { broadcast, .. } => {
+                broadcast.catch_up(context.handle().id());
+            }
             Self::LoggedEcho => context.resume_reading(),
             Self::Stats { .. } | Self::Unselected { .. } => {}
         }
@@ -241,18 +269,22 @@ impl RouteState {
 
     /// The connection has ended.
     fn leave(&self, context: &mut Context<'_, RouteHandler>) {
-        if let Self::Broadcast { state, .. } = self {
-            state.leave(context.handle().id());
+        if let Some(broadcast) = self.broadcast() {
+            broadcast.leave(context.handle().id());
         }
     }
 
     /// Sends the counters, now and after each interval.
     fn send_counters(&self, context: &mut Context<'_, RouteHandler>) {
-        let Self::Stats { since, traffic } = self else { return };
+        let Self::Stats { since, traffic, logged } = self else { return };
         // A peer that has not read the last counters misses these.
         if context.buffered_amount() == 0 {
             let stats = Stats::new(&traffic.counters(&context.endpoint()), since.elapsed());
-            let _ = context.send(stats.line().as_str());
+            let line = stats.line();
+            if *logged {
+                log::message('>', line.as_str().into(), &context.peer());
+            }
+            let _ = context.send(line.as_str());
         }
         context.set_timer(STATS_INTERVAL, |handler, context| {
             if let RouteHandler::Shared(route) = handler {

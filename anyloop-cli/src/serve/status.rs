@@ -10,6 +10,7 @@ use anyloop::endpoint::{Counters, EndpointHandle};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::traffic::Traffic;
+use crate::connect::count;
 
 /// The time between two drawings.
 const STEP: Duration = Duration::from_secs(1);
@@ -76,11 +77,27 @@ fn draw(bar: &ProgressBar, counters: Counters, last: &mut Option<(Instant, Count
     let rate = |counter: fn(&Counters) -> u64| match &*last {
         Some((then, before)) => {
             let seconds = (now - *then).as_secs_f64().max(1e-3);
-            (counter(&counters).saturating_sub(counter(before)) as f64 / seconds).round()
+            (counter(&counters).saturating_sub(counter(before)) as f64 / seconds).round() as u64
         }
-        None => 0.0,
+        None => 0,
     };
-    let (received, sent) = (rate(|c| c.messages_received), rate(|c| c.messages_sent));
-    bar.set_message(format!("{open} connections, {received} messages/s in, {sent} messages/s out"));
+    bar.set_message(line(open, rate(|c| c.messages_received), rate(|c| c.messages_sent)));
     *last = Some((now, counters));
+}
+
+/// The text of the line: connections, and messages per second.
+fn line(open: u64, received: u64, sent: u64) -> String {
+    let (received, sent) = (count(received, "message"), count(sent, "message"));
+    format!("{}, {received}/s in, {sent}/s out", count(open, "connection"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_is_in_the_singular() {
+        assert_eq!(line(1, 1, 0), "1 connection, 1 message/s in, 0 messages/s out");
+        assert_eq!(line(0, 2, 1), "0 connections, 2 messages/s in, 1 message/s out");
+    }
 }

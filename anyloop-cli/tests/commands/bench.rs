@@ -64,6 +64,7 @@ fn it_prints_throughput_latencies_and_their_histogram() {
     }
     assert_eq!((row(&ended, "wrong"), row(&ended, "missing")), ("0", "0"));
     assert!(lines.iter().any(|line| line.contains("% █")), "there are bars: {lines:#?}");
+    assert!(lines.contains(&"       from    share"), "they have a heading: {lines:#?}");
 }
 
 #[test]
@@ -247,7 +248,7 @@ fn two_urls_are_compared() {
 
 #[test]
 fn a_signal_ends_it_early_with_what_was_measured() {
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let host = Host::new();
         let program = Running::start(&mut anyloop(["bench", &host.url(), "-d", "1000"]));
         let (mut peer, _) = host.open();

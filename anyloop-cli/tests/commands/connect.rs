@@ -359,9 +359,12 @@ fn a_line_beyond_the_limit_is_refused() {
 
 #[test]
 fn a_signal_closes_the_connection() {
-    for (signal, arguments) in
-        [(Signal::INT, &[][..]), (Signal::TERM, &[]), (Signal::INT, &["--echo"])]
-    {
+    for (signal, arguments) in [
+        (Signal::INT, &[][..]),
+        (Signal::TERM, &[]),
+        (Signal::HUP, &[]),
+        (Signal::INT, &["--echo"]),
+    ] {
         let server = Host::new();
         let url = server.url();
         let mut command = anyloop(["connect", &url]);
@@ -394,6 +397,47 @@ fn a_second_signal_terminates_it() {
     peer.expect_close(1001);
     program.signal(Signal::INT);
     assert_eq!(program.end().status.signal(), Some(2));
+}
+
+/// A terminal that is closed sends it to its foreground process, and the shell does so once more.
+#[test]
+fn a_second_hang_up_does_not_terminate_it() {
+    let server = Host::new();
+    let mut program = Running::start(anyloop(["connect", &server.url()]).stdin(Stdio::piped()));
+    let _stdin = program.stdin();
+    let (mut peer, _) = server.open();
+    peer.send(PING, b"open?");
+    peer.expect(PONG, b"open?");
+    program.signal(Signal::HUP);
+    peer.expect_close(1001);
+    program.signal(Signal::HUP);
+    peer.send(PING, b"still there?");
+    peer.send(CLOSE, b"\x03\xe9");
+    assert_eq!(program.end().code(), Some(0));
+}
+
+#[test]
+fn a_signal_before_the_first_connection_of_reconnect_is_told_by_the_status() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
+    let address = listener.local_addr().expect("the socket has an address");
+    let url = format!("ws://{address}/");
+    let mut connect = anyloop(["connect", &url, "--reconnect", "--subscribe"]);
+    let program = Running::start(&mut connect);
+    let mut peer = Host::over(listener).accept();
+    peer.head(); // and no answer
+    program.signal(Signal::INT);
+    program.end().expect(1, "closed while there was no connection");
+
+    let program = Running::start(&mut connect); // nobody listens
+    program.expect_error("trying again in ");
+    program.signal(Signal::TERM);
+    let ended = program.end();
+    assert_eq!(ended.code(), Some(1));
+    assert!(
+        ended.stderr.ends_with("anyloop: closed while there was no connection\n"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]

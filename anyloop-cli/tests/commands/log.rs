@@ -1,16 +1,23 @@
-//! The log, the status line and the files of `anyloop serve`; completions and manual pages.
+//! The log and the files of `anyloop serve`.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use crate::peer::{PING, PONG, Peer, TEXT};
-use crate::program::{Folder, Running, Server, anyloop, output};
+use rustix::process::Signal;
+
+use crate::peer::{CLOSE, PING, PONG, Peer, TEXT};
+use crate::program::{Ended, Folder, Running, Server, anyloop};
 
 /// What the server has logged when it has ended, without the times.
 fn log(server: Server) -> Vec<String> {
-    let ended = server.stop();
+    lines(&server.stop())
+}
+
+/// The same, of a server that was told to end.
+fn lines(ended: &Ended) -> Vec<String> {
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     ended.stderr.lines().map(|line| line[13..].trim_start().to_string()).collect()
 }
@@ -72,11 +79,49 @@ fn frames_are_logged_when_asked_twice() {
     server.program.expect_error("closed");
     let log = log(server);
     let frames: Vec<_> = log.iter().filter(|line| line.starts_with("DEBUG")).collect();
-    let expected = ["< Text 3 B: hi\\x1b", "> Text 3 B: hi\\x1b", "< Ping 6 B: there?"];
+    let expected = [
+        "< Text 3 B: hi\\x1b",
+        "> Text 3 B: hi\\x1b",
+        "< Ping 6 B: there?",
+        "< Close 1000",
+        "> Close 1000",
+    ];
     assert_eq!(frames.len(), expected.len(), "{log:?}");
     for (frame, expected) in frames.into_iter().zip(expected) {
         assert!(frame.ends_with(expected), "{log:?}");
     }
+}
+
+#[test]
+fn frames_of_all_services_are_logged() {
+    let server = Server::start(&["-vv", "--color", "never"]);
+    let [mut one, mut other] = [(); 2].map(|()| Peer::client(server.address(), "/broadcast"));
+    one.send(TEXT, b"news");
+    one.expect(TEXT, b"news");
+    other.expect(TEXT, b"news");
+    other.send(CLOSE, b"\x0f\xa1good bye\x1b");
+    other.expect_close(4001);
+    let sent = server.program.expect_error(" > Close 4001");
+    let mut stats = Peer::client(server.address(), "/stats");
+    let (_, counters) = stats.receive().expect("the counters");
+    stats.send(PING, b"there?");
+    stats.expect(PONG, b"there?");
+    server.program.signal(Signal::TERM);
+    for mut peer in [one, stats] {
+        peer.expect_close(1001);
+        peer.send(CLOSE, b"");
+        peer.rest();
+    }
+    let log = lines(&server.program.end());
+    let count = |words: &str| log.iter().filter(|line| line.contains(words)).count();
+    assert_eq!(count("< Text 4 B: news"), 1, "{log:?}");
+    let peers: HashSet<_> = log.iter().filter(|line| line.ends_with("> Text 4 B: news")).collect();
+    assert_eq!(peers.len(), 2, "each subscriber is named: {log:?}");
+    assert_eq!(count("< Close 4001: good bye\\u{1b}"), 1, "{log:?}");
+    assert!(sent.contains("good bye"), "{sent}");
+    assert!(count(&format!("> Text {} B: {{\\\"uptime\\\":", counters.len())) >= 1, "{log:?}");
+    assert_eq!(count("< Ping 6 B: there?"), 1, "{log:?}");
+    assert_eq!((count("> Close 1001"), count("< Close without a code")), (2, 2), "{log:?}");
 }
 
 #[test]
@@ -197,36 +242,4 @@ fn files_are_served_beside_the_services() {
     talk(&server);
     let ended = Running::start(&mut anyloop(["serve", "--dir", "/no/such/directory"])).end();
     ended.expect(2, "--dir: cannot serve /no/such/directory: No such file or directory");
-}
-
-#[test]
-fn shells_accept_the_completions() {
-    for shell in ["bash", "zsh", "fish"] {
-        let script = output(&mut anyloop(["completions", shell]));
-        assert!(script.status.success());
-        let script = String::from_utf8(script.stdout).expect("the script is UTF-8");
-        for word in ["connect", "subscribe", "color"] {
-            assert!(script.contains(word), "{shell}: {word}");
-        }
-        if shell == "bash" {
-            let complete = "COMP_WORDS=(anyloop connect --subs); COMP_CWORD=2; _anyloop anyloop --subs connect; \
-                            echo ${COMPREPLY[@]}";
-            let bash = output(Command::new("bash").args(["-c", &format!("{script}\n{complete}")]));
-            assert_eq!(String::from_utf8_lossy(&bash.stdout), "--subscribe\n");
-        }
-    }
-}
-
-#[test]
-fn manual_pages_are_written() {
-    let folder = Folder::new("man");
-    let path = folder.join("");
-    let ended = Running::start(anyloop(["man"]).arg(&path)).end();
-    assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
-    for (page, word) in [("anyloop.1", "anyloop bench"), ("anyloop-connect.1", "reconnect")] {
-        let page = fs::read_to_string(path.join(page)).expect("the page was written");
-        assert!(page.contains(".TH anyloop") && page.contains(word), "{page}");
-    }
-    let ended = Running::start(&mut anyloop(["man", "/no/such/directory"])).end();
-    ended.expect(2, "cannot write to /no/such/directory: it is not a directory");
 }

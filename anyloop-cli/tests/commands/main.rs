@@ -6,6 +6,7 @@ mod compression;
 mod connect;
 mod errors;
 mod files;
+mod generate;
 mod listen;
 mod log;
 mod output;

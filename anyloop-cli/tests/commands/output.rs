@@ -1,15 +1,18 @@
 //! `anyloop connect --output`.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyloop_testkit::wait::eventually;
+use rustix::process::Signal;
 
 use crate::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT};
-use crate::program::{Ended, Folder, Running, anyloop, shell};
+use crate::program::{Ended, Folder, Running, anyloop, shell, unprivileged};
 
 /// A piece of a large message.
 const PIECE: usize = 1 << 20;
@@ -119,7 +122,7 @@ fn a_part_of_a_message_is_kept_and_is_an_error() {
     let ended = receive(&file, &[], move |mut peer, program| {
         peer.send_part(TEXT, b"another", false);
         eventually("the part is in the file", || content(&seen) == "another");
-        program.signal(rustix::process::Signal::TERM);
+        program.signal(Signal::TERM);
         peer.expect_close(1001);
         peer.send(CLOSE, b"\x03\xe9");
     });
@@ -238,9 +241,40 @@ fn without_a_connection_the_file_stays_as_it_was() {
     ended.expect(3, "Connection refused");
     assert!(!new.exists(), "the command has created it for nothing");
     for file in [&file, &new] {
+        let server = Host::new();
+        let mut command = anyloop(["connect", &server.url(), "-o"]);
+        let program = Running::start(command.arg(file).stdin(Stdio::null()));
+        let mut peer = server.accept();
+        peer.head(); // and no answer
+        program.signal(Signal::INT);
+        assert_eq!(program.end().status.signal(), Some(2));
+    }
+    assert_eq!(content(&file), before);
+    assert!(!new.exists(), "it is there before a connection has opened");
+    for file in [&file, &new] {
         let ended = receive(file, &[], |peer, _| peer.close(1000));
         assert_eq!((ended.code(), content(file)), (Some(0), String::new()));
     }
+}
+
+#[test]
+fn a_link_to_a_file_that_does_not_exist_creates_it() {
+    let folder = Folder::new("dangling");
+    let (target, link) = (folder.join("target"), folder.join("link"));
+    symlink(&target, &link).expect("the folder takes links");
+    let ended = receive(&link, &[], |peer, _| peer.close(1000));
+    assert_eq!((ended.code(), &*content(&target)), (Some(0), ""), "{}", ended.stderr);
+}
+
+#[test]
+fn a_file_that_cannot_be_created_is_refused_before_connecting() {
+    let folder = Folder::new("no-file");
+    let unwritable = Permissions::from_mode(0o555);
+    fs::set_permissions(folder.join(""), unwritable).expect("the directory is the test's own");
+    let mut command = unprivileged(["connect", "ws://127.0.0.1:9/", "-o"]);
+    let ended = Running::start(command.arg(folder.join("new")).stdin(Stdio::null())).end();
+    ended.expect(2, "--output: cannot write to ");
+    ended.expect(2, "/new: Permission denied");
 }
 
 #[test]

@@ -107,6 +107,15 @@ impl Peer {
         StatusCode::from_u16(requests::status(&head)).expect("the status is valid")
     }
 
+    /// Waits for input, and leaves it unread, so that the stream is reset when it is closed.
+    pub(crate) fn await_input(&self) {
+        let peeked = match &self.0.stream {
+            Stream::Tcp(stream) => stream.peek(&mut [0]),
+            Stream::Unix(_) => panic!("only TCP is reset"),
+        };
+        assert_eq!(peeked.expect("the stream is open"), 1);
+    }
+
     /// Reads the head of a request or response.
     pub(crate) fn head(&mut self) -> String {
         self.0.read_head()

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::process::Command;
 use std::thread;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::program::{DEADLINE, Running};
@@ -29,6 +30,8 @@ impl Screen {
     pub(crate) fn start(mut command: Command) -> (Self, Running) {
         let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)
             .expect("the system has a pseudoterminal left");
+        // So that the terminal hangs up when this is dropped.
+        fcntl_setfd(&controller, FdFlags::CLOEXEC).expect("the descriptor is open");
         grantpt(&controller).expect("the terminal can be unlocked");
         unlockpt(&controller).expect("the terminal can be unlocked");
         let name = ptsname(&controller, Vec::new()).expect("the terminal has a name").into_string();
@@ -72,15 +75,38 @@ impl Screen {
     /// Waits until the last non-empty rows are these, and the cursor is at their end.
     #[track_caller]
     pub(crate) fn expect(&mut self, rows: &[&str]) {
-        let mut bytes = [0; 1024];
-        while !self.shows(rows) {
+        self.wait(&format!("{rows:?}"), |screen| screen.shows(rows));
+    }
+
+    /// Waits until one of the rows begins with these words.
+    #[track_caller]
+    pub(crate) fn expect_row(&mut self, words: &str) {
+        self.wait(words, |screen| screen.count(words) > 0);
+    }
+
+    /// Waits until no row begins with these words.
+    #[track_caller]
+    pub(crate) fn expect_gone(&mut self, words: &str) {
+        self.wait(&format!("no {words}"), |screen| screen.count(words) == 0);
+    }
+
+    /// How many rows begin with these words.
+    pub(crate) fn count(&self, words: &str) -> usize {
+        self.text().iter().filter(|row| row.starts_with(words)).count()
+    }
+
+    #[track_caller]
+    fn wait(&mut self, rows: &str, condition: impl Fn(&Self) -> bool) {
+        let (mut bytes, end) = ([0; 1024], Instant::now() + DEADLINE);
+        while !condition(self) {
             let mut waiting = [PollFd::new(&self.terminal, PollFlags::IN)];
-            let seconds = DEADLINE.try_into().expect("the deadline is a valid time");
-            match poll(&mut waiting, Some(&seconds)) {
+            let left = end.saturating_duration_since(Instant::now());
+            let left = left.try_into().expect("the deadline is a valid time");
+            match poll(&mut waiting, Some(&left)) {
                 Err(Errno::INTR) => continue,
                 ready => assert!(
                     ready.is_ok_and(|n| n > 0),
-                    "expected {rows:?}, the screen has {:?}",
+                    "expected {rows}, the screen has {:?}",
                     self.text()
                 ),
             }
@@ -90,7 +116,7 @@ impl Screen {
                     let text = std::str::from_utf8(&bytes[..n]).expect("the text is UTF-8");
                     text.chars().for_each(|c| self.show(c));
                 }
-                _ => panic!("expected {rows:?}, the screen has {:?}", self.text()),
+                _ => panic!("expected {rows}, the screen has {:?}", self.text()),
             }
         }
     }
@@ -98,6 +124,12 @@ impl Screen {
     /// Waits until these words were written, whatever else is. Control sequences are not interpreted.
     #[track_caller]
     pub(crate) fn expect_written(&mut self, words: &str) {
+        self.written_until(words);
+    }
+
+    /// As `expect_written`. Returns what was written before the words.
+    #[track_caller]
+    pub(crate) fn written_until(&mut self, words: &str) -> String {
         let mut written = Vec::new();
         while !String::from_utf8_lossy(&written).contains(words) {
             let mut waiting = [PollFd::new(&self.terminal, PollFlags::IN)];
@@ -114,6 +146,25 @@ impl Screen {
                 _ => panic!("expected {words}, but this was written: {}", written.escape_ascii()),
             }
         }
+        let written = String::from_utf8_lossy(&written);
+        written.split(words).next().unwrap_or_default().to_string()
+    }
+
+    /// What was written and not read yet, after the program has ended.
+    pub(crate) fn rest(&mut self) -> String {
+        let mut written = Vec::new();
+        let _ = self.terminal.read_to_end(&mut written); // an error: nobody has the terminal open
+        String::from_utf8(written).expect("the text is UTF-8")
+    }
+
+    /// What is written until the program has ended.
+    pub(crate) fn rest(&mut self) -> String {
+        let (mut rest, mut bytes) = (Vec::new(), [0; 1024]);
+        // Linux returns EIO at the end.
+        while let Ok(n @ 1..) = self.terminal.read(&mut bytes) {
+            rest.extend_from_slice(&bytes[..n]);
+        }
+        String::from_utf8(rest).expect("the text is UTF-8")
     }
 
     fn shows(&self, rows: &[&str]) -> bool {

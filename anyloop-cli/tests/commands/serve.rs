@@ -380,7 +380,7 @@ fn pages_of_other_origins_are_refused() {
 
 #[test]
 fn a_signal_closes_all_connections_and_it_exits_with_0() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let server = Server::start(&[]);
         let mut clients: Vec<_> = ["/", "/echo", "/broadcast"]
             .map(|path| Peer::client(server.address(), path))
@@ -398,6 +398,19 @@ fn a_signal_closes_all_connections_and_it_exits_with_0() {
         }
         assert_eq!(server.program.end().code(), Some(0));
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hang_up_that_is_ignored_does_not_end_it() {
+    let script = r#"trap '' HUP; exec "$0" serve --listen 127.0.0.1:0"#; // as nohup does
+    let server = Server::listening(&mut shell(script), 1);
+    server.program.signal(Signal::HUP);
+    let mut client = Peer::client(server.address(), "/");
+    client.send(TEXT, b"still there?");
+    client.expect(TEXT, b"still there?");
+    client.close(1000);
+    assert_eq!(server.stop().code(), Some(0));
 }
 
 #[test]

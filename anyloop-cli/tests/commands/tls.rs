@@ -162,6 +162,40 @@ fn a_certificate_that_was_made_at_the_start() {
 }
 
 #[test]
+fn a_certificate_that_was_made_at_the_start_is_written_for_clients() {
+    let folder = Folder::new("self-signed");
+    let certificate = folder.join("certificate.pem");
+    let path = certificate.to_str().expect("the path is UTF-8");
+    fs::write(&certificate, "of an earlier server, which is longer".repeat(100)).unwrap();
+    let option = format!("--tls-self-signed={path}");
+    let serve = |listen: &str| anyloop(["serve", "--listen", listen, &option]);
+    let server = Server::listening(&mut serve("127.0.0.1:0"), 1);
+    let url = server.addresses[0].clone();
+    let hello = || {
+        let ended = connect(&[&url, "--ca", path], b"hello\n");
+        assert_eq!((ended.code(), ended.lines()), (Some(0), vec!["hello"]), "{}", ended.stderr);
+    };
+    hello();
+    let written = fs::read_to_string(&certificate).unwrap();
+    assert!(written.starts_with("-----BEGIN CERTIFICATE-----"), "{written}");
+    assert_eq!(written.matches("-----BEGIN").count(), 1, "the key stays in the server: {written}");
+
+    // A server that cannot listen leaves the file as it is.
+    let other = Running::start(&mut serve(&url["wss://".len()..])).end();
+    assert_eq!(other.code(), Some(1), "{}", other.stderr);
+    hello();
+    let ended = server.stop();
+    assert!(ended.stderr.trim_end().ends_with(&format!("; it is in {path}")), "{}", ended.stderr);
+
+    let option = "--tls-self-signed=/no/such/directory/certificate.pem";
+    let ended = Running::start(&mut anyloop(["serve", "--listen", "127.0.0.1:0", option])).end();
+    assert_eq!(ended.code(), Some(2), "{}", ended.stderr);
+    let words =
+        "--tls-self-signed: cannot write to /no/such/directory/certificate.pem: No such file";
+    assert!(ended.stderr.contains(words), "{}", ended.stderr);
+}
+
+#[test]
 fn clients_need_a_certificate_if_the_server_asks_for_one() {
     let files = Files::new("client-certificates");
     files.issue("client", &["staff.example"]);

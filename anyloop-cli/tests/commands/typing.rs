@@ -1,11 +1,15 @@
 //! `anyloop connect` at a terminal.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
-use std::thread;
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use anyloop_testkit::wait::{eventually, let_time_pass};
 use rustix::process::Signal;
 
 use crate::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT};
@@ -34,6 +38,8 @@ const GREETING: &str = "* connected; /help lists the commands, Ctrl-D closes";
 const CTRL_C: &[u8] = &[3];
 const CTRL_D: &[u8] = &[4];
 const UP: &[u8] = b"\x1b[A";
+const LEFT: &[u8] = b"\x1b[D";
+const HOME: &[u8] = b"\x1b[H";
 
 #[test]
 fn messages_have_a_time_a_direction_a_kind_and_a_size() {
@@ -50,6 +56,70 @@ fn messages_have_a_time_a_direction_a_kind_and_a_size() {
     screen.type_in(CTRL_D);
     let ended = program.end();
     assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+}
+
+#[test]
+fn a_line_is_sent_from_wherever_the_cursor_is() {
+    let (mut screen, program, mut peer) = typing();
+    for keys in [LEFT, HOME, &LEFT.repeat(4), b"e\xcc\x81\x1b[D"] {
+        screen.type_in(&[b"hello there", keys, b"\r"].concat());
+        let (_, sent) = peer.receive().expect("a message");
+        let sent = String::from_utf8(sent).expect("the text is UTF-8");
+        screen.expect(&[&format!("> text {} B: {sent}", sent.len()), "> "]);
+    }
+    peer.close(1000);
+    assert_eq!(program.end().code(), Some(0));
+}
+
+/// The command at a terminal with these options, connected to a peer.
+fn typing_with(options: &[&str]) -> (Screen, Running, Peer) {
+    let server = Host::new();
+    let options = [&["--no-history"], options].concat();
+    let (screen, program) = Screen::start(connect(&server.url(), &options));
+    let (peer, _) = server.open();
+    (screen, program, peer)
+}
+
+#[test]
+fn a_person_types_until_the_last_message_of_exit_after() {
+    for options in [&["--once"][..], &["--exit-after", "2"]] {
+        let (mut screen, program, mut peer) = typing_with(options);
+        screen.expect(&[GREETING, "> "]);
+        for number in 1..=options.len() {
+            screen.type_in(b"question\r");
+            peer.expect(TEXT, b"question");
+            peer.send(TEXT, format!("answer {number}").as_bytes());
+            screen.expect_written(&format!("< text 8 B: answer {number}"));
+        }
+        peer.expect_close(1000);
+        peer.send(CLOSE, b"\x03\xe8");
+        drop(peer);
+        let ended = program.end();
+        assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+    }
+}
+
+#[test]
+fn leaving_before_the_last_message_of_exit_after_is_told_by_the_status() {
+    let (mut screen, program, mut peer) = typing_with(&["--once"]);
+    screen.expect(&[GREETING, "> "]);
+    screen.type_in(CTRL_D);
+    peer.expect_close(1000);
+    peer.send(CLOSE, b"\x03\xe8");
+    drop(peer);
+    program.end().expect(1, "the connection closed before a message arrived");
+}
+
+#[test]
+fn nothing_is_typed_where_the_command_line_says_all() {
+    let (mut screen, program, mut peer) = typing_with(&["--once", "--text", "question"]);
+    peer.expect(TEXT, b"question");
+    peer.send(TEXT, b"answer");
+    peer.expect_close(1000);
+    peer.send(CLOSE, b"\x03\xe8");
+    drop(peer);
+    assert_eq!(program.end().code(), Some(0));
+    assert_eq!(screen.rest(), "answer\r\n");
 }
 
 #[test]
@@ -88,10 +158,12 @@ fn the_peer_does_not_control_the_terminal() {
             row => row,
         },
     ));
-    peer.send(CLOSE, b"\x03\xe8\x1b[2J");
+    peer.send(TEXT, "a\u{202e}b".as_bytes());
+    screen.expect(&["< text 5 B: a\\u{202e}b", "> "]);
+    peer.send(CLOSE, &[b"\x03\xe8\x1b[2J", "\u{2066}".as_bytes()].concat());
     peer.expect_close(1000);
     drop(peer);
-    screen.expect_written("< close 1000: \\u{1b}[2J");
+    screen.expect_written("< close 1000: \\u{1b}[2J\\u{2066}");
     assert_eq!(program.end().code(), Some(0));
 }
 
@@ -173,6 +245,18 @@ fn a_signal_restores_the_terminal() {
 }
 
 #[test]
+fn a_terminal_that_is_closed_ends_it_with_a_close() {
+    let (screen, program, mut peer) = typing();
+    drop(screen);
+    // The end of what is typed closes with 1000, the signal with 1001: one of them comes first.
+    let (opcode, close) = peer.receive().expect("a Close");
+    assert_eq!(opcode, CLOSE);
+    peer.send(CLOSE, &close);
+    drop(peer);
+    assert!(program.end().code().is_some(), "no signal has ended it");
+}
+
+#[test]
 fn commands_are_executed() {
     let (mut screen, program, mut peer) = typing();
     screen.type_in(b"/ping there?\r");
@@ -219,7 +303,10 @@ fn reconnecting(command: impl FnOnce(&str) -> Command) -> (Screen, Running, TcpL
     let (peer, _) = Host::over(listener.try_clone().expect("there is a descriptor")).open();
     screen.expect(&[GREETING, "> "]);
     drop(peer); // without a Close
-    screen.expect_written("* trying again in 0.5 s: ");
+    let before = screen.written_until("* trying again in 0.5 s: ");
+    let time = before.trim_end().as_bytes().last_chunk::<12>().copied().unwrap_or_default();
+    let form = time.map(|c| if c.is_ascii_digit() { b'0' } else { c });
+    assert_eq!(&form, b"00:00:00.000", "{before:?}");
     (screen, program, listener)
 }
 
@@ -239,6 +326,82 @@ fn a_line_without_a_connection_is_not_sent_nor_drawn_as_sent() {
     screen.expect(&["> text 5 B: again", "> "]);
     peer.close(1000);
     assert_eq!(program.end().code(), Some(0));
+}
+
+#[test]
+fn a_message_that_may_be_lost_with_its_connection_is_named() {
+    let (mut screen, program, mut peer) = typing();
+    screen.type_in(b"one\r");
+    peer.expect(TEXT, b"one");
+    peer.send(TEXT, b"two");
+    screen.expect(&["> text 3 B: one", "< text 3 B: two", "> "]);
+    drop(peer); // without a Close
+    program.end().expect(1, "stream ended without a closing handshake");
+    let rest = screen.rest();
+    assert!(!rest.contains("may be lost"), "something has arrived since: {rest}");
+
+    let (mut screen, program, mut peer) = typing();
+    for message in ["one", "two", "three"] {
+        screen.type_in(format!("{message}\r").as_bytes());
+        peer.expect(TEXT, message.as_bytes());
+        if message == "one" {
+            peer.send(PING, b"there?");
+            peer.expect(PONG, b"there?");
+        }
+    }
+    drop(peer);
+    program.end().expect(1, "stream ended without a closing handshake");
+    let words =
+        "* nothing has arrived since 2 messages were sent, so they may be lost; the first: two";
+    assert_eq!(screen.rest().matches(words).count(), 1);
+
+    let (mut screen, program, mut peer) = typing();
+    screen.type_in(b"bye\r");
+    peer.expect(TEXT, b"bye");
+    peer.close(1000);
+    assert_eq!(program.end().code(), Some(0));
+    let rest = screen.rest();
+    assert!(!rest.contains("may be lost"), "the Close has arrived since: {rest}");
+}
+
+/// A pipe that nobody reads holds up the thread that sends.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_message_that_was_not_sent_when_the_connection_ended_is_named() {
+    for reconnects in [false, true] {
+        let folder = Folder::new("unsent");
+        let pipe = folder.join("pipe");
+        let made = Command::new("mkfifo").arg(&pipe).status().expect("the system has mkfifo");
+        assert!(made.success());
+        let path = pipe.to_str().expect("the path is UTF-8").to_string();
+        let reader = thread::spawn(move || File::open(pipe).expect("it can be read"));
+        let options = ["--no-history", "--output", &path, "--reconnect"];
+        let options = if reconnects { &options[..] } else { &options[..3] };
+        let server = Host::new();
+        let (mut screen, program) = Screen::start(connect(&server.url(), options));
+        let mut reader = reader.join().expect("the thread does not panic");
+        rustix::pipe::fcntl_setpipe_size(&reader, 4096).expect("the pipe may be that small");
+        let (mut peer, _) = server.open();
+        screen.expect(&[GREETING, "> "]);
+        screen.type_in(b"one\r");
+        peer.await_input();
+        screen.expect(&["> text 3 B: one", "> "]);
+        peer.send_part(BINARY, &[0; 256 * 1024], false);
+        eventually("the pipe is full", || {
+            rustix::io::ioctl_fionread(&reader).is_ok_and(|bytes| bytes == 4096)
+        });
+        screen.type_in(b"two\rthree\r");
+        screen.expect(&["> text 3 B: two", "> text 5 B: three", "> "]);
+        drop(peer);
+        let drained = thread::spawn(move || reader.read_to_end(&mut Vec::new()));
+        let unsent = "* the connection ended before 2 messages were sent; the first: two";
+        screen.expect_written(unsent);
+        // With a part of a message in a pipe, it does not reconnect.
+        assert_eq!(program.end().code(), Some(1));
+        drained.join().expect("the thread does not panic").expect("the pipe can be read");
+        let rest = screen.rest();
+        assert!(!rest.contains("messages were sent"), "it was said before: {rest}");
+    }
 }
 
 #[test]
@@ -323,6 +486,86 @@ fn messages_that_are_written_to_a_file_are_announced_above_the_line() {
     peer.close(1000);
     assert_eq!(program.end().code(), Some(0));
     assert_eq!(fs::read(&file).expect("the file exists"), b"\0\xff");
+}
+
+/// Sends parts of a message in another thread until the sender is dropped. Returns how many bytes that were.
+fn send_parts(mut peer: Peer) -> (mpsc::Sender<()>, JoinHandle<(Peer, usize)>) {
+    let (sender, ends) = mpsc::channel();
+    let sending = thread::spawn(move || {
+        let mut sent = 0;
+        while ends.try_recv() == Err(TryRecvError::Empty) {
+            peer.send_part(if sent == 0 { BINARY } else { 0 }, &[0; 1024], false);
+            sent += 1024;
+            let_time_pass(Duration::from_millis(20), "the status is drawn once a second");
+        }
+        (peer, sent)
+    });
+    (sender, sending)
+}
+
+#[test]
+fn a_status_above_the_line_shows_how_much_of_a_message_has_arrived() {
+    let folder = Folder::new("typing-status");
+    let path = folder.join("file");
+    let path = path.to_str().expect("the path is UTF-8");
+    let server = Host::new();
+    let options = ["--no-history", "--output", path];
+    let (mut screen, program) = Screen::start(connect(&server.url(), &options));
+    let (peer, _) = server.open();
+    screen.expect(&[GREETING, "> "]);
+    let (mut reader, writer) = peer.split();
+    let (sender, sending) = send_parts(writer);
+    screen.type_in(b"par");
+    screen.expect_row("* receiving ");
+    screen.expect_row("> par");
+    screen.type_in(b"tial\r");
+    reader.expect(TEXT, b"partial");
+    screen.expect_row("> text 7 B: partial");
+    screen.expect_row("* receiving ");
+    screen.type_in(b"ne");
+    screen.expect_row("> ne");
+    drop(sender);
+    let (mut writer, sent) = sending.join().expect("the thread does not panic");
+    writer.send_part(0, b"", true);
+    writer.send(TEXT, b"short");
+    let written = |kind: &str, size: usize| format!("< {kind} {size} B: written to {path}");
+    let (binary, text) = (written("binary", sent), written("text", 5));
+    screen.expect(&[GREETING, "> text 7 B: partial", &binary, &text, "> ne"]);
+    writer.send(CLOSE, b"\x03\xe8");
+    reader.expect_close(1000);
+    drop((reader, writer));
+    assert_eq!(program.end().code(), Some(0));
+}
+
+#[test]
+fn the_status_is_erased_when_the_connection_or_the_typing_ends() {
+    let folder = Folder::new("typing-status-end");
+    let path = folder.join("file");
+    let path = path.to_str().expect("the path is UTF-8");
+    let options = ["--no-history", "--reconnect", "--output", path];
+    let (mut screen, program, listener) = reconnecting(|url| connect(url, &options));
+    let open = || Host::over(listener.try_clone().expect("there is a descriptor")).open().0;
+    let peer = open();
+    screen.expect(&[GREETING, "> "]);
+    let (sender, sending) = send_parts(peer);
+    screen.expect_row("* receiving ");
+    drop(sender);
+    drop(sending.join().expect("the thread does not panic")); // without a Close
+    screen.expect_row("* trying again in 1 s: ");
+    screen.expect_gone("* receiving ");
+
+    let (mut reader, writer) = open().split();
+    screen.expect(&[GREETING, "> "]);
+    let (sender, sending) = send_parts(writer);
+    screen.expect_row("* receiving ");
+    screen.type_in(CTRL_D);
+    reader.expect_close(1000);
+    screen.expect_gone("* receiving ");
+    drop(sender);
+    let (mut writer, sent) = sending.join().expect("the thread does not panic");
+    writer.send(CLOSE, b"\x03\xe8");
+    drop((reader, writer));
+    program.end().expect(1, &format!("file ends with the first {sent} bytes of a message"));
 }
 
 #[test]

@@ -169,11 +169,11 @@ pub struct Ending<'c> {
 pub struct Statistics {
     /// Whole messages received.
     pub messages_received: u64,
-    /// Payload bytes of data frames received; with an extension, as encoded.
+    /// Payload bytes of messages received, as the application sees them: decompressed, for example.
     pub bytes_received: u64,
     /// Whole messages sent.
     pub messages_sent: u64,
-    /// Payload bytes of data frames sent; with an extension, before encoding.
+    /// Payload bytes of messages sent, as the application gave them: before compression, for example.
     pub bytes_sent: u64,
 }
 

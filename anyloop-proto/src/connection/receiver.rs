@@ -519,7 +519,6 @@ impl Receiver {
         now: Instant,
     ) -> Result<Option<PendingEvent<'b>>, Cause> {
         (self.last_frame, self.last_data) = (now, now);
-        self.bytes += bytes.len() as u64;
         let Some(partial) = self.partial.as_deref_mut() else { return Ok(None) };
         let Some(message) = &mut partial.message else { return Ok(None) };
         let is_at_start = message.size == 0;
@@ -528,8 +527,10 @@ impl Receiver {
             provide_buffer(&mut partial.assembly, input, bytes.len());
             let mut own = Contexts::new();
             let contexts = input.pool().map_or(&mut own, BufferPool::contexts_mut);
-            decode(bytes, last, message, &mut partial.assembly, sender, contexts)?;
+            let decoded = decode(bytes, last, message, &mut partial.assembly, sender, contexts)?;
+            self.bytes += decoded as u64;
         } else {
+            self.bytes += bytes.len() as u64;
             message.check_part(bytes, last)?;
             if self.streaming || (last && is_at_start) {
                 payload = Some(bytes);
@@ -731,7 +732,7 @@ fn provide_buffer(assembly: &mut Assembly, input: &mut Input<'_>, arrived: usize
     }
 }
 
-/// Decodes a part of a message into its assembly, and checks the result.
+/// Decodes a part of a message into its assembly, and checks the result. Returns how many bytes it has become.
 fn decode(
     bytes: &[u8],
     last: bool,
@@ -739,7 +740,7 @@ fn decode(
     assembly: &mut Assembly,
     sender: &mut Sender,
     contexts: &mut Contexts,
-) -> Result<(), Cause> {
+) -> Result<usize, Cause> {
     let limit = sender.config.max_message_size;
     let Some(decoding) = sender.decoding() else {
         return Err(Cause::Extension(ExtensionError::Internal)); // only a decoder allows the bit
@@ -755,14 +756,15 @@ fn decode(
     let too_big = assembly.message().len() > max_len;
     let before = decoding.size;
     let decoded = assembly.message().get(start..).unwrap_or_default();
-    decoding.size += decoded.len() as u64;
+    let len = decoded.len();
+    decoding.size += len as u64;
     // Bytes decoded before an error are checked first, because they precede it.
     if message.kind == Kind::Text {
         check_text(&mut message.utf8, decoded, before, last && result.is_ok())?;
     }
     match result {
         Ok(()) if too_big => Err(Cause::Extension(ExtensionError::TooBig)),
-        result => result.map_err(Cause::Extension),
+        result => result.map(|()| len).map_err(Cause::Extension),
     }
 }
 

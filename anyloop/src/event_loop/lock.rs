@@ -9,7 +9,8 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Exclusive access to a value. No application code runs while it is locked: so no thread locks it twice, and no panic
 /// leaves the value half changed.
-#[expect(unnameable_types, reason = "part of the interface of the sealed `LoopKind`")]
+// Not `expect`: Rust 1.85 does not see that the trait is reachable, and reports the second instead of the first.
+#[allow(unnameable_types, unreachable_pub, reason = "of the interface of the sealed `LoopKind`")]
 pub trait Lock<T> {
     type Guard<'l>: DerefMut<Target = T>
     where

@@ -217,8 +217,6 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let Some(fast_path) = source.fast_path(turn.state.events) else {
             return Some(Self::run_source(source, turn, None));
         };
-        #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
-        let _span = crate::log::enter_connection_span(turn.state.token.index);
         let FastPath { socket, queued, protocol } = fast_path;
         let RunnerBuffers { read, for_driver } = &mut *turn.buffers;
         let (now, woken) = (turn.state.now, turn.state.events.contains(Events::WOKEN));
@@ -229,6 +227,9 @@ impl<'e, K: LoopKind> Runner<'e, K> {
                 other => return Some(Self::run_source(source, turn, Some(other))),
             }
         }
+        // Not before the read: `Source::run`, which is called above, enters the span itself.
+        #[cfg_attr(not(feature = "tracing"), expect(clippy::let_unit_value))]
+        let _span = crate::log::enter_connection_span(turn.state.token.index);
         let Buffers { cork, pool, budget, .. } = for_driver;
         let mut input = Input::with_pool(&mut read[..received], pool);
         let mut transport = SocketTransport::new(socket, &mut turn.state);

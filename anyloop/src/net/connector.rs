@@ -219,21 +219,26 @@ impl<H: Handler> EndpointHandle<H> {
     /// A request for a connection to a URI, as [`Client::request`]. The connection can have its own settings and
     /// handler.
     ///
-    /// A client that connects again, with another subprotocol:
+    /// A client that connects again after a second, with another subprotocol:
     ///
     /// ```no_run
     /// use anyloop::net::Client;
     /// use anyloop::prelude::*;
+    /// use std::time::Duration;
     ///
     /// const URI: &str = "ws://chat.example/room";
     ///
     /// let mut client = Client::new(ClientConfig::new())?;
-    /// client.on_close(|_, context| {
-    ///     let resume = |config: ClientConfig| config.subprotocol("resume");
-    ///     let request = context.endpoint().request(URI);
-    ///     if let Err(error) = request.and_then(|request| request.configure(resume).connect()) {
-    ///         eprintln!("cannot connect again: {error}");
-    ///     }
+    /// let event_loop = client.event_loop().handle();
+    /// client.on_close(move |_, context| {
+    ///     let client = context.endpoint();
+    ///     let _ = event_loop.set_timer(Duration::from_secs(1), move || {
+    ///         let resume = |config: ClientConfig| config.subprotocol("resume");
+    ///         let request = client.request(URI);
+    ///         if let Err(error) = request.and_then(|request| request.configure(resume).connect()) {
+    ///             eprintln!("cannot connect again: {error}");
+    ///         }
+    ///     });
     /// });
     /// client.connect(URI)?;
     /// client.run();

@@ -1,12 +1,18 @@
 //! The counters of an endpoint.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use anyloop_proto::Statistics;
+
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts of the connections of an endpoint, and of the messages on those that have ended.
 ///
-/// Each counter is updated on its own. While other threads run, a snapshot is not consistent across counters.
+/// Each counter is updated on its own, so a snapshot may miss some of what other threads do meanwhile. This always
+/// holds:
+///
+/// - `closed <= opened`: `opened - closed` connections are open.
+/// - `opened + failed + http <= started`.
+/// - The messages and bytes of each connection that is in `closed` are included. Those of a connection that is ending
+///   may be included before it is in `closed`.
 ///
 /// ```
 /// # use anyloop::iostream::Server;
@@ -44,11 +50,11 @@ pub struct Counters {
     pub http: u64,
     /// Messages received whole, on those that were closed.
     pub messages_received: u64,
-    /// Payload bytes received, on those that were closed.
+    /// Payload bytes received, on those that were closed; decompressed, if compression was agreed.
     pub bytes_received: u64,
     /// Messages sent whole, on those that were closed.
     pub messages_sent: u64,
-    /// Payload bytes sent, on those that were closed.
+    /// Payload bytes sent, on those that were closed; before compression.
     pub bytes_sent: u64,
 }
 
@@ -67,38 +73,41 @@ pub(crate) struct AtomicCounters {
     bytes_sent: Counter,
 }
 
-/// One counter. It orders no other memory, so relaxed access is enough.
+/// One counter. Who reads a value also sees what was added to other counters before that value was reached.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub(super) fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
+        self.0.fetch_add(n, Ordering::Release);
     }
 
     fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Acquire)
     }
 }
 
 impl AtomicCounters {
-    /// A connection that was open is over.
+    /// A connection that was open is over. It is counted last: see [`Counters`].
     pub(super) fn add_closed(&self, statistics: Statistics) {
-        self.closed.add(1);
         self.messages_received.add(statistics.messages_received);
         self.bytes_received.add(statistics.bytes_received);
         self.messages_sent.add(statistics.messages_sent);
         self.bytes_sent.add(statistics.bytes_sent);
+        self.closed.add(1);
     }
 
+    /// Reads what is counted last first, so that the relations hold that [`Counters`] states.
     pub(crate) fn snapshot(&self) -> Counters {
+        let closed = self.closed.get();
+        let (opened, failed, http) = (self.opened.get(), self.failed.get(), self.http.get());
         Counters {
             started: self.started.get(),
-            opened: self.opened.get(),
-            failed: self.failed.get(),
-            closed: self.closed.get(),
+            opened,
+            failed,
+            closed,
             overflowed: self.overflowed.get(),
-            http: self.http.get(),
+            http,
             messages_received: self.messages_received.get(),
             bytes_received: self.bytes_received.get(),
             messages_sent: self.messages_sent.get(),

@@ -1,8 +1,10 @@
 //! Models of a connection's mailbox for loom: what several threads send is taken once and in order, or refused, and
 //! the bytes that wait are counted correctly. `tests/loom` runs them.
 //!
-//! [`handles`] has the models of what handles keep alive, and [`pieces`] those of messages in pieces.
+//! [`counters`] has the model of an endpoint's counters, [`handles`] those of what handles keep alive, and [`pieces`]
+//! those of messages in pieces.
 
+mod counters;
 mod handles;
 mod pieces;
 

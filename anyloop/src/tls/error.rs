@@ -119,12 +119,25 @@ fn description(error: &CertificateError) -> String {
         error if is_unsupported_signature(error) => {
             "it is signed by an algorithm that is not supported here".to_string()
         }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let names: Vec<_> = presented.iter().map(|name| plain_name(name)).collect();
+            match &*names.join(", ") {
+                "" => format!("it is not valid for {}, nor for any other name", expected.to_str()),
+                names => format!("it is valid for {names}, not for {}", expected.to_str()),
+            }
+        }
         CertificateError::Other(error) => match error.0.to_string().as_str() {
             "UnsupportedCertVersion" => "it is an X.509 certificate of an old version".to_string(),
             error => error.to_string(),
         },
         error => error.to_string(),
     }
+}
+
+/// A name of a certificate, without the Rust around it: rustls has it as `DnsName("a.example")`.
+fn plain_name(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
+    inner.map_or(name, |inner| inner.trim_matches('"'))
 }
 
 /// What can be done about a certificate that was refused.

@@ -1,7 +1,7 @@
 //! Messages that are decompressed (RFC 7692 §7.2.2), from bytes of the RFC and of another compressor.
 
 use anyloop_proto::deflate::Deflate;
-use anyloop_proto::{Cause, ExtensionError, Role, State};
+use anyloop_proto::{Cause, Config, ExtensionError, Role, State};
 use anyloop_testkit::frames::{
     Frame, binary, close, continuation, frame, other, ping, pong, stream, text,
 };
@@ -339,6 +339,35 @@ fn rfc7692_6_1_the_bit_is_refused_where_it_has_no_meaning() {
         plain.receive(&[compressed(HELLO)]);
         assert_eq!(plain.failure().cause(), Cause::ReservedBits(RSV1));
         assert_eq!(plain.sent(), [close(1002, "reserved bits set")]);
+    }
+}
+
+/// On both sides, before compression: whole or streamed, and however the bytes arrive.
+#[test]
+fn statistics_count_bytes_as_the_application_sees_them() {
+    let messages =
+        [vec![b'x'; 300_000], noise(20_000, 7), b"short".to_vec(), vec![], vec![0; 70_000]];
+    let total: usize = messages.iter().map(Vec::len).sum();
+    for (streaming, chunk) in [(false, 1000), (false, total), (true, 1000), (true, total)] {
+        let change = |config: &mut Config| config.streaming = streaming;
+        let (mut from, mut to) = agreed(Deflate::pooled(), Deflate::pooled(), change);
+        for _ in 0..2 {
+            for message in &messages {
+                from.send(&message[..]).unwrap();
+            }
+            let bytes = std::mem::take(&mut from.out.buffer);
+            assert!(bytes.len() < total / 10, "it is compressed to {} bytes", bytes.len());
+            for part in bytes.chunks(chunk) {
+                to.feed(part);
+                let reported: usize = to.events.iter().map(len).sum();
+                let received = to.connection.statistics().bytes_received;
+                assert!(!streaming || received == reported as u64, "{received} and {reported}");
+            }
+            let (sent, received) = (from.connection.statistics(), to.connection.statistics());
+            assert_eq!((sent.messages_sent, sent.bytes_sent), (5, total as u64));
+            assert_eq!((received.messages_received, received.bytes_received), (5, total as u64));
+            std::mem::swap(&mut from, &mut to); // the other direction
+        }
     }
 }
 
