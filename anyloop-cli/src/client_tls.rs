@@ -26,8 +26,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The TLS of the connection; `None` if the URL is not `wss` and no option of TLS was given. `may_follow` is whether
-    /// redirects are followed, which may lead from `ws` to `wss`.
+    /// The TLS of the connection; `None` if the URL is not `wss` and no option of TLS was given. `may_follow` is
+    /// whether redirects are followed, which may lead from `ws` to `wss`.
     pub(crate) fn tls(
         &self,
         secure: bool,

@@ -14,8 +14,8 @@ use crate::clock;
 use crate::color;
 use crate::stdio;
 
-/// Begins to log what `RUST_LOG` selects. Without `RUST_LOG`, `by_flags` selects; without either, nothing is logged. Each
-/// line is written by one call.
+/// Begins to log what `RUST_LOG` selects. Without `RUST_LOG`, `by_flags` selects; without either, nothing is logged.
+/// Each line is written by one call.
 pub(crate) fn begin<W: Write + 'static>(
     by_flags: Option<&str>,
     writer: impl Fn() -> W + Send + Sync + 'static,

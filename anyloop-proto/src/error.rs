@@ -68,8 +68,8 @@ impl Failure {
         self.messages
     }
 
-    /// The code of the Close frame for this failure, unless we had sent a Close before; `None` if no Close frame is sent
-    /// for it.
+    /// The code of the Close frame for this failure, unless we had sent a Close before; `None` if no Close frame is
+    /// sent for it.
     #[must_use]
     pub const fn close_code(&self) -> Option<CloseCode> {
         self.cause.close_code()

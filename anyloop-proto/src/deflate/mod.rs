@@ -15,8 +15,8 @@
 //! message or piece. [Dedicated](Deflate::dedicated) compressors are better there.
 //!
 //! Received messages are decompressed in the same way. The peer decides how far back they refer, up to the agreed
-//! window. By default, a server asks its clients for a window of 1 KiB. It asks a client that cannot limit its window to
-//! do without context takeover. A client asks for 1 KiB as well, but must accept 32 KiB from a server that does not
+//! window. By default, a server asks its clients for a window of 1 KiB. It asks a client that cannot limit its window
+//! to do without context takeover. A client asks for 1 KiB as well, but must accept 32 KiB from a server that does not
 //! grant it.
 //!
 //! A message that arrives in parts waits compressed until it is whole, or until more than 64 KiB of it have arrived. In
@@ -177,8 +177,8 @@ impl Deflate {
     }
 
     /// The window that the peer is asked to use, as a power of two: 8 (256 bytes) to 15 (32 KiB). A connection may hold
-    /// that much for received messages, unless the peer compresses without context takeover. A client may hold 32 KiB if
-    /// the server does not grant the window.
+    /// that much for received messages, unless the peer compresses without context takeover. A client may hold 32 KiB
+    /// if the server does not grant the window.
     #[must_use]
     pub const fn receive_window_bits(mut self, bits: u8) -> Self {
         self.receive_window_bits = clamp(bits, 8, MAX_WINDOW_BITS);

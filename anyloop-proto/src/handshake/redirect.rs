@@ -9,8 +9,8 @@ use super::uri::{Target, UriError};
 
 impl Target {
     /// Resolves a reference, such as the value of `Location` in a redirect, relative to this target (RFC 3986 §5.2).
-    /// `http` and `https` mean `ws` and `wss`, and a fragment is ignored. User and password of this target are kept only
-    /// if the [origin](Self::has_same_origin) is the same and the reference has none.
+    /// `http` and `https` mean `ws` and `wss`, and a fragment is ignored. User and password of this target are kept
+    /// only if the [origin](Self::has_same_origin) is the same and the reference has none.
     ///
     /// ```
     /// use anyloop_proto::handshake::Target;

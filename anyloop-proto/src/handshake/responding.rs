@@ -64,8 +64,8 @@ impl ServerHandshake {
     }
 
     /// As [`respond`](Self::respond), with a body that follows in [pieces](Self::body_piece). The body in `response` is
-    /// ignored. Returns whether a body has to follow, which may be empty; [`end_body`](Self::end_body) ends it. Otherwise
-    /// the response is complete.
+    /// ignored. Returns whether a body has to follow, which may be empty; [`end_body`](Self::end_body) ends it.
+    /// Otherwise the response is complete.
     ///
     /// The body has `length` bytes, or as many as the Content-Length of the response says. If neither is given, the
     /// body is chunked for a client of HTTP/1.1 (RFC 9112 §7.1), and ends with the byte stream for a client of

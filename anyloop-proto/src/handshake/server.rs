@@ -67,7 +67,8 @@ pub struct ServerHandshake {
     request: Option<Request>,
     pub(super) deadline: Option<Instant>,
     failure: Option<Failure>,
-    /// The application's response, or the 500 in its place, once it has begun. Refusals by the handshake are not counted.
+    /// The application's response, or the 500 in its place, once it has begun. Refusals by the handshake are not
+    /// counted.
     pub(super) sending: Option<Sending>,
     /// The method of the request is HEAD.
     pub(super) is_head_request: bool,
@@ -98,8 +99,8 @@ pub(super) enum Step {
     Opened,
     /// The head of the response is appended, and its body is to follow.
     Responding(SentFraming),
-    /// The response is appended, unless no byte of a request had arrived, and the peer has to read it. `drain`: input that
-    /// the peer may still send has to be read and discarded.
+    /// The response is appended, unless no byte of a request had arrived, and the peer has to read it. `drain`: input
+    /// that the peer may still send has to be read and discarded.
     Closing {
         drain: bool,
     },
@@ -261,8 +262,8 @@ impl ServerHandshake {
         self.deadline
     }
 
-    /// Handles a timeout that is due at `now` and returns its timer. [`Timer::Close`] means that the client has not ended
-    /// the byte stream in time after the response. A call before the deadline does nothing.
+    /// Handles a timeout that is due at `now` and returns its timer. [`Timer::Close`] means that the client has not
+    /// ended the byte stream in time after the response. A call before the deadline does nothing.
     ///
     /// # Errors
     ///
@@ -306,8 +307,8 @@ impl ServerHandshake {
     }
 
     /// Reports that the application cannot go on: [abandons](Self::abandon) the handshake, or fails with
-    /// [`Cause::Application`] within the body of a response, which aborts the byte stream. Returns the failure, if there
-    /// is one.
+    /// [`Cause::Application`] within the body of a response, which aborts the byte stream. Returns the failure, if
+    /// there is one.
     pub fn handle_application_failure(
         &mut self,
         now: Instant,
