@@ -8,7 +8,8 @@ use clap::{CommandFactory, Error, FromArgMatches};
 use crate::Arguments;
 use crate::error::CliError;
 
-/// The arguments. Help that is asked for is printed, and ends the process.
+/// The arguments. The help and the version, if asked for, are printed and end the process, as does the help in place of
+/// a missing command.
 pub(crate) fn parse() -> Result<Arguments, CliError> {
     let mut command = command();
     let matches = command.try_get_matches_from_mut(env::args_os());
@@ -21,8 +22,8 @@ pub(crate) fn parse() -> Result<Arguments, CliError> {
     })
 }
 
-/// The commands and their options. A negative number is a value, which the option then refuses: an unknown option would
-/// explain nothing.
+/// The commands and their options. A negative number counts as a value, so that the error names the option and its
+/// range, and not an unknown option `-1`.
 pub(crate) fn command() -> clap::Command {
     Arguments::command().mut_subcommands(|command| {
         command.mut_args(|arg| {

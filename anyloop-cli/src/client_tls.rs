@@ -26,10 +26,15 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The TLS of the connection, if it has any. `redirects` may lead from `ws` to `wss`.
-    pub(crate) fn tls(&self, secure: bool, redirects: bool) -> Result<Option<ClientTls>, CliError> {
+    /// The TLS of the connection; `None` if the URL is not `wss` and no option of TLS was given. `may_follow` is
+    /// whether redirects are followed, which may lead from `ws` to `wss`.
+    pub(crate) fn tls(
+        &self,
+        secure: bool,
+        may_follow: bool,
+    ) -> Result<Option<ClientTls>, CliError> {
         match self.first() {
-            Some(option) if !secure && !redirects => {
+            Some(option) if !secure && !may_follow => {
                 return Err(CliError::usage(format!("{option} is for wss:// URLs")));
             }
             None if !secure => return Ok(None),

@@ -20,7 +20,7 @@ enum When {
 }
 
 impl Options {
-    /// Makes the choice that of the process.
+    /// Applies the choice to the whole process.
     pub(crate) fn apply(&self) {
         let choice = match self.color {
             When::Auto => ColorChoice::Auto,

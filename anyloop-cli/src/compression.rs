@@ -39,6 +39,7 @@ impl Compression {
         (!self.no_deflate).then(|| deflate.level(self.deflate_level))
     }
 
+    /// Adds the compression to the configuration of a server.
     pub(crate) fn of_server(&self, config: ServerConfig) -> ServerConfig {
         match self.deflate() {
             Some(deflate) => config.deflate(deflate),
@@ -46,6 +47,7 @@ impl Compression {
         }
     }
 
+    /// Adds the compression to the configuration of a client.
     pub(crate) fn of_client(&self, config: ClientConfig) -> ClientConfig {
         match self.deflate() {
             Some(deflate) => config.deflate(deflate),

@@ -14,8 +14,8 @@ use crate::clock;
 use crate::color;
 use crate::stdio;
 
-/// Begins to log what `RUST_LOG` selects, or without it `by_flags`, if that is something. Each line is written by one
-/// call.
+/// Begins to log what `RUST_LOG` selects. Without `RUST_LOG`, `by_flags` selects; without either, nothing is logged.
+/// Each line is written by one call.
 pub(crate) fn begin<W: Write + 'static>(
     by_flags: Option<&str>,
     writer: impl Fn() -> W + Send + Sync + 'static,
@@ -30,7 +30,7 @@ pub(crate) fn begin<W: Write + 'static>(
         .init();
 }
 
-/// The same, with the lines above a bar.
+/// As [`begin`], with the lines above a bar.
 pub(crate) fn begin_above(bar: &ProgressBar, by_flags: Option<&str>) {
     let bar = bar.clone();
     begin(by_flags, move || AboveBar(bar.clone()));

@@ -34,7 +34,7 @@ use self::values::Url;
 
 /// WebSockets on the command line.
 #[derive(Parser)]
-#[command(name = "anyloop", version, after_help = OF_ALL)]
+#[command(name = "anyloop", version, after_help = AFTER_HELP_ALL)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -42,7 +42,7 @@ struct Arguments {
     color: color::Options,
 }
 
-const OF_ALL: &str = "\
+const AFTER_HELP_ALL: &str = "\
 Examples:
   anyloop serve
       An echo on ws://127.0.0.1:9002, and a page at http://127.0.0.1:9002.
@@ -51,7 +51,7 @@ Examples:
   anyloop bench ws://127.0.0.1:9002
       Measure it.";
 
-const OF_SERVE: &str = "\
+const AFTER_HELP_SERVE: &str = "\
 Examples:
   anyloop serve --listen 8080 -v
       On port 8080 of all addresses, with a log of the connections.
@@ -67,7 +67,7 @@ Exit status:
 
 Times are in seconds and may have fractions. 0 turns a limit off.";
 
-const OF_CONNECT: &str = "\
+const AFTER_HELP_CONNECT: &str = "\
 Examples:
   anyloop connect wss://example.com/chat -H 'Authorization: Bearer TOKEN'
       Talk to a server. /help lists what can be typed beside messages.
@@ -95,7 +95,7 @@ Exit status:
 Times are in seconds and may have fractions. 0 turns a limit off; --wait 0 does
 not wait.";
 
-const OF_PIPE: &str = "\
+const AFTER_HELP_PIPE: &str = "\
 Example:
   socat TCP-LISTEN:9003,bind=127.0.0.1,reuseaddr,fork EXEC:'anyloop pipe'
       A server on port 9003.
@@ -105,7 +105,7 @@ Exit status:
   1  the connection, input or output failed
   2  wrong arguments";
 
-const OF_BENCH: &str = "\
+const AFTER_HELP_BENCH: &str = "\
 Examples:
   anyloop bench ws://127.0.0.1:9002/echo
       One message in flight: the time of a round trip.
@@ -126,7 +126,7 @@ Exit status:
 
 Times are in seconds and may have fractions.";
 
-const OF_COMPLETIONS: &str = "\
+const AFTER_HELP_COMPLETIONS: &str = "\
 Examples:
   anyloop completions bash >~/.local/share/bash-completion/completions/anyloop
   anyloop completions zsh >\"${fpath[1]}/_anyloop\"
@@ -155,7 +155,7 @@ enum Command {
     /// have closed, at the latest after the close timeout. A second SIGINT or SIGTERM ends it at once. SIGHUP is the
     /// signal of a terminal that is closed; nohup makes the command ignore it, and with TLS it reads the certificate
     /// again.
-    #[command(after_help = OF_SERVE)]
+    #[command(after_help = AFTER_HELP_SERVE)]
     Serve(serve::Options),
     /// Connect to a server, send each line of standard input, and print each message.
     ///
@@ -174,7 +174,7 @@ enum Command {
     /// received), the kind and the size. Pings of the server are answered, and not shown.
     /// /help lists commands; //TEXT sends /TEXT. Ctrl-C clears the line, or closes with 1000 if it is empty;
     /// Ctrl-D closes, too.
-    #[command(after_help = OF_CONNECT)]
+    #[command(after_help = AFTER_HELP_CONNECT)]
     Connect(Box<connect::Options>),
     /// Measure the throughput and latency of an echo.
     ///
@@ -190,14 +190,14 @@ enum Command {
     /// Messages are words of English, so they compress. The first SIGINT (Ctrl-C), SIGTERM or SIGHUP
     /// (a terminal that is closed) ends it early, and prints what was measured; a second SIGINT or SIGTERM ends the
     /// command at once.
-    #[command(after_help = OF_BENCH)]
+    #[command(after_help = AFTER_HELP_BENCH)]
     Bench(Box<bench::Options>),
     /// Speak WebSocket over standard input and output, and send every message back.
     ///
     /// Standard input and output carry the bytes that a socket would carry: connect them by a pipe, by
     /// socat, or by a program of your own. Either may be non-blocking. The command has the server's
     /// role, unless --client is given.
-    #[command(after_help = OF_PIPE)]
+    #[command(after_help = AFTER_HELP_PIPE)]
     Pipe {
         /// Take the client's role, and request this ws:// URL.
         #[arg(long, value_name = "URL")]
@@ -206,7 +206,7 @@ enum Command {
         compression: Compression,
     },
     /// Print a shell's completion script.
-    #[command(after_help = OF_COMPLETIONS)]
+    #[command(after_help = AFTER_HELP_COMPLETIONS)]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -221,7 +221,7 @@ enum Command {
 fn main() -> ExitCode {
     match arguments::parse().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(stop) => ExitCode::from(stop.report()),
+        Err(error) => ExitCode::from(error.report()),
     }
 }
 

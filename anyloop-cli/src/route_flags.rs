@@ -98,7 +98,7 @@ impl Options {
     }
 }
 
-/// The error does not repeat the URL, as one of clap's would: it may have a password.
+/// Not a value parser of clap, whose error would repeat the URL: a URL may have a password.
 fn parse(url: &str) -> Result<Proxy, CliError> {
     Proxy::parse(url).map_err(|error| CliError::usage(format!("--proxy: {}", chain(&error))))
 }

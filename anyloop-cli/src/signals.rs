@@ -12,29 +12,29 @@ use anyloop::event_loop::{Watch, WatchMode};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, low_level};
 
-/// What tells the command to end.
+/// A signal that ends the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum EndSignal {
     /// SIGINT or SIGTERM.
-    BySignal,
+    Terminate,
     /// SIGHUP: the terminal was closed.
-    ByHangUp,
+    HangUp,
 }
 
 /// Calls `f` in the loop at the first SIGINT or SIGTERM, unless the watch is cancelled first. The second
 /// signal has its default effect: it ends the process.
 pub(crate) fn on_signal(
     event_loop: &EventLoop,
-    f: impl FnOnce(Told) + Send + 'static,
+    f: impl FnOnce(EndSignal) + Send + 'static,
 ) -> io::Result<Watch> {
     Signals::new()?.watch(event_loop, f)
 }
 
-/// As [`on_signal`], or at the first SIGHUP, unless that was ignored when the process began, as by nohup. Further ones
-/// have no effect: a terminal that is closed sends it more than once.
+/// As [`on_signal`], and also at the first SIGHUP, unless SIGHUP is ignored, as after nohup. Further SIGHUPs have no
+/// effect: a terminal that is closed sends it more than once.
 pub(crate) fn on_signal_or_hang_up(
     event_loop: &EventLoop,
-    f: impl FnOnce(Told) + Send + 'static,
+    f: impl FnOnce(EndSignal) + Send + 'static,
 ) -> io::Result<Watch> {
     let signals = Signals::new()?;
     if !ignores_hang_up() {
@@ -47,8 +47,8 @@ pub(crate) fn on_signal_or_hang_up(
 struct Signals {
     receiver: UnixStream,
     sender: UnixStream,
-    /// One has arrived.
-    again: Arc<AtomicBool>,
+    /// A signal has arrived: the next SIGINT or SIGTERM ends the process.
+    arrived: Arc<AtomicBool>,
     /// SIGHUP has arrived.
     hung_up: Arc<AtomicBool>,
 }
@@ -57,18 +57,18 @@ impl Signals {
     fn new() -> io::Result<Self> {
         let (receiver, sender) = UnixStream::pair()?;
         receiver.set_nonblocking(true)?;
-        let (again, hung_up) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let (arrived, hung_up) = (Arc::new(AtomicBool::new(false)), Arc::default());
         for signal in [SIGINT, SIGTERM] {
             // In this order, so that the first signal does not see the flag that it sets itself.
-            flag::register_conditional_default(signal, again.clone())?;
-            flag::register(signal, again.clone())?;
+            flag::register_conditional_default(signal, arrived.clone())?;
+            flag::register(signal, arrived.clone())?;
             low_level::pipe::register(signal, sender.try_clone()?)?;
         }
-        Ok(Self { receiver, sender, again, hung_up })
+        Ok(Self { receiver, sender, arrived, hung_up })
     }
 
     fn add_hang_up(&self) -> io::Result<()> {
-        flag::register(SIGHUP, self.again.clone())?;
+        flag::register(SIGHUP, self.arrived.clone())?;
         flag::register(SIGHUP, self.hung_up.clone())?;
         low_level::pipe::register(SIGHUP, self.sender.try_clone()?).map(|_| ())
     }
@@ -76,24 +76,24 @@ impl Signals {
     fn watch(
         self,
         event_loop: &EventLoop,
-        f: impl FnOnce(Told) + Send + 'static,
+        f: impl FnOnce(EndSignal) + Send + 'static,
     ) -> io::Result<Watch> {
         let (hung_up, mut f) = (self.hung_up, Some(f));
         event_loop.watch(self.receiver, WatchMode::Read, move |receiver, _| {
             let Ok(1..) = receiver.read(&mut [0; 16]) else { return ControlFlow::Continue(()) };
-            let told = match hung_up.load(Ordering::Relaxed) {
-                true => Told::ByHangUp,
-                false => Told::BySignal,
+            let signal = match hung_up.load(Ordering::Relaxed) {
+                true => EndSignal::HangUp,
+                false => EndSignal::Terminate,
             };
             if let Some(f) = f.take() {
-                f(told);
+                f(signal);
             }
             ControlFlow::Break(())
         })
     }
 }
 
-/// Whether SIGHUP is ignored. Only Linux tells: elsewhere it keeps its effect, so that nohup works.
+/// Whether SIGHUP is ignored. Only Linux shows it. Elsewhere this is true: SIGHUP keeps its effect, and nohup works.
 fn ignores_hang_up() -> bool {
     if !cfg!(target_os = "linux") {
         return true;
@@ -114,7 +114,7 @@ pub(crate) fn die() {
     let _ = low_level::emulate_default_handler(SIGINT); // it does not return
 }
 
-/// Calls `f` in the loop after each SIGHUP, until the watch is cancelled.
+/// Calls `f` in the loop after each SIGHUP, or once after several that arrive together, until the watch is cancelled.
 pub(crate) fn on_hang_up(
     event_loop: &EventLoop,
     f: impl Fn() + Send + 'static,

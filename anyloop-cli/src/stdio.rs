@@ -1,7 +1,7 @@
-//! Standard input, output and error. Their calls block, even if the descriptor is non-blocking.
+//! Standard input, output and error. On Unix, their calls block even if the descriptor is non-blocking.
 //!
 //! A process that shares a descriptor may have set `O_NONBLOCK`. The flag belongs to the open file, so it
-//! is left unchanged. The streams have no buffers, so nothing is lost when the process ends.
+//! is left unchanged. On Unix the streams have no buffers, so nothing is lost when the process ends.
 
 #[cfg(unix)]
 mod waiting;

@@ -69,7 +69,7 @@ pub(crate) fn bytes(text: &str) -> Result<u64, &'static str> {
     text.parse().map_err(|_| "not a number of bytes")
 }
 
-/// Parses a whole number of this range, whose end is not named if it is the largest there is.
+/// Parses a whole number from `least` to `most`. The error names `most`, unless that is the largest number there is.
 pub(crate) fn number<T: TryFrom<u64>>(
     least: u64,
     most: u64,
@@ -143,7 +143,7 @@ impl FromStr for Url {
 }
 
 impl Url {
-    /// As `from_str`, of a command that has `--unix`.
+    /// As `from_str`, for a command that has `--unix`: the error for the path of a socket suggests it.
     pub(crate) fn or_socket(text: &str) -> Result<Self, String> {
         text.parse().map_err(|error| match socket(text) {
             Some((scheme, path)) if cfg!(unix) => {

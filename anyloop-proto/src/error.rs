@@ -72,7 +72,8 @@ impl Failure {
         self.messages
     }
 
-    /// The code of the Close frame for this failure; `None` if no Close frame is sent.
+    /// The code of the Close frame for this failure, unless we had sent a Close before; `None` if no Close frame is
+    /// sent for it.
     #[must_use]
     pub const fn close_code(&self) -> Option<CloseCode> {
         self.cause.close_code()
@@ -107,11 +108,11 @@ impl core::error::Error for Failure {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Party {
-    /// This side: the application, or this library on its behalf.
+    /// This side: the application, which did not answer a request in time, for example, or this library on its behalf.
     Local,
     /// The other side, by what it sent or by ending the stream.
     Peer,
-    /// A deadline that passed.
+    /// A deadline that passed, other than that for the application's answer.
     Timer,
     /// The byte stream between the two.
     Transport,
@@ -205,7 +206,8 @@ pub enum Cause {
     ControlTooLong,
     /// No data frame in the time that the configuration allows.
     DataIdleTimeout,
-    /// The byte stream ended without a closing handshake (RFC 6455 §7.1.5, code 1006).
+    /// The byte stream ended without a closing handshake (RFC 6455 §7.1.5, code 1006), or before the opening handshake
+    /// was complete.
     EndOfStream,
     /// A new message began inside a fragmented one (RFC 6455 §5.4).
     ExpectedContinuation,
@@ -251,11 +253,12 @@ pub enum Cause {
     ReservedOpcode(u8),
     /// The application's response to a request could not be sent whole.
     Response(ResponseError),
-    /// The peer has read nothing of a response in the time that the options allow.
+    /// The peer has read no more of a response in the time that the options allow.
     ResponseTimeout,
     /// The application [terminated](crate::Connection::terminate) the connection.
     Terminated,
-    /// A message has more fragments than its size limit allows.
+    /// A message has too many fragments: at 16 bytes for each after the first, they exceed its size limit, or 1 MiB if
+    /// that is more.
     TooManyFragments,
     /// The transport failed.
     Transport(TransportError),

@@ -61,7 +61,7 @@ impl Stream {
         })
     }
 
-    /// Sets how long a read waits. The default is [`PATIENCE`].
+    /// Sets how long a read waits. A new [`Peer`] sets [`PATIENCE`]; without a timeout a read waits without end.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl Stream {
         of_either!(self, socket => socket.set_read_timeout(timeout))
     }
 
-    /// Sets how long a write waits. The default is [`PATIENCE`].
+    /// Sets how long a write waits. A new [`Peer`] sets [`PATIENCE`]; without a timeout a write waits without end.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl Peer {
         Self::over(stream, Role::Client)
     }
 
-    /// As the function for TCP, over a Unix domain socket.
+    /// As [`connect`](Self::connect), over a Unix domain socket.
     ///
     /// # Panics
     ///
@@ -195,7 +195,7 @@ impl Peer {
         peer
     }
 
-    /// As the function for TCP, over a Unix domain socket.
+    /// As [`open`](Self::open), over a Unix domain socket.
     ///
     /// # Panics
     ///
@@ -462,7 +462,7 @@ impl Peer {
     ///
     /// # Panics
     ///
-    /// If no byte arrives within [`PATIENCE`].
+    /// If no byte arrives within [`PATIENCE`], or the stream fails otherwise than by a reset.
     #[track_caller]
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut buffer = [0; 4096];
@@ -524,7 +524,7 @@ impl Peer {
         upwards.join().expect("the thread does not panic");
     }
 
-    /// Reads until `input` has `wanted` bytes. Returns `false` if the stream ends before the first byte.
+    /// Reads until `input` has `wanted` bytes. Returns `false` if the stream ends while `input` is empty.
     fn fill(&mut self, wanted: usize) -> io::Result<bool> {
         while self.input.len() < wanted {
             let have = self.input.len();

@@ -76,7 +76,7 @@ impl Authority {
         SHARED.get_or_init(|| Self::new("anyloop test CA"))
     }
 
-    /// A certificate of its own and its key, which a server must not use.
+    /// The authority's own certificate and its key. A server must not use them.
     #[must_use]
     pub fn identity(&self) -> Identity {
         Identity { certificate: self.pem(), key: self.issuer.key().serialize_pem() }
@@ -183,8 +183,8 @@ pub fn client_config(
     })
 }
 
-/// The configuration of a server with this certificate, which asks for client certificates of the authority if there is
-/// one.
+/// The configuration of a server with this certificate. If there is an authority for `clients`, it requires a
+/// certificate of that authority from each client.
 ///
 /// # Panics
 ///
@@ -235,7 +235,7 @@ pub struct Far {
 }
 
 impl Far {
-    /// A client for a server with the shared authority's certificate for `localhost`.
+    /// A client for a server with a certificate for `localhost`. The configuration decides which authority it trusts.
     ///
     /// # Panics
     ///
@@ -291,7 +291,7 @@ impl Far {
         }
     }
 
-    /// Reads what was opened. Returns whether the other end has sent a close_notify.
+    /// Reads what was decrypted. Returns whether the other end has sent a close_notify.
     fn read(&mut self, plain: &mut Vec<u8>) -> bool {
         match self.connection.reader().read_to_end(plain) {
             Ok(_) => true,
@@ -340,7 +340,7 @@ impl Far {
     ///
     /// # Panics
     ///
-    /// If it does not, or the version is not 1.3.
+    /// If the configuration does not allow it, the handshake is not complete, or the version is not 1.3.
     #[must_use]
     pub fn into_raw(self) -> Raw {
         let suite = self.connection.negotiated_cipher_suite().expect("the handshake is complete");

@@ -22,22 +22,22 @@ pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
     eventually_within(PATIENCE, what, condition);
 }
 
-/// [`eventually`] with another deadline. It is counted in sleeps of one millisecond and not by the clock, so that
+/// [`eventually`] with another limit. It is counted in sleeps of one millisecond and not by the clock, so that
 /// the condition has as many evaluations if the process is stopped for a while.
 ///
 /// # Panics
 ///
-/// If the condition does not hold by then.
+/// If the condition does not hold within the limit.
 #[track_caller]
-pub fn eventually_within(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    let steps = deadline.as_nanos() / STEP.as_nanos();
+pub fn eventually_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let steps = limit.as_nanos() / STEP.as_nanos();
     for _ in 0..steps {
         if condition() {
             return;
         }
         thread::sleep(STEP);
     }
-    assert!(condition(), "not reached within {deadline:?}: {what}");
+    assert!(condition(), "not reached within {limit:?}: {what}");
 }
 
 /// Sleeps. For tests that cannot wait for an event, since something must not happen meanwhile or a deadline must

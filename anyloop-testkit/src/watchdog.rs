@@ -9,7 +9,7 @@ use std::time::Duration;
 /// event.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
-/// Limits the time of a test until it is dropped: see [`watchdog`].
+/// Limits the time of a test, until this value is dropped: see [`watchdog`].
 #[derive(Debug)]
 #[must_use]
 pub struct Watchdog(#[expect(dead_code, reason = "dropping it ends the watchdog")] Sender<()>);

@@ -19,16 +19,16 @@ pub(super) fn draw(latency: &Histogram<u64>) -> String {
     let ends: Vec<u64> = (0..=ROWS).map(|row| (low * ratio.powi(row as i32)) as u64).collect();
     let rows = ends.windows(2).enumerate().map(|(row, ends)| {
         let last = row + 1 == ROWS as usize;
-        let above = if last { u64::MAX } else { ends[1].saturating_sub(1) };
-        (ends[0], count_between(latency, if row == 0 { 0 } else { ends[0] }, above))
+        let upper = if last { u64::MAX } else { ends[1].saturating_sub(1) };
+        (ends[0], count_between(latency, if row == 0 { 0 } else { ends[0] }, upper))
     });
     let rows: Vec<_> = rows.collect();
     let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
     let used = rows.iter().rposition(|(_, count)| *count > 0).map_or(0, |last| last + 1);
-    let line = |(end, count): &(u64, u64)| {
+    let line = |(lower, count): &(u64, u64)| {
         let share = 100.0 * *count as f64 / latency.len().max(1) as f64;
-        let end = units::time(*end as f64);
-        format!("  {end:>9} {share:>6.2} % {}", bar(*count, most)).trim_end().to_string() + "\n"
+        let lower = units::time(*lower as f64);
+        format!("  {lower:>9} {share:>6.2} % {}", bar(*count, most)).trim_end().to_string() + "\n"
     };
     format!("  {:>9} {:>8}\n", "from", "share") + &rows[..used].iter().map(line).collect::<String>()
 }

@@ -13,10 +13,10 @@ use super::round::{Participant, Round};
 use crate::error::{CliError, chain};
 use crate::peer;
 
-/// The messages that a connection sends before the loop serves others.
+/// At a rate, a connection sends fewer messages than this before the loop serves others.
 const TURN: u32 = 64;
 
-/// How long answers are awaited after the last message.
+/// How long answers are awaited after the end of the sending time.
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) struct BenchHandler {
@@ -31,7 +31,7 @@ pub(super) struct BenchHandler {
     sent: u64,
     /// For each message without an answer, the oldest first: the instant from which its latency counts.
     waiting: VecDeque<Instant>,
-    /// The send buffer is above its high-water mark.
+    /// The send buffer is above its high-water mark, or the connection is closing.
     blocked: bool,
     /// A timer for the next message is set.
     timed: bool,
@@ -76,11 +76,11 @@ impl BenchHandler {
                 self.waiting.push_back(since);
                 self.blocked = sent == Sent::Backpressure;
             }
-            Err(_) => self.blocked = true, // it is closing, and `close` reports it
+            Err(_) => self.blocked = true, // the connection is closing, and `close` reports why
         }
     }
 
-    /// Sends all messages that are due, unless the peer does not read. They count from when they were due.
+    /// Sends all messages that are due, unless the peer does not read. Their latencies count from when they were due.
     fn send_due(&mut self, context: &mut Context<'_, Self>) {
         let Some((begin, end)) = self.sending else { return };
         let mut turn = TURN;

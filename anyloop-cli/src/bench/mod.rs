@@ -39,9 +39,9 @@ pub(crate) fn run(options: &Options) -> Result<(), CliError> {
         let outcome = bar.during(&round, report.url(), options.time(), || {
             run::round(&round, &options.urls[index].0, &config, &overrides)
         })?;
-        let ends = outcome.interrupted || outcome.failure.is_some();
+        let is_last = outcome.interrupted || outcome.failure.is_some();
         report.add(outcome);
-        if ends {
+        if is_last {
             break;
         }
     }

@@ -89,7 +89,7 @@ impl Options {
         let config = ClientConfig::new()
             .open_timeout(self.handshake_timeout.0)
             .max_message_size(self.size.max(1 << 20) as u64)
-            // The number of messages in flight is bounded, or `drained` lets the next ones be sent.
+            // No limit is needed: a depth bounds the messages in flight, and a rate waits for `drained`.
             .max_send_buffer(usize::MAX);
         let config = self.compression.of_client(config);
         match tls {

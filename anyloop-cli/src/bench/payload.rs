@@ -1,4 +1,5 @@
-//! The messages that are sent: words of English, behind a number that no other message has.
+//! The messages that are sent: words of English, behind a number. No other message of a round has the same number,
+//! unless messages are too short for its digits.
 
 use anyloop::proto::Message;
 

@@ -42,10 +42,10 @@ impl Bar {
             return run();
         }
         self.0.set_prefix(url.to_string());
-        let (sender, ends) = mpsc::channel::<()>();
+        let (sender, ended) = mpsc::channel::<()>();
         thread::scope(|scope| {
             scope.spawn(move || {
-                while ends.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
+                while ended.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
                     self.show(round, time);
                 }
             });

@@ -186,14 +186,14 @@ impl<'a> JsonReport<'a> {
         };
         let latency = &report.counts.latency;
         let latency_us = (!latency.is_empty()).then(|| {
-            let ends = [
+            let others = [
                 ("min", latency.min() as f64),
                 ("mean", latency.mean()),
                 ("max", latency.max() as f64),
             ];
             let percentiles =
                 PERCENTILES.map(|(name, quantile)| (name, report.percentile(quantile)));
-            let all = ends.into_iter().chain(percentiles);
+            let all = others.into_iter().chain(percentiles);
             all.map(|(name, nanoseconds)| (name.to_string(), json!(nanoseconds / 1e3))).collect()
         });
         Self {

@@ -18,7 +18,7 @@ pub(super) trait Participant: Handler {
     /// Begins to send, until `end`.
     fn begin(&mut self, begin: Instant, end: Instant, context: &mut Context<'_, Self>);
 
-    /// Sends no more, and closes when all answers have arrived.
+    /// Sends no more, and closes when all answers have arrived, or some time later without them.
     fn finish(&mut self, context: &mut Context<'_, Self>);
 }
 
@@ -37,7 +37,7 @@ struct State<P: Participant> {
     handles: Vec<Handle<P>>,
     /// Connections that have opened.
     opened: u32,
-    /// Connections that have ended.
+    /// Connections that have ended, or have failed to open.
     ended: u32,
     /// When sending began, and when it ends.
     sending: Option<(Instant, Instant)>,
@@ -58,7 +58,7 @@ pub(super) struct Outcome {
     pub(super) time: Duration,
     pub(super) extension: Option<String>,
     pub(super) interrupted: bool,
-    /// A connection that ended too early.
+    /// The first failure: of a connection that ended too early, for example.
     pub(super) failure: Option<CliError>,
 }
 
@@ -160,7 +160,7 @@ impl<P: Participant> Round<P> {
         })
     }
 
-    /// The counts of a thread.
+    /// The counts of a thread, and the message that its connections send.
     pub(super) fn tally(&self, thread: usize) -> MutexGuard<'_, Tally> {
         lock(&self.tallies[thread])
     }
@@ -191,7 +191,7 @@ impl<P: Participant> Round<P> {
         if state.ended < self.connections {
             return;
         }
-        // All may have ended before the time.
+        // All connections may have ended before the end of the sending time.
         state.stop();
         #[cfg(unix)]
         if let Some(signals) = state.signals.take() {

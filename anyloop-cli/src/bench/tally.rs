@@ -19,7 +19,7 @@ pub(super) struct Tally {
 pub(super) struct Counts {
     /// Messages that were sent.
     pub(super) sent: u64,
-    /// Right answers before the end of the time. They make the throughput.
+    /// Right answers before the end of the sending time. The throughput is computed from them.
     pub(super) in_time: u64,
     /// Answers that were not the message, or to no message.
     pub(super) wrong: u64,
@@ -39,10 +39,12 @@ impl Default for Counts {
 }
 
 impl Counts {
+    /// The number of right answers, also of those after the sending time.
     pub(super) fn answered(&self) -> u64 {
         self.latency.len()
     }
 
+    /// Counts a right answer.
     pub(super) fn record(&mut self, latency: Duration) {
         self.latency
             .saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1));

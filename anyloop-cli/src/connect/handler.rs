@@ -15,7 +15,7 @@ use super::retry;
 use crate::error::{CliError, chain};
 use crate::peer;
 #[cfg(unix)]
-use crate::signals::{self, Told};
+use crate::signals::{self, EndSignal};
 use crate::values::Wait;
 
 /// Why a connection was closed, if that was no failure.
@@ -270,9 +270,9 @@ pub(super) fn watch_signals(
     printer: &Printer,
 ) {
     let (link, stopped) = (link.clone(), event_loop.clone());
-    let watch = signals::on_signal_or_hang_up(event_loop, move |told| {
+    let watch = signals::on_signal_or_hang_up(event_loop, move |signal| {
         // A terminal that is closed ends what is typed, too.
-        if link.is_closing() && told == Told::BySignal {
+        if link.is_closing() && signal == EndSignal::Terminate {
             signals::die();
         }
         link.interrupt();

@@ -5,17 +5,19 @@
 //! # Memory
 //!
 //! A compressor needs 165 KB or more. In the default [mode](Deflate::pooled), connections do not own one: each call
-//! borrows a compressor from its thread ([`Contexts`](crate::extension::Contexts)). Its dictionary is the last bytes
-//! that the connection has sent (the *history* of the connection, 1 KiB by default). The peer sees an ordinary stream
-//! with context takeover. Thus 10,000 connections hold 10 MB of history, and each thread has one compressor.
+//! borrows a compressor from its thread ([`Contexts`](crate::extension::Contexts)). Its dictionary is the last bytes,
+//! before compression, of the messages that the connection has sent compressed (the *history* of the connection, 1 KiB
+//! by default). The peer sees an ordinary stream with context takeover. Thus 10,000 connections hold 10 MB of history,
+//! and each thread has one compressor.
 //!
 //! Without contexts (the output is a `Vec<u8>`, the input is made by [`Input::new`](crate::Input::new), or the
 //! [owned](crate::owned) connection is used), a decompressor is created for each message, and a compressor for each
 //! message or piece. [Dedicated](Deflate::dedicated) compressors are better there.
 //!
 //! Received messages are decompressed in the same way. The peer decides how far back they refer, up to the agreed
-//! window. A server asks its clients for a window of 1 KiB. It asks a client that cannot limit its window to do without
-//! context takeover. A client asks for 1 KiB as well, but must accept 32 KiB from a server that does not grant it.
+//! window. By default, a server asks its clients for a window of 1 KiB. It asks a client that cannot limit its window
+//! to do without context takeover. A client asks for 1 KiB as well, but must accept 32 KiB from a server that does not
+//! grant it.
 //!
 //! A message that arrives in parts waits compressed until it is whole, or until more than 64 KiB of it have arrived. In
 //! [streaming](crate::Config::streaming) mode, its chunks are returned only then, too. A chunk can be a thousand times
@@ -175,7 +177,8 @@ impl Deflate {
     }
 
     /// The window that the peer is asked to use, as a power of two: 8 (256 bytes) to 15 (32 KiB). A connection may hold
-    /// that much for received messages, unless the peer compresses without context takeover.
+    /// that much for received messages, unless the peer compresses without context takeover. A client may hold 32 KiB
+    /// if the server does not grant the window.
     #[must_use]
     pub const fn receive_window_bits(mut self, bits: u8) -> Self {
         self.receive_window_bits = clamp(bits, 8, MAX_WINDOW_BITS);
@@ -273,8 +276,8 @@ impl Negotiator for Deflate {
             Some(bits) => bits,
             None => None,
         };
-        // RFC 7692 §7.1.1.1: a server that accepts an offer with this parameter includes it in the answer. All our
-        // offers have it in this mode.
+        // RFC 7692 §7.1.1.1: a server that accepts an offer with server_no_context_takeover answers with it. All our
+        // offers without takeover have it.
         if self.is_without_takeover() && !answer.server_no_takeover {
             return Err(invalid);
         }

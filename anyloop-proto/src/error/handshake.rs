@@ -30,11 +30,11 @@ pub enum HandshakeError {
     AcceptMismatch,
     /// The body of a request is larger than the limit, or has too many bytes beside its content (such as trailers).
     BodyTooBig,
-    /// A field that may appear once appears more than once.
+    /// A field that may appear once appears more than once, or a list has an element twice.
     Duplicate(Field),
     /// The head of a request or response is larger than the limit.
     HeadTooBig,
-    /// An HTTP version other than 1.1, or other than 1.0 and 1.1 for plain requests.
+    /// An HTTP version other than 1.0 and 1.1, or a 101 response with another version than 1.1.
     HttpVersion,
     /// A field has an invalid value.
     Invalid(Field),

@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-/// Why a response could not be sent whole. The byte stream is aborted, so that the client does not take a part for the
-/// whole. Only in the case of [`Invalid`](Self::Invalid), the client gets another response.
+/// Why a response could not be sent whole. After [`Invalid`](Self::Invalid), the client gets the response 500. In all
+/// other cases the byte stream is aborted, so that the client does not take a part for the whole.
 ///
 /// ```
 /// use anyloop_proto::{Cause, Party, ResponseError};

@@ -22,16 +22,19 @@ use crate::time::Instant;
 /// ```
 /// use anyloop_proto::handshake::Accept;
 ///
-/// let plain = Accept::new();
-/// let chosen = Accept::new().with_subprotocol("chat.v2").with_header("Set-Cookie", "session=17; HttpOnly");
-/// # _ = (plain, chosen);
+/// let without_subprotocol = Accept::new();
+/// let with_subprotocol = Accept::new()
+///     .with_subprotocol("chat.v2")
+///     .with_header("Set-Cookie", "session=17; HttpOnly");
+/// # _ = (without_subprotocol, with_subprotocol);
 /// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Accept {
     /// The subprotocol: one of those that the client [requested](super::Request::subprotocols).
     pub subprotocol: Option<String>,
-    /// Additional header fields of the response. Fields of the handshake itself are refused.
+    /// Additional header fields of the response. Connection, Content-Length, Transfer-Encoding, Upgrade and all
+    /// `Sec-WebSocket-` fields are refused.
     pub headers: HeaderMap,
     /// Why a field could not be added.
     invalid: Option<AnswerError>,

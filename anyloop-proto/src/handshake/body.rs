@@ -67,7 +67,7 @@ impl Framing {
 pub(super) struct Body {
     step: Step,
     limit: usize,
-    /// Bytes that were skipped.
+    /// Bytes of overhead so far: see [`BASE_OVERHEAD`].
     overhead: usize,
     bytes: Vec<u8>,
 }
@@ -113,7 +113,7 @@ impl Body {
         Self { step, limit, overhead: 0, bytes: Vec::new() }
     }
 
-    /// Whether the declared length, or the size of the chunk, exceeds the limit.
+    /// Whether the rest of the declared length, or of the present chunk, exceeds what the limit leaves.
     pub(super) fn declares_too_much(&self) -> bool {
         match self.step {
             Step::Sized(rest) | Step::Chunk(rest) => {
@@ -127,8 +127,9 @@ impl Body {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::BodyTooBig`] at the first byte beyond the limit; all bytes before it are
-    /// collected. [`HandshakeError::MalformedBody`] for invalid chunks (RFC 9112 §7.1).
+    /// [`HandshakeError::BodyTooBig`] at the first byte beyond the limit (all bytes before it are
+    /// collected), for too much overhead, and for a chunk size of more than 64 bits.
+    /// [`HandshakeError::MalformedBody`] for invalid chunks (RFC 9112 §7.1).
     pub(super) fn read(&mut self, input: &mut Input<'_>) -> Result<bool, HandshakeError> {
         while !input.is_empty() {
             self.step = match self.step {
@@ -145,9 +146,9 @@ impl Body {
                     self.gather(u64::MAX, input)?;
                     Step::ToEnd
                 }
-                between => {
+                step => {
                     let [byte] = *input.take(1) else { break };
-                    self.between_chunks(between, byte)?
+                    self.between_chunks(step, byte)?
                 }
             };
         }

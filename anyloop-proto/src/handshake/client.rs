@@ -135,13 +135,13 @@ impl ClientHandshake {
     }
 
     /// Takes received bytes. Returns the connection once the response is complete and valid; bytes
-    /// after the response stay in the input. Interim responses (1xx) are skipped.
+    /// after the response stay in the input. Interim responses (1xx other than 101) are skipped.
     ///
     /// # Errors
     ///
     /// Reported once. [`HandshakeError::Rejected`] when a response with a status other than 101 is
-    /// complete, or is cut off at the limit for its body; other [`HandshakeError`]s for an invalid
-    /// response. Later input is discarded.
+    /// complete, is cut off at the limit for its body, or has an invalid body; other
+    /// [`HandshakeError`]s for an invalid response. Later input is discarded.
     pub fn next(
         &mut self,
         input: &mut Input<'_>,
@@ -160,8 +160,9 @@ impl ClientHandshake {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Rejected`] within the body of a response other than 101, which keeps the
-    /// part that arrived; otherwise [`Cause::EndOfStream`]. Reported once.
+    /// [`HandshakeError::Rejected`] within the body of a response other than 101:
+    /// [`response`](Self::response) has the part that arrived. [`Cause::EndOfStream`] before the body.
+    /// Reported once.
     pub fn handle_eof(&mut self) -> Result<(), Failure> {
         self.end(Cause::EndOfStream)
     }
@@ -170,8 +171,9 @@ impl ClientHandshake {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Rejected`] within the body of a response other than 101, which keeps the
-    /// part that arrived; otherwise [`Cause::Transport`]. Reported once.
+    /// [`HandshakeError::Rejected`] within the body of a response other than 101:
+    /// [`response`](Self::response) has the part that arrived. [`Cause::Transport`] before the body.
+    /// Reported once.
     pub fn handle_error(&mut self, error: TransportError) -> Result<(), Failure> {
         self.end(Cause::Transport(error))
     }
@@ -197,8 +199,9 @@ impl ClientHandshake {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Rejected`] within the body of a response other than 101, which keeps the
-    /// part that arrived; otherwise [`Cause::OpenTimeout`]. Reported once.
+    /// [`HandshakeError::Rejected`] within the body of a response other than 101:
+    /// [`response`](Self::response) has the part that arrived. [`Cause::OpenTimeout`] before the body.
+    /// Reported once.
     pub fn handle_timeout(
         &mut self,
         now: Instant,
@@ -229,7 +232,7 @@ impl ClientHandshake {
         self.fail_handshake(HandshakeError::NotSecure)
     }
 
-    /// What the transport does with the byte stream.
+    /// What the transport has to do with the byte stream.
     pub const fn shutdown(&self) -> Shutdown {
         match self.step {
             Step::Head(_) | Step::Body(..) | Step::Opened => Shutdown::None,
@@ -238,8 +241,8 @@ impl ClientHandshake {
         }
     }
 
-    /// The final response, if it did not open a connection: one with another status, with the part
-    /// of its body that arrived, or an invalid 101.
+    /// The final response, if it did not open a connection: an invalid 101, or a response with
+    /// another status and the part of its body that arrived.
     #[must_use]
     pub const fn response(&self) -> Option<&http::Response<Vec<u8>>> {
         match self.step {
@@ -336,8 +339,8 @@ impl ClientHandshake {
         Ok(Opened { connection, response, subprotocol, extension: agreed })
     }
 
-    /// Ends the handshake at once. Fails with `cause`, or with the refusal whose body was being received; not if the
-    /// handshake was over.
+    /// Ends the handshake at once. Fails with `cause`, or with the refusal whose body was being received. If the
+    /// handshake was over, there is no failure.
     fn end(&mut self, cause: Cause) -> Result<(), Failure> {
         let failure = match self.step {
             Step::Opened => return Ok(()),

@@ -39,11 +39,12 @@ pub enum RequestError {
     InvalidHeaderName(String),
     /// The value of this header field is invalid (RFC 9110 §5.5): it has a line break, for example.
     InvalidHeaderValue(HeaderName),
-    /// The Host field is not a host and port, or there are two.
+    /// The Host field is not a host with an optional port, or there are two such fields.
     InvalidHost,
     /// A subprotocol is not a token.
     InvalidSubprotocol(String),
-    /// The handshake writes this header field itself, or it has its own option.
+    /// This header field is not for the application: the handshake writes it, it has an option of its own, or it would
+    /// announce a body.
     ReservedHeader(HeaderName),
     /// The URI to connect to is invalid. [`ClientHandshake::new`](super::ClientHandshake::new) takes a [`Target`], and
     /// does not return this.
@@ -125,11 +126,11 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Refuses reserved fields. Expect is one, because the server would wait for a body.
+/// Refuses reserved fields, and those that have an option. Expect is refused because the server would wait for a body.
 fn check_headers(headers: &HeaderMap) -> Result<(), RequestError> {
-    let own =
+    let is_refused =
         |name: &&HeaderName| is_reserved(name) || [header::EXPECT, header::ORIGIN].contains(name);
-    match headers.keys().find(own) {
+    match headers.keys().find(is_refused) {
         Some(name) => Err(RequestError::ReservedHeader(name.clone())),
         None => Ok(()),
     }

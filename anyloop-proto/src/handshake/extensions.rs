@@ -162,16 +162,15 @@ impl Params {
         Self(Vec::new())
     }
 
-    /// Adds a parameter without a value. The name must be a token; otherwise the handshake does not
-    /// send it and fails.
+    /// Adds a parameter without a value. The name must be a token; otherwise the request
+    /// ([`RequestError`](super::RequestError)) or the answer ([`AnswerError`](super::AnswerError)) is not sent.
     #[must_use]
     pub fn with(mut self, name: &str) -> Self {
         self.0.push((name.into(), None));
         self
     }
 
-    /// Adds a parameter with a value. Both must be tokens; otherwise the handshake does not send
-    /// them and fails.
+    /// Adds a parameter with a value. Both must be tokens, as for [`with`](Self::with).
     #[must_use]
     pub fn with_value(mut self, name: &str, value: impl fmt::Display) -> Self {
         self.0.push((name.into(), Some(value.to_string())));
@@ -219,8 +218,8 @@ impl Extension {
     }
 }
 
-/// Parses the extensions in all lines of the field. A field without elements counts as absent. If `keep` is false, they
-/// are checked and not returned.
+/// Parses the extensions in all lines of the field. A field without elements counts as absent. If `keep` is false, the
+/// extensions are checked and not returned.
 pub(super) fn parse(fields: &Fields<'_>, keep: bool) -> Result<Vec<Extension>, HandshakeError> {
     let mut extensions = Vec::new();
     for line in fields.lines(Field::SecWebSocketExtensions) {

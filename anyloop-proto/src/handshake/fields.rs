@@ -48,7 +48,7 @@ impl<'h> Fields<'h> {
         self.first[field as usize].into_iter().chain(more.into_iter().flatten())
     }
 
-    /// The value of a field that may appear once.
+    /// The value of a field that may appear at most once.
     pub(super) const fn at_most_one(
         &self,
         field: Field,
@@ -95,7 +95,7 @@ impl<'h> Fields<'h> {
     }
 
     /// The declared length of a body, in bytes. Repeated equal values count as one (RFC 9110 §8.6).
-    /// A value out of range is `u64::MAX`, which exceeds any limit.
+    /// A value out of range counts as `u64::MAX`.
     pub(super) fn content_length(&self) -> Result<Option<u64>, HandshakeError> {
         let mut length = None;
         for value in self.lines(Field::ContentLength) {
@@ -229,7 +229,8 @@ pub(super) fn is_reserved(name: &HeaderName) -> bool {
     is_framing(name) || *name == header::UPGRADE || name.as_str().starts_with("sec-websocket-")
 }
 
-/// Whether the field determines the end of a message or of the connection. The handshake writes these fields itself.
+/// Whether the field determines the end of an HTTP message or of the connection. The handshake writes these fields
+/// itself.
 pub(super) fn is_framing(name: &HeaderName) -> bool {
     [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name)
 }

@@ -75,7 +75,7 @@ impl HeadKind {
 }
 
 impl Head {
-    /// A head of at most `max_size` bytes, including line ends, without empty lines before it.
+    /// A head of at most `max_size` bytes, including line ends. Empty lines before it do not count.
     pub(super) const fn new(kind: HeadKind, max_size: usize, max_fields: usize) -> Self {
         Self {
             kind,
@@ -92,7 +92,7 @@ impl Head {
     }
 
     /// Takes the bytes of the head from `input`. Returns whether the head is complete. After an
-    /// error the head must not be used again, and the bytes taken are unspecified.
+    /// error it must not be called again, and the bytes taken are unspecified.
     pub(super) fn read(&mut self, input: &mut Input<'_>) -> Result<bool, HandshakeError> {
         if self.kind == HeadKind::Request && self.bytes.is_empty() {
             self.skip_empty_lines(input)?;

@@ -1,21 +1,22 @@
 //! The opening handshake (RFC 6455 §4), for both roles.
 //!
-//! A handshake is a state machine that precedes a [`Connection`](crate::Connection) and has the
-//! same contract. It takes received bytes and the time, appends to an output, and ends in a
-//! connection or a failure. After any call, write the appended output, do what `shutdown` says, and
-//! poll `poll_timeout` again.
+//! The handshake of either role is a state machine that precedes a
+//! [`Connection`](crate::Connection) and has the same contract. It takes received bytes and the
+//! time, appends to an output, and ends in a connection, a plain HTTP response or a failure. After
+//! any call, write the appended output, do what `shutdown` says, and poll `poll_timeout` again.
 //!
-//! A handshake takes only its own bytes from the [`Input`](crate::Input). The bytes after it are
-//! frames; pass the same input to the connection.
+//! A handshake that opens a connection takes only its own bytes from the [`Input`](crate::Input).
+//! The bytes after it are frames; pass the same input to the connection.
 //!
 //! - [`ServerHandshake`] reads a request and returns it to the application, which answers at any
 //!   time: with [`accept`](ServerHandshake::accept), or with another response by
 //!   [`respond`](ServerHandshake::respond). Plain HTTP requests are returned in the same way. The
-//!   handshake answers invalid requests itself. A body of any size is sent in pieces:
+//!   handshake answers invalid requests itself. A body can be sent in pieces:
 //!   [`respond_head`](ServerHandshake::respond_head).
-//! - [`ClientHandshake`] writes a request and verifies every field of the response. A response
-//!   other than 101 can be read with its body.
-//! - [`TunnelHandshake`] asks an HTTP proxy for a byte stream to the server.
+//! - [`ClientHandshake`] writes a request and verifies the response. A response other than 101 can
+//!   be read with its body.
+//! - [`TunnelHandshake`] asks an HTTP proxy for a byte stream to the server. It has no timeout and no
+//!   `shutdown`.
 //!
 //! Both roles in memory:
 //!

@@ -17,7 +17,7 @@ use crate::connection::Connection;
 /// # let options = ServerOptions::new(OriginPolicy::Any);
 /// # let mut handshake = ServerHandshake::new(options.into(), now);
 /// # let mut out = Vec::new();
-/// let mut input = Input::new(&mut request); // of a client that sends "Hello" right after it
+/// let mut input = Input::new(&mut request); // the request, and "Hello" right behind it
 /// handshake.next(&mut input, now, &mut out)?;
 /// let opened = handshake.accept(Accept::new().with_subprotocol("chat"), now, &mut out)?;
 /// assert_eq!(opened.subprotocol.as_deref(), Some("chat"));

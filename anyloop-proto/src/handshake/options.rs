@@ -46,7 +46,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OriginPolicy {
-    /// Pages of any site, for servers that trust no client.
+    /// Pages of any site, for servers that trust neither cookies nor the address or network of a client.
     Any,
     /// Only pages of these origins, each as a browser writes it (RFC 6454 §6.2): scheme, `://`,
     /// host, and `:` with the port unless it is the default, without a slash at the end. Case and a
@@ -204,8 +204,8 @@ pub struct ClientOptions {
     pub subprotocols: Vec<String>,
     /// The extensions to offer, in order of preference.
     pub extensions: Vec<Arc<dyn Negotiator>>,
-    /// Additional header fields of the request. Fields of the handshake itself are refused. Host
-    /// replaces the host of the target.
+    /// Additional header fields of the request. Host and Authorization replace those of the target. Connection,
+    /// Content-Length, Expect, Origin, Transfer-Encoding, Upgrade and all `Sec-WebSocket-` fields are refused.
     pub headers: HeaderMap,
     /// The Origin field (RFC 6454 §7), for a client that runs web pages or imitates a browser.
     pub origin: Option<HeaderValue>,

@@ -27,7 +27,7 @@ pub(super) fn request(head: &mut Head) -> Result<http::Request<Vec<u8>>, Handsha
     let mut parsed = httparse::Request::new(&mut []);
     let slots = if many.is_empty() { &mut few[..count] } else { &mut many };
     let result = parsed.parse_with_uninit_headers(&head, slots);
-    result.map_err(|error| malformed(error, &head))?;
+    result.map_err(|error| parse_error(error, &head))?;
 
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
         return Err(HandshakeError::Malformed);
@@ -104,7 +104,7 @@ fn headers(fields: &[httparse::Header<'_>], head: &Bytes) -> Result<HeaderMap, H
 
 /// The error for a request that did not parse: `HttpVersion` if only the version is wrong,
 /// otherwise `NotHttp` or `Malformed`.
-fn malformed(error: httparse::Error, head: &[u8]) -> HandshakeError {
+fn parse_error(error: httparse::Error, head: &[u8]) -> HandshakeError {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let mut parts = line.split(|&byte| byte == b' ').skip(2);
     match (error, parts.next(), parts.next()) {

@@ -9,17 +9,17 @@ use super::uri::{Target, UriError};
 
 impl Target {
     /// Resolves a reference, such as the value of `Location` in a redirect, relative to this target (RFC 3986 §5.2).
-    /// `http` and `https` mean `ws` and `wss`, and a fragment is ignored. User and password are kept only if the
-    /// [origin](Self::has_same_origin) is the same.
+    /// `http` and `https` mean `ws` and `wss`, and a fragment is ignored. User and password of this target are kept
+    /// only if the [origin](Self::has_same_origin) is the same and the reference has none.
     ///
     /// ```
     /// use anyloop_proto::handshake::Target;
     ///
     /// let target: Target = "wss://chat.example/rooms/1?a=b".parse()?;
-    /// let led = |reference: &str| target.join(reference).map(|target| target.to_string());
-    /// assert_eq!(led("2")?, "wss://chat.example/rooms/2");
-    /// assert_eq!(led("/lobby#top")?, "wss://chat.example/lobby");
-    /// assert_eq!(led("https://other.example/")?, "wss://other.example/");
+    /// let joined = |reference: &str| target.join(reference).map(|target| target.to_string());
+    /// assert_eq!(joined("2")?, "wss://chat.example/rooms/2");
+    /// assert_eq!(joined("/lobby#top")?, "wss://chat.example/lobby");
+    /// assert_eq!(joined("https://other.example/")?, "wss://other.example/");
     /// # Ok::<(), anyloop_proto::handshake::UriError>(())
     /// ```
     ///
@@ -47,8 +47,8 @@ impl Target {
     /// Whether the scheme, the host and the port are the same (RFC 6454 §5).
     #[must_use]
     pub fn has_same_origin(&self, other: &Self) -> bool {
-        let of = |target: &Self| (target.secure(), target.port());
-        of(self) == of(other)
+        let scheme_and_port = |target: &Self| (target.secure(), target.port());
+        scheme_and_port(self) == scheme_and_port(other)
             && self.host().eq_ignore_ascii_case(other.host())
             && self.zone() == other.zone()
     }

@@ -14,8 +14,8 @@ use super::options::ServerOptions;
 use super::uri::Authority;
 use crate::error::{Field, HandshakeError};
 
-/// A complete request, valid for the handshake. Dereferences to its [`http::Request`], including
-/// the body. Host, Upgrade and Sec-WebSocket fields have been checked.
+/// A request that has passed the checks of the handshake. Dereferences to its [`http::Request`], including
+/// the body. Host has been checked, and in a WebSocket request the fields of RFC 6455 §4.2.1.
 ///
 /// ```
 /// # use anyloop_proto::*;
@@ -59,15 +59,16 @@ impl Request {
         self.upgrade.as_ref().map_or(&[], |upgrade| &upgrade.subprotocols)
     }
 
-    /// The origin of the web page that makes the request, if a browser sends it (RFC 6454 §7). For
-    /// a WebSocket request the [`OriginPolicy`](super::OriginPolicy) has allowed it.
+    /// The value of the Origin field: the origin of the web page that makes the request, if a browser sends the request
+    /// (RFC 6454 §7). For a WebSocket request the [`OriginPolicy`](super::OriginPolicy) has allowed it. `None` without
+    /// the field, and for a value in a plain request that is not printable ASCII.
     #[must_use]
     pub fn origin(&self) -> Option<&str> {
         self.http.headers().get(http::header::ORIGIN)?.to_str().ok()
     }
 
-    /// The host that the client addresses: the authority of an absolute target, which takes
-    /// precedence (RFC 9112 §3.2.2), or the Host field. `None` only for HTTP/1.0.
+    /// The host that the client addresses, with the port if one is given: the authority of the request target, which
+    /// takes precedence (RFC 9112 §3.2.2), or the Host field. `None` only for HTTP/1.0.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         if let Some(authority) = self.http.uri().authority() {
@@ -113,7 +114,7 @@ pub(super) struct Checked {
     pub(super) expects_continue: bool,
 }
 
-/// Checks a request, and the additional rules if it is a WebSocket request.
+/// Checks the rules for every request, and the additional ones for a WebSocket request.
 pub(super) fn check(
     http: http::Request<Vec<u8>>,
     options: &ServerOptions,
@@ -132,8 +133,8 @@ pub(super) fn check(
     Ok(Checked { request: Request { http, upgrade }, framing, expects_continue })
 }
 
-/// Checks the form of the request target (RFC 9112 §3.2): authority for CONNECT, an asterisk for
-/// OPTIONS, otherwise a path or an absolute URI.
+/// Checks the form of the request target (RFC 9112 §3.2): an authority for CONNECT; otherwise a path or
+/// an absolute URI, or an asterisk if the method is OPTIONS.
 fn check_target(method: &Method, uri: &Uri) -> Result<(), HandshakeError> {
     let authority_form = uri.scheme().is_none() && uri.authority().is_some();
     let asterisk_form = uri.authority().is_none() && uri.path() == "*";
@@ -187,7 +188,7 @@ fn check_upgrade(
         Framing::Chunked => return Err(HandshakeError::Invalid(Field::TransferEncoding)),
         _ => return Err(HandshakeError::Invalid(Field::ContentLength)),
     }
-    // The version is checked first, because other versions may have other rules (RFC 6455 §4.4).
+    // The version is checked before the key, because other versions may have other rules (RFC 6455 §4.4).
     if fields.exactly_one(Field::SecWebSocketVersion)?.as_bytes() != b"13" {
         return Err(HandshakeError::Version);
     }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::response::{self, AnswerError, Framing};
+use super::response::{self, AnswerError, SentFraming};
 use super::server::{ServerHandshake, Step};
 use crate::connection::SendQueue;
 use crate::error::{Cause, Failure, HandshakeError, ResponseError};
@@ -29,7 +29,7 @@ impl Sending {
     }
 
     /// Whether a failure of the stream can lose a part of the response.
-    const fn is_unwritten(&self) -> bool {
+    const fn can_be_lost(&self) -> bool {
         self.appended > 0 || self.is_unread()
     }
 }
@@ -42,12 +42,12 @@ impl ServerHandshake {
     /// Connection and Transfer-Encoding are written by the handshake. Content-Length is too, unless the response has
     /// its own, which must be right. The body is omitted where HTTP allows none: after HEAD, and for 204, 205 and 304.
     /// A response to HEAD, or with status 304, may have an empty body and the Content-Length that the response to GET
-    /// would have (RFC 9110 §8.6); one with status 204 or 205 has none of its own. There is no Date, because the state
-    /// machine has no clock.
+    /// would have (RFC 9110 §8.6). With status 204 or 205, a Content-Length of the application is refused. There is no
+    /// Date, because the state machine has no clock.
     ///
     /// # Errors
     ///
-    /// Nothing was appended, and the request still waits for an answer.
+    /// Nothing was appended. The request still waits for an answer, except after [`AnswerError::NotAwaiting`].
     pub fn respond<B: AsRef<[u8]>>(
         &mut self,
         response: &http::Response<B>,
@@ -64,7 +64,8 @@ impl ServerHandshake {
     }
 
     /// As [`respond`](Self::respond), with a body that follows in [pieces](Self::body_piece). The body in `response` is
-    /// ignored. Returns whether a body has to follow; if not, the response is complete.
+    /// ignored. Returns whether a body has to follow, which may be empty; [`end_body`](Self::end_body) ends it.
+    /// Otherwise the response is complete.
     ///
     /// The body has `length` bytes, or as many as the Content-Length of the response says. If neither is given, the
     /// body is chunked for a client of HTTP/1.1 (RFC 9112 §7.1), and ends with the byte stream for a client of
@@ -127,7 +128,7 @@ impl ServerHandshake {
         let is_refusal = self.awaiting()?.is_upgrade();
         let before = out.buffer().len();
         response::write_internal_error(!self.is_head_request, out.buffer());
-        self.begin_response(Framing::Bodiless, out.buffer().len() - before, now);
+        self.begin_response(SentFraming::Bodiless, out.buffer().len() - before, now);
         self.fail(match is_refusal {
             true => Cause::Handshake(HandshakeError::Refused(500)),
             false => Cause::Response(ResponseError::Invalid),
@@ -135,10 +136,10 @@ impl ServerHandshake {
         Ok(())
     }
 
-    fn begin_response(&mut self, framing: Framing, appended: usize, now: Instant) {
+    fn begin_response(&mut self, framing: SentFraming, appended: usize, now: Instant) {
         self.sending = Some(Sending { appended, ..Sending::default() });
         (self.step, self.deadline) = (Step::Responding(framing), None);
-        if matches!(framing, Framing::Bodiless) {
+        if matches!(framing, SentFraming::Bodiless) {
             self.complete_response(now);
         }
     }
@@ -161,7 +162,7 @@ impl ServerHandshake {
             return Ok(());
         }
         let is_chunked = match framing {
-            Framing::Length { length, left } => match left.checked_sub(piece.len() as u64) {
+            SentFraming::Length { length, left } => match left.checked_sub(piece.len() as u64) {
                 Some(rest) => {
                     *left = rest;
                     false
@@ -171,8 +172,8 @@ impl ServerHandshake {
                     return self.end(Cause::Response(error));
                 }
             },
-            Framing::Chunked => true,
-            Framing::UntilClose | Framing::Bodiless => false,
+            SentFraming::Chunked => true,
+            SentFraming::UntilClose | SentFraming::Bodiless => false,
         };
         let mut header = ChunkHeader::default();
         if is_chunked {
@@ -198,11 +199,11 @@ impl ServerHandshake {
     pub fn end_body(&mut self, now: Instant, out: &mut impl Output) -> Result<(), Failure> {
         let Step::Responding(framing) = self.step else { return Ok(()) };
         match framing {
-            Framing::Length { left, .. } if left > 0 => {
+            SentFraming::Length { left, .. } if left > 0 => {
                 let error = ResponseError::TooShort { missing: left };
                 return self.end(Cause::Response(error));
             }
-            Framing::Chunked => {
+            SentFraming::Chunked => {
                 const LAST: &[u8] = b"0\r\n\r\n";
                 out.buffer().extend_from_slice(LAST);
                 self.count(LAST.len());
@@ -248,12 +249,12 @@ impl ServerHandshake {
     }
 
     /// Reports how much of the written output the client's machine has acknowledged. A transport that knows it calls
-    /// this before [`handle_timeout`](Self::handle_timeout). `queue` is called only if the time to read a response has
-    /// passed.
+    /// this before [`handle_timeout`](Self::handle_timeout). `queue` is called only if the time to read a response, or
+    /// the close timeout after it, has passed.
     ///
-    /// If output waits, the time begins anew at the first such report, and at each one with more bytes acknowledged
-    /// than the last. The reason is that the system reports that a socket takes more only after a large part of its
-    /// buffer was read.
+    /// If bytes are not acknowledged, the time to read the response begins anew at the first such report, and at each
+    /// one with more bytes acknowledged than the last. The reason is that the system reports that a socket takes more
+    /// only after a large part of its buffer was read.
     pub fn note_send_queue(&mut self, queue: impl FnOnce() -> Option<SendQueue>, now: Instant) {
         let Some(sending) = &mut self.sending else { return };
         if self.deadline.is_none_or(|deadline| now < deadline) {
@@ -273,8 +274,8 @@ impl ServerHandshake {
     }
 
     /// Whether a failure of the stream can lose a part of a response.
-    pub(super) fn is_unwritten(&self) -> bool {
-        self.sending.as_ref().is_some_and(Sending::is_unwritten)
+    pub(super) fn can_be_lost(&self) -> bool {
+        self.sending.as_ref().is_some_and(Sending::can_be_lost)
     }
 
     fn count(&mut self, appended: usize) {
@@ -283,9 +284,9 @@ impl ServerHandshake {
         }
     }
 
-    /// All of the response was appended.
+    /// Begins to wait until the peer has read the response, all of which was appended.
     fn complete_response(&mut self, now: Instant) {
-        self.step = Step::Closing { unread: !self.eof };
+        self.step = Step::Closing { drain: !self.eof };
         if self.sending.as_ref().is_none_or(|sending| sending.waiting == 0) {
             self.deadline = self.close_deadline(now);
         }

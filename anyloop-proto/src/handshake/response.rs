@@ -44,7 +44,7 @@ pub enum AnswerError {
     InvalidHeaderName(String),
     /// The value of this header field is invalid (RFC 9110 §5.5): it has a line break, for example.
     InvalidHeaderValue(HeaderName),
-    /// The response has a Content-Length that is not one number.
+    /// The response has a Content-Length that is not one number, and the length of its body is not known.
     InvalidContentLength,
     /// The status is invalid for this request: below 200 or above 599, or 2xx for CONNECT, which
     /// would begin a tunnel.
@@ -57,7 +57,7 @@ pub enum AnswerError {
     ReservedHeader(HeaderName),
     /// The client did not request this subprotocol (RFC 6455 §4.2.2).
     SubprotocolNotOffered,
-    /// The response has a Content-Length that is not the length of its body, in bytes. It need not have one. An empty
+    /// The response has a Content-Length that is not the length of its body, in bytes. A response needs none. An empty
     /// body agrees with any Content-Length of a response to HEAD, or with status 304.
     WrongContentLength {
         /// The length of the body.
@@ -96,7 +96,7 @@ impl core::error::Error for AnswerError {}
 
 /// How the body of a response that we send is delimited (RFC 9112 §6.3).
 #[derive(Clone, Copy)]
-pub(super) enum Framing {
+pub(super) enum SentFraming {
     /// There is no body.
     Bodiless,
     /// By Content-Length; `left` bytes of it are to come.
@@ -147,9 +147,10 @@ fn check<B>(
     if !(200..=599).contains(&status.as_u16()) {
         return Err(AnswerError::InvalidStatus(status));
     }
-    // RFC 9110 §8.6: their Content-Length is that of the response to GET, so an empty body need not agree with it.
-    let may_be_omitted = *method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
-    let length = length.filter(|length| *length > 0 || !may_be_omitted);
+    // RFC 9110 §8.6: after HEAD, and with status 304, Content-Length is that of the response to GET. An empty body need
+    // not agree with it.
+    let body_may_be_omitted = *method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
+    let length = length.filter(|length| *length > 0 || !body_may_be_omitted);
     let own_length = match status {
         StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => None,
         _ => own_length(response, length)?,
@@ -168,13 +169,13 @@ fn has_body(status: StatusCode) -> bool {
     !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RESET_CONTENT)
 }
 
-/// Appends the head of a response other than 101, whose body has `length` bytes.
+/// Appends the head of a response other than 101, whose body has `length` bytes, if that is known.
 pub(super) fn write_head<B>(
     request: &Request,
     response: &http::Response<B>,
     length: Option<u64>,
     out: &mut Vec<u8>,
-) -> Result<Framing, AnswerError> {
+) -> Result<SentFraming, AnswerError> {
     let status = response.status();
     let (method, version) = (request.method(), request.version());
     if *method == Method::CONNECT && status.is_success() {
@@ -191,20 +192,20 @@ pub(super) fn write_head<B>(
     if !has_body(status) {
         let is_reset = status == StatusCode::RESET_CONTENT;
         if is_reset { head.content_length(0) } else { head }.end();
-        return Ok(Framing::Bodiless);
+        return Ok(SentFraming::Bodiless);
     }
     let (head, framing) = match (own_length, length) {
-        (Some(length), _) => (head, Framing::Length { length, left: length }),
+        (Some(length), _) => (head, SentFraming::Length { length, left: length }),
         (None, Some(length)) => {
-            (head.content_length(length), Framing::Length { length, left: length })
+            (head.content_length(length), SentFraming::Length { length, left: length })
         }
-        // RFC 9110 §9.3.2: HEAD may omit what is known only when the body is there.
-        (None, None) if *method == Method::HEAD => (head, Framing::Bodiless),
-        (None, None) if version == Version::HTTP_10 => (head, Framing::UntilClose),
-        (None, None) => (head.field("Transfer-Encoding", "chunked"), Framing::Chunked),
+        // RFC 9110 §9.3.2: a response to HEAD may omit fields that are known only when the body is made.
+        (None, None) if *method == Method::HEAD => (head, SentFraming::Bodiless),
+        (None, None) if version == Version::HTTP_10 => (head, SentFraming::UntilClose),
+        (None, None) => (head.field("Transfer-Encoding", "chunked"), SentFraming::Chunked),
     };
     head.end();
-    Ok(if *method == Method::HEAD { Framing::Bodiless } else { framing })
+    Ok(if *method == Method::HEAD { SentFraming::Bodiless } else { framing })
 }
 
 /// The response's own Content-Length, which must be the `length` of its body, if that is given.

@@ -13,7 +13,7 @@ use super::options::ServerOptions;
 use super::parse;
 use super::request::{self, Checked, Request};
 use super::responding::Sending;
-use super::response::{self, AnswerError, Framing};
+use super::response::{self, AnswerError, SentFraming};
 use super::write::HeadWriter;
 use crate::config::Config;
 use crate::connection::{Shutdown, Timer};
@@ -32,7 +32,7 @@ use crate::time::Instant;
 ///
 /// Between these two steps, no input is taken. The bytes after a WebSocket request are frames. The bytes
 /// after a plain request are ignored, because each byte stream serves one request. Every response
-/// other than 101 has `Connection: close`.
+/// other than 100 and 101 has `close` in its Connection field.
 ///
 /// After any call, poll [`poll_timeout`](Self::poll_timeout) and [`shutdown`](Self::shutdown), as
 /// with a [`Connection`](crate::Connection).
@@ -67,7 +67,8 @@ pub struct ServerHandshake {
     request: Option<Request>,
     pub(super) deadline: Option<Instant>,
     failure: Option<Failure>,
-    /// The application's response, once it has begun.
+    /// The application's response, or the 500 in its place, once it has begun. Refusals by the handshake are not
+    /// counted.
     pub(super) sending: Option<Sending>,
     /// The method of the request is HEAD.
     pub(super) is_head_request: bool,
@@ -97,11 +98,11 @@ pub(super) enum Step {
     /// The connection is open.
     Opened,
     /// The head of the response is appended, and its body is to follow.
-    Responding(Framing),
-    /// The response is appended, and the peer has to read it. `unread`: the peer may send more input, which must be
-    /// read and discarded.
+    Responding(SentFraming),
+    /// The response is appended, unless no byte of a request had arrived, and the peer has to read it. `drain`: input
+    /// that the peer may still send has to be read and discarded.
     Closing {
-        unread: bool,
+        drain: bool,
     },
     /// The exchange is over.
     Ended,
@@ -186,7 +187,7 @@ impl ServerHandshake {
     ///
     /// # Errors
     ///
-    /// Nothing was appended, and the request still waits for an answer.
+    /// Nothing was appended. The request still waits for an answer, except after [`AnswerError::NotAwaiting`].
     pub fn accept(
         &mut self,
         accept: Accept,
@@ -205,14 +206,14 @@ impl ServerHandshake {
     ///
     /// # Errors
     ///
-    /// [`Cause::EndOfStream`] if the handshake cannot be completed; once.
+    /// [`Cause::EndOfStream`] if the request is not complete, or is a WebSocket request that waits for an answer; once.
     pub fn handle_eof(&mut self) -> Result<(), Failure> {
         self.eof = true;
         match &mut self.step {
             Step::Awaiting if self.request.as_ref().is_some_and(|r| !r.is_upgrade()) => Ok(()),
             Step::Head(_) | Step::Body(..) | Step::Awaiting => self.end(Cause::EndOfStream),
-            Step::Closing { unread } => {
-                *unread = false;
+            Step::Closing { drain } => {
+                *drain = false;
                 Ok(())
             }
             Step::Opened | Step::Responding(_) | Step::Ended => Ok(()),
@@ -223,7 +224,8 @@ impl ServerHandshake {
     ///
     /// # Errors
     ///
-    /// [`Cause::Transport`] if the handshake was not over, or a response was not written; once.
+    /// [`Cause::Transport`] if the handshake was not over, or its response was not written; once. A handshake that has
+    /// failed, and whose response was appended whole, does not fail again.
     pub fn handle_error(&mut self, error: TransportError) -> Result<(), Failure> {
         self.stop(Cause::Transport(error))
     }
@@ -232,20 +234,19 @@ impl ServerHandshake {
     ///
     /// # Errors
     ///
-    /// [`Cause::Terminated`] if the handshake was not over, or a response was not written; once.
+    /// As [`handle_error`](Self::handle_error), with [`Cause::Terminated`].
     pub fn terminate(&mut self) -> Result<(), Failure> {
         self.stop(Cause::Terminated)
     }
 
-    /// Ends the handshake at once. Fails with `cause`, unless the handshake was over and its response written.
+    /// Ends the handshake at once. Fails with `cause`, unless the handshake was over and its response is written or its
+    /// failure known.
     fn stop(&mut self, cause: Cause) -> Result<(), Failure> {
         match self.step {
             Step::Head(_) | Step::Body(..) | Step::Awaiting | Step::Responding(_) => {
                 self.end(cause)
             }
-            Step::Closing { .. } if self.is_unwritten() && self.failure.is_none() => {
-                self.end(cause)
-            }
+            Step::Closing { .. } if self.can_be_lost() && self.failure.is_none() => self.end(cause),
             Step::Closing { .. } | Step::Ended => {
                 (self.step, self.deadline) = (Step::Ended, None);
                 Ok(())
@@ -261,8 +262,8 @@ impl ServerHandshake {
         self.deadline
     }
 
-    /// Handles a timeout that is due at `now` and returns its timer. After [`Timer::Close`] the time for the client to
-    /// end the byte stream after the response has passed. A call before the deadline does nothing.
+    /// Handles a timeout that is due at `now` and returns its timer. [`Timer::Close`] means that the client has not
+    /// ended the byte stream in time after the response. A call before the deadline does nothing.
     ///
     /// # Errors
     ///
@@ -293,8 +294,8 @@ impl ServerHandshake {
     }
 
     /// Abandons the handshake; answers 503 if any part of a request has arrived. Returns the
-    /// failure, [`HandshakeError::Abandoned`]; `None` if the handshake was already over. A response that is being sent
-    /// goes on.
+    /// failure, [`HandshakeError::Abandoned`]; `None` if the request was answered or the handshake was already over. A
+    /// response that is being sent goes on.
     pub fn abandon(&mut self, now: Instant, out: &mut impl Output) -> Option<Failure> {
         let cause = Cause::Handshake(HandshakeError::Abandoned);
         match self.step {
@@ -305,8 +306,9 @@ impl ServerHandshake {
         }
     }
 
-    /// Reports that the application cannot go on: [abandons](Self::abandon) the handshake, or ends the body of a
-    /// response with [`Cause::Application`].
+    /// Reports that the application cannot go on: [abandons](Self::abandon) the handshake, or fails with
+    /// [`Cause::Application`] within the body of a response, which aborts the byte stream. Returns the failure, if
+    /// there is one.
     pub fn handle_application_failure(
         &mut self,
         now: Instant,
@@ -318,7 +320,7 @@ impl ServerHandshake {
         }
     }
 
-    /// What the transport does with the byte stream.
+    /// What the transport has to do with the byte stream.
     pub const fn shutdown(&self) -> Shutdown {
         match self.step {
             Step::Head(_)
@@ -326,8 +328,8 @@ impl ServerHandshake {
             | Step::Awaiting
             | Step::Opened
             | Step::Responding(_) => Shutdown::None,
-            Step::Closing { unread: true } => Shutdown::HalfClose,
-            Step::Closing { unread: false } => Shutdown::Close,
+            Step::Closing { drain: true } => Shutdown::HalfClose,
+            Step::Closing { drain: false } => Shutdown::Close,
             Step::Ended => Shutdown::Abort,
         }
     }
@@ -344,8 +346,8 @@ impl ServerHandshake {
         self.is_head_request
     }
 
-    /// Whether input is ignored: the request was answered, or the handshake has failed. Read on only to see the end of
-    /// the byte stream.
+    /// Whether input is ignored: the request was answered with another response than 101, or the handshake has failed.
+    /// Read on only to see the end of the byte stream.
     #[must_use]
     pub const fn discards_input(&self) -> bool {
         matches!(self.step, Step::Responding(_) | Step::Closing { .. } | Step::Ended)
@@ -391,7 +393,7 @@ impl ServerHandshake {
                     self.step = Step::Body(body, Box::new(request));
                     return Err(HandshakeError::BodyTooBig);
                 }
-                // RFC 9110 §10.1.1: not sent if a part of the body has already arrived.
+                // RFC 9110 §10.1.1: no 100 (Continue) if a part of the body has already arrived.
                 if expects_continue && !body.is_whole() && input.is_empty() {
                     HeadWriter::response(StatusCode::CONTINUE, out.buffer()).end();
                 }
@@ -460,7 +462,7 @@ impl ServerHandshake {
         }
         self.close(now);
         if !begun {
-            self.step = Step::Closing { unread: false };
+            self.step = Step::Closing { drain: false };
         }
         self.fail(cause)
     }
@@ -468,7 +470,7 @@ impl ServerHandshake {
     /// Begins to wait until the peer has read a response of the handshake itself. Closing with unread input can destroy
     /// the response.
     fn close(&mut self, now: Instant) {
-        self.step = Step::Closing { unread: !self.eof };
+        self.step = Step::Closing { drain: !self.eof };
         self.deadline = self.close_deadline(now);
     }
 

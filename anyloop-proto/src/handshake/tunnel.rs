@@ -28,8 +28,8 @@ const MAX_INTERIM: u8 = 16;
 /// Asks an HTTP proxy for a tunnel to a server (RFC 9110 §9.3.6).
 ///
 /// [`new`](Self::new) writes the request, and [`next`](Self::next) takes received bytes until the response is complete.
-/// After a response with a status of 2xx, the byte stream leads to the server: the caller begins TLS for a `wss`
-/// target, or else a [`ClientHandshake`](super::ClientHandshake). Any other final response is a refusal, and
+/// After a response with a status of 2xx, the byte stream leads to the server: the caller begins TLS if the target is
+/// `wss`, and then a [`ClientHandshake`](super::ClientHandshake). Any other final response is a refusal, and
 /// [`response`](Self::response) returns it. A 101, which nobody asked for, is an error without a response.
 ///
 /// The heads of the responses have at most 16 KiB together, and at most 100 fields each. There is no timeout: the
@@ -67,7 +67,7 @@ enum Step {
     Head(Head),
     /// The body of a refusal.
     Body(Body, StatusCode),
-    /// The tunnel is open, or was refused.
+    /// The tunnel is open, was refused, or has failed.
     Over,
 }
 
@@ -113,8 +113,8 @@ impl TunnelHandshake {
     ///
     /// # Errors
     ///
-    /// Reported once. [`HandshakeError::Rejected`] when a response with another status than 2xx is complete, or its
-    /// body has reached the limit; other [`HandshakeError`]s for a response that is not valid HTTP.
+    /// Reported once. [`HandshakeError::Rejected`] when a response with another status than 2xx is complete, its body
+    /// exceeds the limit, or its body is invalid; other [`HandshakeError`]s for a response that is not valid HTTP.
     pub fn next(&mut self, input: &mut Input<'_>) -> Result<bool, HandshakeError> {
         self.read(input).map_err(|error| {
             input.discard();

@@ -80,7 +80,7 @@ impl Target {
         &self.path_and_query
     }
 
-    /// The Authorization field (RFC 7617) for the user and password in the URI.
+    /// The value of the Authorization field (RFC 7617) for the user and password in the URI; `None` if it has neither.
     #[must_use]
     pub const fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
@@ -90,7 +90,7 @@ impl Target {
 impl Target {
     /// What somebody who wrote this text may have meant, for an error message: `ws://` for `http://`, `wws://`, `ws//`
     /// or `ws:`, or where there is no scheme; this machine for a port alone; and the inner one of two schemes. `None` if
-    /// nothing is similar, or the text is a URI already.
+    /// nothing is similar, or nothing but the text itself.
     ///
     /// ```
     /// use anyloop_proto::handshake::Target;
@@ -130,8 +130,8 @@ impl Target {
     }
 }
 
-/// Whether a text begins with a scheme of TLS, and what follows its scheme: all of it if it has none. `None` if the
-/// scheme is of something else.
+/// Whether the scheme of a text is that of TLS, and what follows the scheme. A text without a scheme is returned whole.
+/// `None` for the scheme of another protocol than WebSocket or HTTP.
 fn split_scheme(text: &str) -> Option<(bool, &str)> {
     let end = text.find(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c));
     let (scheme, after) = text.split_at(end.unwrap_or(text.len()));
@@ -173,7 +173,7 @@ impl FromStr for Target {
     type Err = UriError;
 
     fn from_str(uri: &str) -> Result<Self, UriError> {
-        // RFC 3986 §2: everything else is written in percent-encoding. CR and LF would end up in
+        // RFC 3986 §2: characters beyond printable ASCII are percent-encoded. CR and LF would end up in
         // the request (RFC 9112 §11.1).
         if let Some(other) = uri.chars().find(|c| !c.is_ascii_graphic()) {
             return Err(UriError::Character(other));

@@ -16,7 +16,8 @@ pub(super) struct Verified {
     pub(super) extension: Option<(Extension, Codec)>,
 }
 
-/// Verifies every field of a 101 response. `accept` is the expected value of Sec-WebSocket-Accept.
+/// Verifies the version of a 101 response, and the fields that RFC 6455 §4.1 names. `accept` is the expected value of
+/// Sec-WebSocket-Accept.
 ///
 /// A 101 ends with its head, whatever its Content-Length or Transfer-Encoding says (RFC 9112 §6.3).
 pub(super) fn verify<B>(

@@ -9,7 +9,7 @@ use super::key;
 
 /// Appends a head to a buffer, field by field.
 ///
-/// Values come from `http` types or were checked to be tokens, so they contain no line end.
+/// Values come from `http` types, or their characters were checked, so they contain no line end.
 #[must_use]
 pub(super) struct HeadWriter<'o>(&'o mut Vec<u8>);
 
