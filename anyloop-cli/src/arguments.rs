@@ -8,8 +8,8 @@ use clap::{CommandFactory, Error, FromArgMatches};
 use crate::Arguments;
 use crate::error::CliError;
 
-/// The arguments. The help and the version, if asked for, are printed and end the process, as does the help in place of
-/// a missing command.
+/// The arguments. Prints the help or the version if they are asked for, or the help if there is no command, and ends
+/// the process.
 pub(crate) fn parse() -> Result<Arguments, CliError> {
     let mut command = command();
     let matches = command.try_get_matches_from_mut(env::args_os());
@@ -38,7 +38,7 @@ fn describe(error: &Error) -> String {
     let text = error.to_string();
     let mut description = String::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let Some(line) = line.strip_prefix("error: ").or(Some(line)) else { continue };
+        let line = line.strip_prefix("error: ").unwrap_or(line);
         if line.starts_with("Usage:") || line.starts_with("For more information") {
             break;
         }
@@ -50,7 +50,8 @@ fn describe(error: &Error) -> String {
         description += separator;
         description += line.strip_prefix("tip: ").unwrap_or(line);
     }
-    let command = env::args().nth(1).filter(|name| is_command(name));
+    let command = env::args_os().nth(1).and_then(|name| name.into_string().ok());
+    let command = command.filter(|name| is_command(name));
     let command = command.map_or_else(String::new, |name| format!(" {name}"));
     let unknown = error.get(ContextKind::InvalidSubcommand).is_some();
     let what = if unknown { "the commands" } else { "the options" };

@@ -34,7 +34,7 @@ impl FromStr for Seconds {
     }
 }
 
-/// How long to wait before closing: a time in seconds, or for ever.
+/// How long to wait before closing: seconds, or for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
     For(Duration),
@@ -115,7 +115,7 @@ fn is_scheme(scheme: &str) -> bool {
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// Whether the scheme requires a host (RFC 9110 §4.2).
+/// Whether the scheme requires a host (RFC 9110 §4.2, RFC 6455 §3).
 fn needs_host(scheme: &str) -> bool {
     ["http", "https", "ws", "wss"].iter().any(|other| scheme.eq_ignore_ascii_case(other))
 }
@@ -154,7 +154,7 @@ impl Url {
     }
 }
 
-/// The scheme and the path of a Unix socket, if the text is one, also as `serve --unix` prints it.
+/// The scheme and the path of a Unix socket, if the text is its path, or what `serve --unix` prints (`ws+unix:PATH`).
 fn socket(text: &str) -> Option<(&'static str, &str)> {
     let is_path = ["/", "./", "../"].iter().any(|start| text.starts_with(start));
     if is_path && !text.starts_with("//") {

@@ -59,8 +59,8 @@ impl<'p> CloseFrame<&'p str> {
     }
 }
 
-/// Checks whether a Close frame can have this code and reason. The reason has at most 123 bytes, and is empty without a
-/// code.
+/// Checks whether a Close frame can have this code and reason. It can if the reason has at most 123 bytes, and is empty
+/// when there is no code.
 ///
 /// # Errors
 ///

@@ -12,7 +12,7 @@ pub use first_bytes::FirstBytes;
 pub use handshake::{Field, HandshakeError};
 pub use response::ResponseError;
 
-/// Why a connection failed. `Copy`, 40 bytes.
+/// Why a connection failed. `Copy`, 32 bytes.
 ///
 /// After a failure, only output that was already appended is sent, such as a Close frame or the response to a request.
 /// [`Connection::shutdown`](crate::Connection::shutdown) says what to do with the byte stream.

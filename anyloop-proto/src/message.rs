@@ -286,8 +286,8 @@ impl Eq for Text<'_> {}
 pub struct Chunk<'e> {
     /// Whether the message is text or binary.
     pub kind: Kind,
-    /// The bytes. A chunk of text may begin and end inside a character. The text so far is valid UTF-8, up to its last
-    /// whole character.
+    /// The bytes. A chunk of text may begin and end inside a character. All chunks so far, joined, are valid UTF-8,
+    /// except that the last character may be incomplete.
     pub payload: &'e [u8],
     /// Whether the message begins with this chunk.
     pub first: bool,
@@ -381,7 +381,8 @@ impl Prepared {
     }
 
     /// The frame that was encoded under this key. If there is none yet, `encode` creates it. `None` if the message
-    /// already keeps its [`MAX_ENCODED`] frames under other keys, or if another thread fills the free slot meanwhile.
+    /// already keeps its [`MAX_ENCODED`] frames under other keys, or if another thread takes the slot under another key
+    /// meanwhile.
     #[cfg(feature = "std")]
     pub(crate) fn encoded_frame(
         &self,

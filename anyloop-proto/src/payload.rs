@@ -11,10 +11,12 @@ use bytes::{Bytes, BytesMut};
 use crate::kind::Kind;
 use crate::message::{Message, Prepared, Text, Uncompressed};
 
-/// A message that owns its payload. Clones share it. Not only the payload data of RFC 6455: it has the kind, too.
+/// A message that owns its payload. Clones share it. Unlike the payload data of RFC 6455, it also has the kind, text or
+/// binary.
 ///
 /// It is created from text or bytes. Owned values (`String`, `Vec<u8>`, `Bytes` and others) are not copied, except
-/// arrays. Borrowed ones are; those of static memory are not as [`Bytes::from_static`].
+/// arrays. Borrowed text and slices are copied; to avoid this for static memory, use [`Bytes::from_static`]. A borrowed
+/// `Bytes` or `Payload` is shared.
 ///
 /// ```
 /// use anyloop_proto::{Message, Payload};

@@ -50,8 +50,8 @@ impl Utf8 {
                 self.len = partial.len() as u8;
                 Ok(())
             }
-            // `len` counts the bytes of the code point before the invalid one. A byte that cannot begin a code point
-            // is itself the invalid one.
+            // If the byte can begin a code point, `len` is the number of its valid bytes, and the next one is invalid.
+            // Otherwise the byte itself is invalid, and `len` is 1.
             Some(len) => {
                 let begun = matches!(rest[valid], 0xC2..=0xF4);
                 Err(InvalidUtf8 { at: done + valid + if begun { len } else { 0 } })
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pair_and_triple_of_lead_and_continuation_agrees_with_core() {
+    fn lead_bytes_and_samples_of_what_follows_agree_with_core() {
         for lead in 0..=255u8 {
             for second in (0..=255u8).step_by(3) {
                 for third in [0x00, 0x7f, 0x80, 0xbf, 0xc0, 0xff] {

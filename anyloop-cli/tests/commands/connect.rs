@@ -223,10 +223,9 @@ fn a_failed_handshake_and_a_failed_connection_have_different_statuses() {
     answer(wrong).expect(4, "Sec-WebSocket-Accept does not fit the key");
     let why = "does not answer as a WebSocket server";
     let not_http = "not an HTTP response: the first bytes are";
-    answer(b"SSH-2.0-OpenSSH_9.2\r\n")
-        .expect(4, &format!("{why}: {not_http} \"SSH-2.0-OpenSSH_\""));
+    answer(b"SSH-2.0-OpenSSH_9.2\r\n").expect(4, &format!("{why}: {not_http} \"SSH-2.\""));
     let alert =
-        format!(r#"{why}: {not_http} "\x15\x03\x01\x00\x02\x02F", a TLS record: use wss://"#);
+        format!(r#"{why}: {not_http} "\x15\x03\x01\x00\x02\x02", a TLS record: use wss://"#);
     answer(b"\x15\x03\x01\0\x02\x02F").expect(4, &alert);
     answer(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n").expect(4, &format!("{why}: malformed HTTP"));
     answer(b"HTTP/1.1 101 Sw").expect(4, "ended");

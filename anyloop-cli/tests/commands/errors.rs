@@ -1,8 +1,10 @@
 //! Whatever goes wrong: one line that says what, and what to do, and the exit status.
 
+use std::ffi::OsStr;
 use std::fs::{Permissions, read_to_string, set_permissions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
@@ -18,6 +20,13 @@ fn fails(arguments: &[&str], code: i32, words: &[&str]) {
         ended.expect(code, words);
     }
     assert_eq!(ended.lines(), [""; 0], "{arguments:?}");
+}
+
+#[test]
+fn an_argument_that_is_not_unicode() {
+    let mut anyloop = anyloop([""; 0]);
+    let ended = Running::start(anyloop.arg(OsStr::from_bytes(b"\xff")).stdin(Stdio::null())).end();
+    ended.expect(2, "unrecognized subcommand");
 }
 
 #[test]
@@ -259,7 +268,7 @@ fn no_websocket() {
     fails(
         &["connect", &url],
         4,
-        &["does not answer as a WebSocket server: not an HTTP response", r#""220 mail.example""#],
+        &["does not answer as a WebSocket server: not an HTTP response", r#""220 ma""#],
     );
 }
 

@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-/// The most bytes that are kept.
-const MAX: usize = 16;
+/// The most bytes that are kept: with more, [`Failure`](super::Failure) would be larger.
+const MAX: usize = 6;
 
-/// The first bytes that a peer has sent, at most 16: fewer if fewer had arrived when they were seen not to be HTTP.
+/// The first bytes that a peer has sent, at most 6: fewer if fewer had arrived when they were seen not to be HTTP.
 ///
 /// It is displayed as an escaped string in quotes, which is ASCII without control characters.
 ///
@@ -21,11 +21,11 @@ const MAX: usize = 16;
 /// let Cause::Handshake(HandshakeError::NotHttp { peer: Role::Server, first_bytes }) = failure.cause() else {
 ///     panic!("{failure}");
 /// };
-/// assert_eq!(first_bytes.as_bytes(), b"SSH-2.0-OpenSSH_");
+/// assert_eq!(first_bytes.as_bytes(), b"SSH-2.");
 /// assert!(!first_bytes.is_tls());
 /// assert_eq!(
 ///     failure.cause().to_string(),
-///     "not an HTTP response: the first bytes are \"SSH-2.0-OpenSSH_\""
+///     "not an HTTP response: the first bytes are \"SSH-2.\""
 /// );
 /// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]

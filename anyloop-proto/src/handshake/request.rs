@@ -60,8 +60,8 @@ impl Request {
     }
 
     /// The value of the Origin field: the origin of the web page that makes the request, if a browser sends the request
-    /// (RFC 6454 §7). For a WebSocket request the [`OriginPolicy`](super::OriginPolicy) has allowed it. `None` without
-    /// the field, and for a value in a plain request that is not printable ASCII.
+    /// (RFC 6454 §7). For a WebSocket request the [`OriginPolicy`](super::OriginPolicy) has allowed it. `None` if the
+    /// field is absent; in a plain request, also if its value is not printable ASCII.
     #[must_use]
     pub fn origin(&self) -> Option<&str> {
         self.http.headers().get(http::header::ORIGIN)?.to_str().ok()
@@ -182,7 +182,7 @@ fn check_upgrade(
             false => HandshakeError::Missing(Field::Connection),
         });
     }
-    // A body would be read as frames. `Content-Length: 0` declares none.
+    // An upgrade request must have no body, which would be read as frames. `Content-Length: 0` declares none.
     match framing {
         Framing::Length(0) => {}
         Framing::Chunked => return Err(HandshakeError::Invalid(Field::TransferEncoding)),

@@ -50,7 +50,7 @@ fn a_connection_is_small() {
     let size = size_of::<Connection>();
     println!("size_of::<Connection>() = {size}");
     assert!(size <= 96, "{size} bytes");
-    assert_eq!(size_of::<Failure>(), 40);
+    assert_eq!(size_of::<Failure>(), 32);
 }
 
 #[test]

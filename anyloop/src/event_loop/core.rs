@@ -94,7 +94,7 @@ impl<K: LoopTypes> Core<K> {
         self.ready.push_back(CALLBACK_ENTRY);
     }
 
-    /// Queues the source in slot `index`, which has become ready.
+    /// Queues a source that must run: in `woken` if a command has woken it, else in `ready`.
     #[inline]
     pub(super) fn queue_source(&mut self, index: u32) {
         match self.slots.is_woken(index) {
@@ -234,7 +234,7 @@ impl<K: LoopTypes> Core<K> {
         self.set_entries_until_poll();
     }
 
-    /// All entries that are in the run queue now are popped before the next poll.
+    /// As many entries as the run queue has now are popped before the next poll.
     pub(super) fn set_entries_until_poll(&mut self) {
         self.entries_until_poll = self.ready.len() + self.woken.len();
     }
@@ -325,8 +325,9 @@ impl<K: LoopTypes> Core<K> {
         }
     }
 
-    /// A run call ends. Wakes the runners that must notice what remains, or the host, if it must notice that or would
-    /// sleep too long: see [`leave` and `become_unattended`](super::wakeup#transitions).
+    /// A run call ends. If work is left, wakes another runner. If this was the last runner, wakes the host if there is
+    /// work or if it would sleep past the next deadline: see [`leave` and
+    /// `become_unattended`](super::wakeup#transitions).
     pub(super) fn end_run(&mut self, control: &LoopControl, followers: &Condvar) -> Remaining {
         let remaining = self.wakeups.leave(control.notifier());
         if remaining == Remaining::NoRunner {

@@ -119,7 +119,7 @@ impl<K: LoopTypes> Engine<K> {
         self.control.notify();
     }
 
-    /// Trims the buffers that no runner uses, and drops those that then keep so little that no other trim is needed.
+    /// Trims the buffers that no runner uses, and drops those that need no further trim.
     pub(super) fn trim(&self, now: Instant) {
         let mut buffers = self.idle_buffers();
         buffers.iter_mut().for_each(|buffers| buffers.for_driver.trim(now));

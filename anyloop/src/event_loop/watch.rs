@@ -144,7 +144,7 @@ impl<K: Kind, S: AsFd, F: FnMut(&mut S, Readiness) -> ControlFlow<()>> Source<K>
             }
         }
         // The registration is renewed, so that events that are still present are reported again, also after a panic.
-        // Events that came meanwhile may be outdated.
+        // Events that came while `f` ran are dropped: `f` may have handled them.
         turn.engine
             .clear_events(turn.state.token, Events::READABLE | Events::WRITABLE | Events::CLOSED);
         match registry.reregister(&mut self.descriptor, turn.state.token, self.mode.interest()) {

@@ -1,4 +1,4 @@
-//! Setters that differ between [`Threads`] (values must be [`Send`]) and [`Local`].
+//! Setters that differ between [`Threads`] (values must be [`Send`], and the clock [`Sync`] too) and [`Local`].
 
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
@@ -36,8 +36,8 @@ macro_rules! setters {
     ($kind:ident $(, $send:ident)?) => {
         /// Setters of the output and of what ends the stream.
         impl<H: Handler> Connection<H, $kind> {
-            /// Writes to `output`, and flushes it after each write of the connection. If it would block, the rest waits
-            /// for [`drive`](Self::drive).
+            /// Writes to `output`, and flushes it after each write of the connection. If a write or a flush would
+            /// block, [`drive`](Self::drive) tries it again.
             pub fn register_output(&self, output: impl Write $(+ $send)? + 'static) {
                 self.set_output(Output::Writer { writer: Box::new(output), unflushed: false });
             }

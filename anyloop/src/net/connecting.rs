@@ -160,7 +160,7 @@ struct Connected {
     socket: Socket,
     /// The other end of the socket: the server, or a proxy.
     peer: Peer,
-    /// The TLS with an `https` proxy; with other proxies it leaves bytes as they are.
+    /// The TLS with an `https` proxy; otherwise it leaves bytes as they are.
     proxy_layer: ProxyLayer,
     /// What the server has sent already.
     received: Vec<u8>,
@@ -216,7 +216,7 @@ impl<F: HandlerFactory> Connecting<F> {
     /// Serves what needs no stream: commands, calls that the budget has held back, and timers.
     fn run_driver<K: ServesConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) {
         let (events, now) = (turn.state.events, turn.state.now);
-        let is_first = matches!(self.step, Step::Begin(_)); // commands may wait: the handle is older than this turn
+        let is_first = matches!(self.step, Step::Begin(_)); // the handle is older, so commands may wait without an event
         self.with_driver(turn, |driver, transport, buffers| {
             if is_first || events.contains(Events::WOKEN) {
                 driver.handle_wake(transport, buffers, now);
@@ -254,7 +254,7 @@ impl<F: HandlerFactory> Connecting<F> {
         driver.protocol.set_peer(peer); // the system forgets it when the stream is reset
         let mut tls_layer = std::mem::take(&mut self.tls_layer);
         driver.keep(&tls_layer.put_behind_proxy(proxy_layer, received));
-        // The edges that came with the end of connecting are not reported again.
+        // The edges that this turn has seen are not reported again, so they are passed on to the new source.
         turn.state.unconsumed = Events::READABLE | turn.state.events.only(Events::CLOSED);
         if self.redirects.is_some() {
             self.stream = Some(tls_layer.stream(driver, socket));
@@ -270,7 +270,7 @@ impl<F: HandlerFactory> Connecting<F> {
         };
         let deadlines = [driver.next_timeout(), self.deadline()];
         turn.state.deadline = deadlines.into_iter().flatten().min();
-        // Calls that the budget has stopped: posted functions, or the failure.
+        // Calls that the budget has held back: of commands, timers, or the failure.
         if driver.wants_resume() { Next::Again } else { Next::Wait }
     }
 

@@ -93,11 +93,13 @@ pub(super) struct Listener {
 struct State {
     /// Absent when the listener is closed.
     socket: Option<ListenSocket>,
-    /// Present until the listener accepts or is closed.
+    /// Makes the loop warn if it ends for lack of work. Present until [`register`](Listener::register) or
+    /// [`close`](Listener::close).
     idle: Option<IdleListener>,
     /// Wakes the acceptor. Present from [`register`](Listener::register) until the listener is closed.
     wake_acceptor: Option<Box<dyn Fn() + Send>>,
-    /// The file that this listener has made for a Unix socket. It is removed with the listener, unless it was replaced.
+    /// The file that this listener has made for a Unix socket. [`close`](Listener::close) removes it, unless it was
+    /// replaced.
     #[cfg(unix)]
     path: Option<(PathBuf, FileId)>,
 }
@@ -225,13 +227,14 @@ impl Listener {
             socket.bind(&address)?;
         }
         let file_id = file_id(&path)?;
-        if let Err(error) = socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX)) {
-            remove_own_file(&path, file_id);
-            return Err(error);
+        let listening = socket
+            .listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))
+            .and_then(|()| Self::from_unix(std::os::fd::OwnedFd::from(socket).into()));
+        match &listening {
+            Ok(listener) => listener.state().path = Some((path, file_id)),
+            Err(_) => remove_own_file(&path, file_id),
         }
-        let listener = Self::from_unix(std::os::fd::OwnedFd::from(socket).into())?;
-        listener.state().path = Some((path, file_id));
-        Ok(listener)
+        listening
     }
 
     pub(super) const fn address(&self) -> &LocalAddress {

@@ -38,7 +38,7 @@ const MAX_SOCKS_CREDENTIAL: usize = 255;
 /// only to the proxy: by Basic (RFC 7617), or with SOCKS5 as RFC 1929 says. They are encrypted only if the proxy is an
 /// `https` one. The default port is 1080, and 443 for `https`, as in curl.
 ///
-/// The text of a proxy (`Display`, `Debug`) has no password.
+/// The text of a proxy (`Display`, `Debug`) has neither user nor password.
 ///
 /// ```
 /// use anyloop::net::Proxy;

@@ -55,7 +55,7 @@ impl ProxyRules {
         Self::from_variables(|name| env::var_os(name))
     }
 
-    /// As [`from_env`](Self::from_env), with other variables: `variable` returns the value of the one with this name.
+    /// As [`from_env`](Self::from_env), with `variable(name)` in place of the environment of the process.
     ///
     /// ```
     /// use anyloop::net::ProxyRules;

@@ -176,7 +176,7 @@ impl AnyHandle {
         self.0.id()
     }
 
-    /// The state of the connection, as of its last [batch](crate::Context).
+    /// The state of the connection, as last published.
     #[must_use]
     pub fn state(&self) -> State {
         self.0.state()
@@ -192,7 +192,7 @@ impl PartialEq for AnyHandle {
 
 impl Eq for AnyHandle {}
 
-/// As [`Handle`]'s.
+/// Hashes the identity of the connection, as [`Handle`] does.
 impl Hash for AnyHandle {
     fn hash<S: Hasher>(&self, hasher: &mut S) {
         self.0.hash_connection(hasher);

@@ -52,14 +52,14 @@ impl<H: Handler> Session<H> {
         let Self { protocol, handler, state } = self;
         match protocol {
             Protocol::Server(handshake) => {
-                // Either more input is needed, or the request was invalid and has been answered; in that case `fail` is
-                // called when the stream ends.
+                // Either more input is needed, or the request was invalid and has been answered; in the latter case
+                // `Handler::fail` is called when the stream ends.
                 let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
                 budget.spend();
                 let (Incoming::Upgrade(request) | Incoming::Http(request)) = incoming;
                 let phase = Phase::awaiting_answer(*request.method() == Method::HEAD);
-                // Handles may answer from now on, also from another thread during the call. Messages of handles that
-                // wait for the opening (`Flags::DEFERRED`) count as buffered.
+                // Handles may answer from now on, also from another thread during the call. Messages that handles have
+                // sent before the opening (`Flags::DEFERRED`) count as buffered.
                 state.publish(out.queued() + state.deferred_bytes(), phase);
                 let reborrowed = out.reborrow();
                 let (sender, receiver, new_handler) = (None, None, None);
@@ -127,7 +127,7 @@ impl<H: Handler> Session<H> {
                 if let Protocol::Server(handshake) = &mut self.protocol {
                     let _ = handshake.respond_internal_error(now, out);
                 }
-                // Available as `Context::error` in `fail`.
+                // Available as `Context::error` in `Handler::fail`.
                 self.state.rare_mut().error.get_or_insert_with(|| Box::new(error));
             }
         }
@@ -155,8 +155,8 @@ impl<H: Handler> Session<H> {
         self.state.flags.set(Flags::NOTIFY_OPEN, true);
     }
 
-    /// Notifies the handler that the connection is open, if that is still to be done. Returns false if it remains to be
-    /// done, because the budget is spent. `unrun`: the commands of the present batch that have not run.
+    /// Notifies the handler that the connection is open, unless it was notified. Returns false if the budget is spent
+    /// and the call is still due. `unrun`: the commands of the present batch that have not run.
     pub(super) fn notify_open(
         &mut self,
         mut unrun: Option<&mut VecDeque<Command>>,
@@ -173,7 +173,7 @@ impl<H: Handler> Session<H> {
         }
         self.state.flags.set(Flags::NOTIFY_OPEN, false);
         self.call_within(unrun.as_deref_mut(), out, now, Handler::open);
-        // Messages of handles that wait for the opening.
+        // What handles have requested before the opening: messages, and perhaps a close.
         if self.state.flags.has(Flags::DEFERRED) {
             self.call_within(unrun, out, now, |_, context| context.send_deferred());
         }

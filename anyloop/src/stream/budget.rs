@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// The number of handler calls that may still begin before a call of the driver returns. An end time and a stop flag
-/// are optional.
+/// How many handlers one call of the driver may still call. It can also have an end time and a stop flag.
 ///
 /// A session checks it before each call of a handler. A handler that the budget does not allow is called later, when
 /// the driver [resumes](super::Driver::resume). Completions of messages are not counted: they are part of writing.
@@ -41,7 +40,7 @@ impl Budget {
         Self { left: u64::MAX, stop: Some(stop), until: None, granted: u64::MAX }
     }
 
-    /// Allows `handlers` calls of handlers from now on, of which none begins at `until` or later.
+    /// Allows `handlers` calls of handlers from now on, and none that would begin at `until` or later.
     pub const fn set(&mut self, handlers: u64, until: Option<Instant>) {
         (self.left, self.granted, self.until) = (handlers, handlers, until);
     }

@@ -6,7 +6,8 @@ use rustls::Error;
 use super::{Received, Records};
 use crate::stream::{MAX_RECORD_PLAINTEXT, Seal};
 
-/// The TLS with a proxy. The records of a connection, called the inner ones, are the content of its records.
+/// The TLS connection to a proxy. Its plaintext is the records of another TLS connection, the *inner* one, to the
+/// server.
 pub(super) struct OuterTls {
     pub(super) records: Records,
     /// Decrypted content that the inner records have not received yet.
@@ -16,8 +17,8 @@ pub(super) struct OuterTls {
 }
 
 impl Records {
-    /// The same records, from now on carried as the content of the records of `proxy`. `content` was received through
-    /// the proxy before.
+    /// This TLS connection, from now on carried inside `proxy`, the TLS connection to a proxy. `content` was received
+    /// through the proxy before.
     #[cfg(feature = "net")]
     pub(in crate::tls) fn with_outer(mut self, proxy: Self, content: Vec<u8>) -> Self {
         let outer = OuterTls { records: proxy, content, inner_output: Vec::new() };
@@ -40,9 +41,9 @@ impl Records {
 }
 
 impl OuterTls {
-    /// As [`Records::receive`] of `inner`; `input` has the records of the proxy. All of it is used, even if
-    /// [`PLAINTEXT_LIMIT`](super::PLAINTEXT_LIMIT) is passed, unless `inner` is closed or fails. The close_notify of
-    /// the proxy is not reported.
+    /// As [`Records::receive`] of `inner`; `input` has the records of the proxy. All of it is used, even beyond
+    /// [`PLAINTEXT_LIMIT`](super::PLAINTEXT_LIMIT), unless `inner` is closed or fails. The close_notify of the proxy is
+    /// not reported.
     pub(super) fn receive(
         &mut self,
         inner: &mut Records,
@@ -61,6 +62,7 @@ impl OuterTls {
                 // The end of the stream follows. It is an error unless the server has sent its close_notify.
                 Ok(Received::Closed) => input.discard(),
                 Err(error) => {
+                    // `inner` neither decrypts nor seals from now on.
                     (inner.decryption_failed, inner.stopped) = (true, true);
                     return received.and(Err(error));
                 }
