@@ -170,6 +170,10 @@ fn mistakes_without_a_sign_are_logged() {
         event_loop.reset().unwrap();
         assert_eq!(event_loop.poll(), 0);
         event_loop.reset().unwrap();
+        let handle = event_loop.handle();
+        event_loop.post(move || handle.stop());
+        assert_eq!(event_loop.run(), 1); // the program has stopped it
+        event_loop.reset().unwrap();
         server.start_accept().unwrap();
         assert_eq!(event_loop.poll(), 0);
         server.stop_listening();

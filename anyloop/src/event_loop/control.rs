@@ -105,6 +105,20 @@ impl LoopControl {
         self.notify();
     }
 
+    /// Stops the loop if it is out of work. Logs a warning then if a listener does not accept, which may be why.
+    pub(super) fn stop_if_out_of_work(&self) {
+        if self.has_work() {
+            return;
+        }
+        let was_stopped = self.stopped.swap(true, Ordering::SeqCst);
+        if !was_stopped && self.idle_listeners.load(Ordering::Relaxed) > 0 {
+            crate::log::warn!(
+                "the event loop is out of work, but a server listens and does not accept: call start_accept"
+            );
+        }
+        self.notify();
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }
@@ -134,11 +148,6 @@ impl LoopControl {
     /// Whether run calls should return: the loop is stopped, or out of work.
     pub(super) fn should_return(&self) -> bool {
         self.is_stopped() || !self.has_work()
-    }
-
-    /// Whether there is a listener that does not accept.
-    pub(super) fn has_idle_listeners(&self) -> bool {
-        self.idle_listeners.load(Ordering::Relaxed) > 0
     }
 
     /// Whether the loop is gone.
@@ -197,8 +206,8 @@ impl LoopControl {
     }
 }
 
-/// A listener that does not accept: it is no work of the loop. While there is one, a run call that ends because the
-/// loop is out of work logs a warning.
+/// A listener that does not accept: it is no work of the loop. While there is one, a loop that stops because it is out
+/// of work logs a warning.
 pub(crate) struct IdleListener(Arc<LoopControl>);
 
 impl IdleListener {

@@ -41,14 +41,8 @@ impl<K: LoopKind> Engine<K> {
 
     /// Runs what is ready, within these bounds. Returns how many handlers ran.
     fn drive(&self, bounds: Bounds) -> usize {
-        let has_idle_listeners = self.control.has_idle_listeners() && !self.control.is_stopped();
-        if !self.control.has_work() {
-            self.control.stop();
-        }
+        self.control.stop_if_out_of_work();
         if self.control.is_stopped() {
-            if has_idle_listeners {
-                self.warn_if_out_of_work();
-            }
             self.run_stopped();
             return 0;
         }
@@ -59,19 +53,6 @@ impl<K: LoopKind> Engine<K> {
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
-        if self.control.has_idle_listeners() {
-            self.warn_if_out_of_work();
-        }
         usize::try_from(called).unwrap_or(usize::MAX)
-    }
-
-    /// Logs why a run call has ended, if the reason may be a listener that does not accept.
-    #[cold]
-    fn warn_if_out_of_work(&self) {
-        if self.control.is_stopped() && !self.control.has_work() {
-            crate::log::warn!(
-                "the event loop is out of work, but a server listens and does not accept: call start_accept"
-            );
-        }
     }
 }

@@ -143,9 +143,7 @@ impl<'e, K: LoopKind> Runner<'e, K> {
         let mut turn = Turn { engine, state, buffers: &mut buffers, read_result: None };
         let mut core = engine.lock();
         let result = loop {
-            if !engine.control.has_work() {
-                engine.control.stop();
-            }
+            engine.control.stop_if_out_of_work();
             #[cfg(loom)]
             engine.control.is_stopped(); // so that loom sees that the budget reads it
             if turn.buffers.for_driver.budget.is_spent() {

@@ -74,7 +74,8 @@ impl<H: Handler> Handle<H> {
     ///
     /// The result depends on [`buffered_amount`](Self::buffered_amount). A payload that is owned (`String`,
     /// `Vec<u8>`, `Bytes`, [`Payload`]) and has 16 KiB or more is not copied, also while it waits for the peer. A
-    /// shorter one is copied into the output, and so is a rest of less than 16 KiB that the peer does not read at once.
+    /// shorter one is copied into the output, and so is a rest that the peer does not read at once, if it is less than
+    /// 16 KiB or the smaller part of the payload.
     /// Clients copy to mask (RFC 6455 §5.3), and TLS and compression make bytes of their own.
     ///
     /// Before the connection is open the message waits for the opening, and while a message is being sent

@@ -407,13 +407,15 @@ fn move_to_send_buffer(queued: &mut Option<Box<Queued>>, parts: [&[u8]; 3], mut 
     }
 }
 
-/// Keeps a payload without the first `written` bytes: by reference, unless so little is left that a copy takes less
-/// memory.
+/// Keeps a payload without the first `written` bytes. A reference keeps all of it in memory, so it is used only if more
+/// is left than was written; a smaller rest is copied.
 #[cold]
 fn keep_payload(queued: &mut Option<Box<Queued>>, payload: &Bytes, written: usize) {
     let send_buffer: &mut SendBuffer = &mut queued.get_or_insert_default().output;
-    match payload.len() - written {
-        0..LARGE_PAYLOAD => send_buffer.push(&payload[written..]),
-        LARGE_PAYLOAD.. => send_buffer.push_payload(payload.slice(written..)),
+    let left = payload.len() - written;
+    if left >= LARGE_PAYLOAD && left > written {
+        send_buffer.push_payload(payload.slice(written..));
+    } else {
+        send_buffer.push(&payload[written..]);
     }
 }
