@@ -171,7 +171,7 @@ fn mistakes_without_a_sign_are_logged() {
         assert_eq!(event_loop.poll(), 0);
         event_loop.reset().unwrap();
         let handle = event_loop.handle();
-        event_loop.post(move || handle.stop());
+        event_loop.post(move || handle.stop().unwrap());
         assert_eq!(event_loop.run(), 1); // the program has stopped it
         event_loop.reset().unwrap();
         server.start_accept().unwrap();
