@@ -198,9 +198,8 @@ impl<H: Handler> Session<H> {
         match &self.protocol {
             Protocol::Open(connection) => Phase::of(connection.state()),
             Protocol::Closed => self.state.phase,
-            Protocol::Server(handshake) if handshake.awaits_answer() => {
-                Phase::awaiting_answer(handshake.is_head_request())
-            }
+            // Published when the request arrived, since it depends on the method.
+            Protocol::Server(handshake) if handshake.awaits_answer() => self.state.phase,
             Protocol::Server(handshake) if handshake.discards_input() => Phase::WillNotOpen,
             _ => Phase::Connecting,
         }

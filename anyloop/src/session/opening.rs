@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 
-use anyloop_proto::handshake::http::Method;
 use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
 use anyloop_proto::{Input, Instant, Output, Protocol};
 
@@ -57,7 +56,7 @@ impl<H: Handler> Session<H> {
                 let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
                 budget.spend();
                 let (Incoming::Upgrade(request) | Incoming::Http(request)) = incoming;
-                let phase = Phase::awaiting_answer(*request.method() == Method::HEAD);
+                let phase = Phase::awaiting_answer(request.method());
                 // Handles may answer from now on, also from another thread during the call. Messages of handles that
                 // wait for the opening (`Flags::DEFERRED`) count as buffered.
                 state.publish(out.queued() + state.deferred_bytes(), phase);

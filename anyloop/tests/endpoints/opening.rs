@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use anyloop::endpoint::Server;
 use anyloop::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use anyloop::prelude::*;
+use anyloop::proto::handshake::AnswerError;
 use anyloop::proto::{Shutdown, State};
 
 use crate::record::{Log, recording};
@@ -29,6 +30,7 @@ over_each_transport! {
     an_answer_can_come_while_the_handler_is_called,
     an_answer_can_come_by_a_handle_of_the_endpoint,
     an_answer_that_cannot_be_given_is_500,
+    an_answer_that_would_begin_a_tunnel_is_an_error_of_the_call,
     plain_http_is_answered,
     plain_http_can_be_answered_later,
     a_client_that_ends_its_direction_still_reads_its_answer,
@@ -316,6 +318,21 @@ fn an_answer_that_cannot_be_given_is_500<C: TestTransport>() {
     let bad = Accept::new().with_subprotocol("not asked for");
     subject.with_handle(|handle| handle.accept(bad)).unwrap();
     assert!(subject.sent_response().starts_with("HTTP/1.1 500 "));
+}
+
+fn an_answer_that_would_begin_a_tunnel_is_an_error_of_the_call<C: TestTransport>() {
+    let log = Log::default();
+    let mut subject = server::<C>(&deferring(&log));
+    subject.receive_bytes("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n");
+    subject.with_handle(|handle| {
+        let error = AnswerError::InvalidStatus(StatusCode::OK);
+        assert_eq!(handle.respond(response(200, "")), Err(SendError::InvalidResponse(error)));
+        handle.respond(response(405, "no tunnels")).unwrap();
+    });
+    let answer = subject.sent_response();
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.ends_with("no tunnels"), "{answer}");
+    subject.end.eof();
+    assert_eq!(log.take(), ["http"]);
 }
 
 fn plain_http_is_answered<C: TestTransport>() {
