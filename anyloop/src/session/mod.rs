@@ -161,7 +161,8 @@ impl<H: Handler> Session<H> {
         self.state.rare_mut().peer = Some(Box::new(peer));
     }
 
-    /// Abandons the handshake before it has begun. The driver, once started, ends the stream at once.
+    /// Abandons the handshake before it has begun. The driver, once started, ends the stream at once,
+    /// and a client sends no request.
     pub(crate) fn abandon(&mut self, now: Instant) {
         let mut nothing = Vec::new(); // there is nothing to answer yet
         match &mut self.protocol {

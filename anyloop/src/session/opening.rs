@@ -16,7 +16,7 @@ use crate::stream::{Budget, WriteBuffer};
 
 impl<H: Handler> Session<H> {
     /// Called when the transport is connected. A client sends its request, or fails if the URI is `wss` and the
-    /// transport is not secure. Does nothing on a server.
+    /// transport is not secure. A client that was abandoned sends nothing. Does nothing on a server.
     pub(super) fn begin_handshake(
         &mut self,
         secure: bool,
@@ -26,6 +26,9 @@ impl<H: Handler> Session<H> {
         self.state.flags.set(Flags::REQUEST_UNSENT, false);
         let Protocol::Client(handshake) = &mut self.protocol else { return };
         let request = self.state.take_request();
+        if handshake.failure().is_some() {
+            return;
+        }
         handshake.restart_open_timeout(now);
         match request {
             Some(request) if request.secure && !secure => _ = handshake.handle_insecure(),

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use anyloop::endpoint::Server;
+use anyloop::endpoint::{Client, Server};
 use anyloop::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use anyloop::prelude::*;
 use anyloop::proto::handshake::AnswerError;
@@ -11,7 +11,8 @@ use anyloop::proto::{Shutdown, State};
 
 use crate::record::{Log, recording};
 use crate::subject::{
-    Pair, Subject, client, client_config, new_server, open_client, seconds, server, server_config,
+    Pair, Subject, client, client_config, new_client, new_server, open_client, seconds, server,
+    server_config,
 };
 use crate::transports::{Clock, End, TestTransport, over_each_transport};
 use crate::wire::{self, text};
@@ -49,7 +50,9 @@ over_each_transport! {
     plain_http_that_nobody_answers_fails,
     a_client_whose_request_is_stuck_gives_up_in_time;
     not over TLS:
-    a_client_that_leaves_while_an_answer_is_deferred_is_noticed,
+    a_client_that_leaves_while_an_answer_is_deferred_is_noticed;
+    neither:
+    a_client_made_during_a_shutdown_sends_nothing,
 }
 
 const REQUEST_CHAT: &str = "GET /chat HTTP/1.1\r\n\
@@ -532,6 +535,17 @@ fn a_client_that_is_given_up_before_it_starts_says_nothing<C: TestTransport>() {
     let log = Log::default();
     let mut subject = client::<C>(&recording(&log));
     subject.with_handle(|handle| handle.close(CloseCode::GOING_AWAY, "")).unwrap();
+    assert!(subject.end.take_output().is_empty());
+    assert_eq!(log.take(), ["fail by local: opening handshake abandoned"]);
+    assert!(subject.end.is_over());
+}
+
+fn a_client_made_during_a_shutdown_sends_nothing<C: TestTransport>() {
+    let (clock, log) = (Clock::default(), Log::default());
+    let client = new_client::<C, _>(client_config(), recording(&log), &clock);
+    client.handle().shut_down();
+    let mut subject = Subject::<C>::of_client(&client, &clock);
+    subject.end.start();
     assert!(subject.end.take_output().is_empty());
     assert_eq!(log.take(), ["fail by local: opening handshake abandoned"]);
     assert!(subject.end.is_over());
