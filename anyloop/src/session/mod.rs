@@ -381,12 +381,11 @@ impl<H: Handler> StreamProtocol for Session<H> {
     fn handle_written(&mut self, send_buffer_len: usize) -> bool {
         let phase = self.phase();
         let high = self.state.flags.has(Flags::HIGH);
-        let deferred = self.state.deferred_bytes();
-        if send_buffer_len + deferred > 0 {
+        if send_buffer_len > 0 || self.state.deferred_bytes() > 0 {
             // So that a handle that is created later reports how much waits.
-            self.state.get_or_create_shared(send_buffer_len + deferred, phase);
+            self.state.get_or_create_shared(send_buffer_len, phase);
         }
-        self.state.publish(send_buffer_len + deferred, phase);
+        self.state.publish(send_buffer_len, phase);
         self.publish_held_up();
         if send_buffer_len == 0 && !high {
             return false;

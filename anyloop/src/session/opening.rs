@@ -60,9 +60,8 @@ impl<H: Handler> Session<H> {
                 budget.spend();
                 let (Incoming::Upgrade(request) | Incoming::Http(request)) = incoming;
                 let phase = Phase::awaiting_answer(request.method());
-                // Handles may answer from now on, also from another thread during the call. Messages of handles that
-                // wait for the opening (`Flags::DEFERRED`) count as buffered.
-                state.publish(out.queued() + state.deferred_bytes(), phase);
+                // Handles may answer from now on, also from another thread during the call.
+                state.publish(out.queued(), phase);
                 let reborrowed = out.reborrow();
                 let (sender, receiver, new_handler) = (None, None, None);
                 let mut context = Context {
