@@ -62,7 +62,8 @@ pub enum HandshakeError {
     Refused(u16),
     /// The server answered with a status other than 101, or a proxy with one other than 2xx; the response can be read.
     Rejected(u16),
-    /// The request target is invalid, or its form does not fit the method (RFC 9112 §3.2).
+    /// The request target is invalid, has user information (RFC 9110 §4.2.4), or its form does not fit the method
+    /// (RFC 9112 §3.2).
     Target,
     /// The request line is larger than the limit, or the request target has more than 65,534 bytes.
     TargetTooLong,

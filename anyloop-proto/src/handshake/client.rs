@@ -128,10 +128,12 @@ impl ClientHandshake {
     }
 
     /// Sets a latest instant for the response, in addition to
-    /// [`open_timeout`](ClientOptions::open_timeout).
+    /// [`open_timeout`](ClientOptions::open_timeout). Does nothing if the handshake is over.
     pub fn expire_by(&mut self, latest: Instant) {
-        self.latest = Some(latest);
-        self.deadline = Some(self.deadline.map_or(latest, |deadline| deadline.min(latest)));
+        if matches!(self.step, Step::Head(_) | Step::Body(..)) {
+            self.latest = Some(latest);
+            self.deadline = Some(self.deadline.map_or(latest, |deadline| deadline.min(latest)));
+        }
     }
 
     /// Takes received bytes. Returns the connection once the response is complete and valid; bytes

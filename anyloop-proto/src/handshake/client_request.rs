@@ -78,6 +78,9 @@ impl fmt::Display for RequestError {
                 "origin" | "sec-websocket-protocol" => {
                     write!(f, "header field {name} has an option of its own")
                 }
+                "content-length" | "expect" | "transfer-encoding" => {
+                    write!(f, "header field {name} announces a body, and the request has none")
+                }
                 name => write!(f, "header field {name} is written by the handshake itself"),
             },
             Self::Uri(error) => write!(f, "invalid URI: {error}"),

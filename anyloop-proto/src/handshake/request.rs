@@ -134,12 +134,15 @@ pub(super) fn check(
 }
 
 /// Checks the form of the request target (RFC 9112 §3.2): an authority for CONNECT; otherwise a path or
-/// an absolute URI, or an asterisk if the method is OPTIONS.
+/// an absolute URI, or an asterisk if the method is OPTIONS. User information in an authority is an error (RFC 9110
+/// §4.2.4).
 fn check_target(method: &Method, uri: &Uri) -> Result<(), HandshakeError> {
     let authority_form = uri.scheme().is_none() && uri.authority().is_some();
     let asterisk_form = uri.authority().is_none() && uri.path() == "*";
+    let has_userinfo = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
     let fits = authority_form == (*method == Method::CONNECT)
-        && (!asterisk_form || *method == Method::OPTIONS);
+        && (!asterisk_form || *method == Method::OPTIONS)
+        && !has_userinfo;
     if fits { Ok(()) } else { Err(HandshakeError::Target) }
 }
 

@@ -144,7 +144,9 @@ fn check<B>(
     length: Option<u64>,
 ) -> Result<Option<u64>, AnswerError> {
     let status = response.status();
-    if !(200..=599).contains(&status.as_u16()) {
+    // RFC 9110 §9.3.6: 2xx to CONNECT would begin a tunnel.
+    let begins_tunnel = *method == Method::CONNECT && status.is_success();
+    if begins_tunnel || !(200..=599).contains(&status.as_u16()) {
         return Err(AnswerError::InvalidStatus(status));
     }
     // RFC 9110 §8.6: after HEAD, and with status 304, Content-Length is that of the response to GET. An empty body need
@@ -178,9 +180,6 @@ pub(super) fn write_head<B>(
 ) -> Result<SentFraming, AnswerError> {
     let status = response.status();
     let (method, version) = (request.method(), request.version());
-    if *method == Method::CONNECT && status.is_success() {
-        return Err(AnswerError::InvalidStatus(status)); // it would begin a tunnel
-    }
     let own_length = check(method, response, length)?;
 
     // RFC 9110 §7.8: a sender of Upgrade lists it in Connection.

@@ -95,6 +95,22 @@ fn the_caller_cannot_set_fields_of_the_handshake() {
 }
 
 #[test]
+fn the_error_of_a_reserved_field_has_the_reason() {
+    for (name, reason) in [
+        (header::CONNECTION, "is written by the handshake itself"),
+        (header::SEC_WEBSOCKET_KEY, "is written by the handshake itself"),
+        (header::ORIGIN, "has an option of its own"),
+        (header::SEC_WEBSOCKET_PROTOCOL, "has an option of its own"),
+        (header::CONTENT_LENGTH, "announces a body, and the request has none"),
+        (header::EXPECT, "announces a body, and the request has none"),
+        (header::TRANSFER_ENCODING, "announces a body, and the request has none"),
+    ] {
+        let error = request("ws://a", with_header(name.clone(), "x")).unwrap_err();
+        assert_eq!(error.to_string(), format!("header field {name} {reason}"));
+    }
+}
+
+#[test]
 fn fields_are_added_as_text_or_bytes() {
     let mut options = client_options();
     options.add_header("X-Token", "abc").unwrap();

@@ -2,7 +2,7 @@
 
 use anyloop_proto::handshake::http::header::{self, HeaderMap, HeaderName};
 use anyloop_proto::handshake::http::{HeaderValue, Response, StatusCode};
-use anyloop_proto::handshake::{Accept, AnswerError, ServerHandshake};
+use anyloop_proto::handshake::{Accept, AnswerError, ServerHandshake, check_response};
 use anyloop_proto::{Cause, HandshakeError, Party, Shutdown, State};
 use anyloop_testkit::requests::{SAMPLE_REQUEST, SAMPLE_RESPONSE};
 
@@ -264,6 +264,20 @@ fn rfc9110_9_3_6_connect_makes_no_tunnel() {
     let error = server.respond(&response(200, ""), at(0), &mut Vec::new()).unwrap_err();
     assert_eq!(error, AnswerError::InvalidStatus(StatusCode::OK));
     assert!(respond(&mut server, &response(405, "")).starts_with("HTTP/1.1 405 "));
+}
+
+#[test]
+fn a_response_is_checked_beforehand_as_when_it_is_sent() {
+    for (method, target) in [("GET", "/"), ("HEAD", "/"), ("CONNECT", "a:443")] {
+        for status in [199, 200, 204, 299, 300, 304, 405, 599, 600] {
+            let mut server = awaiting(&format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            let response = response(status, "");
+            let method = server.request().unwrap().method().clone();
+            let checked = check_response(&method, &response, Some(0));
+            let sent = server.respond(&response, at(0), &mut Vec::new());
+            assert_eq!(checked, sent, "{method} {status}");
+        }
+    }
 }
 
 #[test]

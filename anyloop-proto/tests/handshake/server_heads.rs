@@ -194,6 +194,22 @@ fn rfc9112_3_2_forms_of_the_target() {
     assert_eq!(refused("GET a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n").1, error);
 }
 
+/// What comes before the at sign can hide which host is addressed.
+#[test]
+fn rfc9110_4_2_4_a_target_with_user_information_is_400() {
+    for user in ["user@", "user:password@", ":@", "@", "server.example.com:80@"] {
+        for target in [format!("http://{user}other.example/chat"), format!("ws://{user}[::1]:80")] {
+            let (status, error, _) = refused(sample("/chat ", &format!("{target} ")));
+            assert_eq!((status, error), (400, HandshakeError::Target), "{target}");
+        }
+        let request = format!("CONNECT {user}a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n");
+        assert_eq!(refused(request).1, HandshakeError::Target, "{user}");
+    }
+    for target in ["/@", "/chat?user@a", "http://server.example.com/user@a", "http://a?user@b"] {
+        assert_eq!(serve(sample("/chat ", &format!("{target} "))), Served::Upgrade, "{target}");
+    }
+}
+
 #[test]
 fn a_refusal_is_reported_once_and_the_rest_is_discarded() {
     let mut server = server();

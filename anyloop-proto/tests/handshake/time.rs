@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyloop_proto::handshake::http::Response;
 use anyloop_proto::handshake::{Accept, AnswerError, ServerHandshake};
 use anyloop_proto::{Cause, Config, HandshakeError, Input, Party, Shutdown, Timer, TransportError};
-use anyloop_testkit::requests::SAMPLE_REQUEST;
+use anyloop_testkit::requests::{SAMPLE_REQUEST, SAMPLE_RESPONSE};
 
 use crate::drive::{
     Served, answer, at, client, client_options, feed, server, server_options, status,
@@ -224,6 +224,36 @@ fn a_client_waits_at_most_the_open_timeout() {
         Ok(None),
         "the failure is reported once"
     );
+}
+
+#[test]
+fn a_client_can_have_a_latest_instant_besides_the_open_timeout() {
+    let (mut client, _) = client(client_options());
+    client.expire_by(at(9000));
+    assert_eq!(client.poll_timeout(), Some(at(5000)), "the open timeout is earlier");
+    client.expire_by(at(3000));
+    client.restart_open_timeout(at(1000));
+    assert_eq!(client.poll_timeout(), Some(at(3000)));
+    let failure = client.handle_timeout(at(3000), &mut Vec::new()).unwrap_err();
+    assert_eq!(failure.cause(), Cause::OpenTimeout);
+}
+
+/// A deadline that no call clears would keep a host busy.
+#[test]
+fn a_handshake_that_is_over_has_no_deadline() {
+    let mut options = client_options();
+    options.subprotocols = vec!["chat".into()];
+    let (mut opened, _) = client(options);
+    assert!(answer(&mut opened, SAMPLE_RESPONSE.as_bytes()).0.unwrap().is_some());
+    let (mut failed, _) = client(client_options());
+    assert!(failed.abandon(at(0), &mut Vec::new()).is_some());
+    let (mut ended, _) = client(client_options());
+    assert!(ended.handle_eof().is_err());
+    for mut client in [opened, failed, ended] {
+        client.expire_by(at(3000));
+        client.restart_open_timeout(at(1000));
+        assert_eq!(client.poll_timeout(), None, "{client:?}");
+    }
 }
 
 #[test]

@@ -161,7 +161,8 @@ impl<H: Handler> Session<H> {
         self.state.rare_mut().peer = Some(Box::new(peer));
     }
 
-    /// Abandons the handshake before it has begun. The driver, once started, ends the stream at once.
+    /// Abandons the handshake before it has begun. The driver, once started, ends the stream at once,
+    /// and a client sends no request.
     pub(crate) fn abandon(&mut self, now: Instant) {
         let mut nothing = Vec::new(); // there is nothing to answer yet
         match &mut self.protocol {
@@ -198,9 +199,8 @@ impl<H: Handler> Session<H> {
         match &self.protocol {
             Protocol::Open(connection) => Phase::of(connection.state()),
             Protocol::Closed => self.state.phase,
-            Protocol::Server(handshake) if handshake.awaits_answer() => {
-                Phase::awaiting_answer(handshake.is_head_request())
-            }
+            // Published when the request arrived, since it depends on the method.
+            Protocol::Server(handshake) if handshake.awaits_answer() => self.state.phase,
             Protocol::Server(handshake) if handshake.discards_input() => Phase::WillNotOpen,
             _ => Phase::Connecting,
         }
@@ -381,12 +381,11 @@ impl<H: Handler> StreamProtocol for Session<H> {
     fn handle_written(&mut self, send_buffer_len: usize) -> bool {
         let phase = self.phase();
         let high = self.state.flags.has(Flags::HIGH);
-        let deferred = self.state.deferred_bytes();
-        if send_buffer_len + deferred > 0 {
+        if send_buffer_len > 0 || self.state.deferred_bytes() > 0 {
             // So that a handle that is created later reports how much waits.
-            self.state.get_or_create_shared(send_buffer_len + deferred, phase);
+            self.state.get_or_create_shared(send_buffer_len, phase);
         }
-        self.state.publish(send_buffer_len + deferred, phase);
+        self.state.publish(send_buffer_len, phase);
         self.publish_held_up();
         if send_buffer_len == 0 && !high {
             return false;

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 
-use anyloop_proto::handshake::http::Method;
 use anyloop_proto::handshake::{AnswerError, Incoming, Opened, Request};
 use anyloop_proto::{Input, Instant, Output, Protocol};
 
@@ -17,7 +16,7 @@ use crate::stream::{Budget, WriteBuffer};
 
 impl<H: Handler> Session<H> {
     /// Called when the transport is connected. A client sends its request, or fails if the URI is `wss` and the
-    /// transport is not secure. Does nothing on a server.
+    /// transport is not secure. A client that was abandoned sends nothing. Does nothing on a server.
     pub(super) fn begin_handshake(
         &mut self,
         secure: bool,
@@ -27,6 +26,9 @@ impl<H: Handler> Session<H> {
         self.state.flags.set(Flags::REQUEST_UNSENT, false);
         let Protocol::Client(handshake) = &mut self.protocol else { return };
         let request = self.state.take_request();
+        if handshake.failure().is_some() {
+            return;
+        }
         handshake.restart_open_timeout(now);
         match request {
             Some(request) if request.secure && !secure => _ = handshake.handle_insecure(),
@@ -57,10 +59,9 @@ impl<H: Handler> Session<H> {
                 let Ok(Some(incoming)) = handshake.next(input, now, out) else { return };
                 budget.spend();
                 let (Incoming::Upgrade(request) | Incoming::Http(request)) = incoming;
-                let phase = Phase::awaiting_answer(*request.method() == Method::HEAD);
-                // Handles may answer from now on, also from another thread during the call. Messages that handles have
-                // sent before the opening (`Flags::DEFERRED`) count as buffered.
-                state.publish(out.queued() + state.deferred_bytes(), phase);
+                let phase = Phase::awaiting_answer(request.method());
+                // Handles may answer from now on, also from another thread during the call.
+                state.publish(out.queued(), phase);
                 let reborrowed = out.reborrow();
                 let (sender, receiver, new_handler) = (None, None, None);
                 let mut context = Context {

@@ -1,9 +1,10 @@
 //! The state of a connection, as its handles and the registry know it.
 
 use anyloop_proto::State;
+use anyloop_proto::handshake::http::Method;
 
-/// The [`State`] of a connection, with `Connecting` split in four: handles may answer a request only in `Requested` and
-/// `HeadRequested`, and may not queue messages in `WillNotOpen`.
+/// The [`State`] of a connection, with `Connecting` split in five: handles may answer a request only in `Requested`,
+/// `HeadRequested` and `ConnectRequested`, and may not queue messages in `WillNotOpen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
@@ -12,6 +13,8 @@ pub(crate) enum Phase {
     Requested,
     /// As `Requested`, with the method HEAD.
     HeadRequested,
+    /// As `Requested`, with the method CONNECT.
+    ConnectRequested,
     /// The request was answered without opening a connection: the response is not 101.
     WillNotOpen,
     /// This and the following are as in [`State`].
@@ -23,10 +26,11 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Connecting,
         Self::Requested,
         Self::HeadRequested,
+        Self::ConnectRequested,
         Self::WillNotOpen,
         Self::Open,
         Self::CloseSent,
@@ -37,9 +41,11 @@ impl Phase {
 
     pub(super) const fn state(self) -> State {
         match self {
-            Self::Connecting | Self::Requested | Self::HeadRequested | Self::WillNotOpen => {
-                State::Connecting
-            }
+            Self::Connecting
+            | Self::Requested
+            | Self::HeadRequested
+            | Self::ConnectRequested
+            | Self::WillNotOpen => State::Connecting,
             Self::Open => State::Open,
             Self::CloseSent => State::CloseSent,
             Self::Closed => State::Closed,
@@ -59,9 +65,13 @@ impl Phase {
         }
     }
 
-    /// The phase while a request waits for an answer.
-    pub(super) const fn awaiting_answer(is_head_request: bool) -> Self {
-        if is_head_request { Self::HeadRequested } else { Self::Requested }
+    /// The phase while a request with this method waits for an answer.
+    pub(super) fn awaiting_answer(method: &Method) -> Self {
+        match *method {
+            Method::HEAD => Self::HeadRequested,
+            Method::CONNECT => Self::ConnectRequested,
+            _ => Self::Requested,
+        }
     }
 
     pub(super) const fn encode(self) -> u8 {
@@ -82,7 +92,7 @@ mod tests {
     fn a_phase_is_decoded_as_it_was_encoded() {
         for phase in Phase::ALL {
             assert_eq!(Phase::decode(phase.encode()), phase);
-            if !matches!(phase, Phase::Requested | Phase::HeadRequested | Phase::WillNotOpen) {
+            if phase == Phase::Connecting || phase.state() != State::Connecting {
                 assert_eq!(Phase::of(phase.state()), phase);
             }
         }

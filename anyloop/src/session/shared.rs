@@ -489,12 +489,13 @@ impl Shared {
         self.push(Command::Answer(answer))
     }
 
-    /// HEAD if the request that waits for an answer has this method; otherwise GET, whose rules all others share. Fails
-    /// if no request waits.
+    /// HEAD or CONNECT if the request that waits for an answer has this method; otherwise GET, whose rules all others
+    /// share. Fails if no request waits.
     pub(super) fn awaiting_method(&self) -> Result<Method, SendError> {
         match self.phase() {
             Phase::Requested => Ok(Method::GET),
             Phase::HeadRequested => Ok(Method::HEAD),
+            Phase::ConnectRequested => Ok(Method::CONNECT),
             Phase::Ended => Err(SendError::Gone),
             _ => Err(SendError::NotAwaiting),
         }

@@ -360,6 +360,11 @@ impl SessionState {
         rare.and_then(|rare| rare.deferred.as_deref()).map_or(0, Deferred::bytes)
     }
 
+    /// The bytes that the connection holds for its peer: those of the send buffer (`queued`), and of deferred messages.
+    fn held(&self, queued: usize) -> usize {
+        queued + self.deferred_bytes()
+    }
+
     /// Frees the shared state if no handle needs it, and then the box of rare data if it is empty.
     pub(super) fn free_unused(&mut self) {
         if self.shared().is_some_and(|shared| shared.is_unused())
@@ -388,14 +393,15 @@ impl SessionState {
         self.rare.as_deref()?.shared.as_ref()
     }
 
-    /// The state that the connection shares with its handles, created if there is none.
-    pub(super) fn get_or_create_shared(&mut self, held: usize, phase: Phase) -> Arc<Shared> {
+    /// The state that the connection shares with its handles, created if there is none. `queued` and `phase` are as for
+    /// [`publish`](Self::publish), and are used only for a new one.
+    pub(super) fn get_or_create_shared(&mut self, queued: usize, phase: Phase) -> Arc<Shared> {
         if let Some(shared) = self.shared() {
             return shared.clone();
         }
         let shared = self.endpoint.registry.get_or_create_shared(self.index);
         if phase != Phase::Ended {
-            shared.publish(held, phase);
+            shared.publish(self.held(queued), phase);
         }
         self.rare_mut().shared = Some(shared.clone());
         shared
@@ -415,33 +421,33 @@ impl SessionState {
 
     /// Adopts a shared state that another thread may have created. Returns whether there is one: the caller must then
     /// run its commands.
-    pub(super) fn adopt_shared(&mut self, held: usize, phase: Phase) -> bool {
+    pub(super) fn adopt_shared(&mut self, queued: usize, phase: Phase) -> bool {
         if self.shared().is_some() {
             return true;
         }
         let Some(shared) = self.endpoint.registry.shared(self.index) else {
             return false;
         };
-        shared.publish(held, phase);
+        shared.publish(self.held(queued), phase);
         self.rare_mut().shared = Some(shared);
         true
     }
 
     /// The handler closes: no more broadcasts are due to the connection. Adopts the shared state if there is one, or if
     /// broadcasts are due: it begins with these.
-    pub(super) fn begin_close(&mut self, held: usize) {
+    pub(super) fn begin_close(&mut self, queued: usize) {
         if self.shared().is_some() {
             return;
         }
         if let Some(shared) = self.endpoint.registry.begin_close(self.index) {
-            shared.publish(held, Phase::Open);
+            shared.publish(self.held(queued), Phase::Open);
             self.rare_mut().shared = Some(shared);
         }
     }
 
     /// Records that the connection is closed because of `Overflow::Close`, and counts it.
-    pub(super) fn note_overflow(&mut self, held: usize, phase: Phase) {
-        if self.get_or_create_shared(held, phase).note_overflow() {
+    pub(super) fn note_overflow(&mut self, queued: usize, phase: Phase) {
+        if self.get_or_create_shared(queued, phase).note_overflow() {
             self.endpoint.counters.overflowed.add(1);
         }
     }
@@ -451,10 +457,10 @@ impl SessionState {
         self.shared().is_some_and(|shared| shared.overflowed())
     }
 
-    /// Publishes changes to the handles and the registry. `held`: bytes of the send buffer and of deferred messages.
-    pub(super) fn publish(&mut self, held: usize, phase: Phase) {
+    /// Publishes changes to the handles and the registry. `queued`: bytes of the send buffer, without deferred messages.
+    pub(super) fn publish(&mut self, queued: usize, phase: Phase) {
         if let Some(shared) = self.shared() {
-            shared.publish(held, phase);
+            shared.publish(self.held(queued), phase);
         }
         if phase != self.phase {
             self.phase = phase;

@@ -3,14 +3,16 @@
 
 use std::sync::{Arc, Mutex};
 
-use anyloop::endpoint::Server;
+use anyloop::endpoint::{Client, Server};
 use anyloop::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use anyloop::prelude::*;
+use anyloop::proto::handshake::AnswerError;
 use anyloop::proto::{Shutdown, State};
 
 use crate::record::{Log, recording};
 use crate::subject::{
-    Pair, Subject, client, client_config, new_server, open_client, seconds, server, server_config,
+    Pair, Subject, client, client_config, new_client, new_server, open_client, seconds, server,
+    server_config,
 };
 use crate::transports::{Clock, End, TestTransport, over_each_transport};
 use crate::wire::{self, text};
@@ -29,6 +31,7 @@ over_each_transport! {
     an_answer_can_come_while_the_handler_is_called,
     an_answer_can_come_by_a_handle_of_the_endpoint,
     an_answer_that_cannot_be_given_is_500,
+    an_answer_that_would_begin_a_tunnel_is_an_error_of_the_call,
     plain_http_is_answered,
     plain_http_can_be_answered_later,
     a_client_that_ends_its_direction_still_reads_its_answer,
@@ -47,7 +50,9 @@ over_each_transport! {
     plain_http_that_nobody_answers_fails,
     a_client_whose_request_is_stuck_gives_up_in_time;
     not over TLS:
-    a_client_that_leaves_while_an_answer_is_deferred_is_noticed,
+    a_client_that_leaves_while_an_answer_is_deferred_is_noticed;
+    neither:
+    a_client_made_during_a_shutdown_sends_nothing,
 }
 
 const REQUEST_CHAT: &str = "GET /chat HTTP/1.1\r\n\
@@ -318,6 +323,21 @@ fn an_answer_that_cannot_be_given_is_500<C: TestTransport>() {
     assert!(subject.sent_response().starts_with("HTTP/1.1 500 "));
 }
 
+fn an_answer_that_would_begin_a_tunnel_is_an_error_of_the_call<C: TestTransport>() {
+    let log = Log::default();
+    let mut subject = server::<C>(&deferring(&log));
+    subject.receive_bytes("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n");
+    subject.with_handle(|handle| {
+        let error = AnswerError::InvalidStatus(StatusCode::OK);
+        assert_eq!(handle.respond(response(200, "")), Err(SendError::InvalidResponse(error)));
+        handle.respond(response(405, "no tunnels")).unwrap();
+    });
+    let answer = subject.sent_response();
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.ends_with("no tunnels"), "{answer}");
+    subject.end.eof();
+    assert_eq!(log.take(), ["http"]);
+}
+
 fn plain_http_is_answered<C: TestTransport>() {
     let log = Log::default();
     let mut handlers = recording(&log);
@@ -515,6 +535,17 @@ fn a_client_that_is_given_up_before_it_starts_says_nothing<C: TestTransport>() {
     let log = Log::default();
     let mut subject = client::<C>(&recording(&log));
     subject.with_handle(|handle| handle.close(CloseCode::GOING_AWAY, "")).unwrap();
+    assert!(subject.end.take_output().is_empty());
+    assert_eq!(log.take(), ["fail by local: opening handshake abandoned"]);
+    assert!(subject.end.is_over());
+}
+
+fn a_client_made_during_a_shutdown_sends_nothing<C: TestTransport>() {
+    let (clock, log) = (Clock::default(), Log::default());
+    let client = new_client::<C, _>(client_config(), recording(&log), &clock);
+    client.handle().shut_down();
+    let mut subject = Subject::<C>::of_client(&client, &clock);
+    subject.end.start();
     assert!(subject.end.take_output().is_empty());
     assert_eq!(log.take(), ["fail by local: opening handshake abandoned"]);
     assert!(subject.end.is_over());

@@ -7,7 +7,7 @@ use anyloop::prelude::*;
 use anyloop::proto::Kind;
 
 use crate::record::{Log, recording};
-use crate::subject::{Subject, new_server, seconds, server_config};
+use crate::subject::{Subject, client_config, new_server, seconds, server_config};
 use crate::transports::{Clock, End, TestTransport, over_each_transport};
 use crate::wire::{self, ping, pong, text};
 
@@ -19,6 +19,7 @@ over_each_transport! {
     not over TLS:
     sending_says_how_much_waits,
     what_is_not_above_the_high_mark_is_no_pressure,
+    what_waits_for_the_opening_counts_while_it_opens,
     handles_say_how_much_waits,
     drained_is_not_called_without_a_high_mark_passed,
     one_message_larger_than_the_cap_may_go,
@@ -93,6 +94,27 @@ fn handles_say_how_much_waits<C: TestTransport>() {
     subject.drain();
     assert_eq!(handle.buffered_amount(), 0);
     assert_eq!(subject.sent().len(), 4);
+}
+
+fn what_waits_for_the_opening_counts_while_it_opens<C: TestTransport>() {
+    let log = Log::default();
+    let reported = log.clone();
+    let mut handlers = Handlers::new();
+    handlers.on_open(move |context| {
+        let handle = context.handle();
+        reported.push(format!("{} {}", context.buffered_amount(), handle.buffered_amount()));
+        reported.push(format!("{:?}", handle.send("1")));
+    });
+    let config = client_config().max_send_buffer(40).overflow(Overflow::Error);
+    let mut subject = Subject::<C>::client(config, handlers);
+    let _ = subject.with_handle(|handle| handle.send(&[0; 40][..])).unwrap();
+    subject.end.start();
+    subject.end.take_output();
+    subject.receive_bytes(wire::RESPONSE);
+    let full = "Err(SendBufferFull { waiting: 40, message: 1, limit: 40, closes: false })";
+    assert_eq!(log.take(), ["40 40", full]);
+    assert_eq!(subject.sent(), [wire::binary([0; 40])]);
+    assert_eq!(subject.with_handle(|handle| handle.buffered_amount()), 0);
 }
 
 fn drained_is_called_at_the_low_mark_and_not_before<C: TestTransport>() {

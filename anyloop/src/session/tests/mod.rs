@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyloop_proto::handshake::{OriginPolicy, Request};
-use anyloop_proto::{Chunk, Ending, Failure, Instant, Message, Random, Shutdown, TransportError};
+use anyloop_proto::{
+    Chunk, Ending, Failure, Instant, Kind, Message, Random, Shutdown, TransportError,
+};
 
 use super::{Key, Session};
 use crate::endpoint::{Answer, ClientConfig, Context, Handler, HandlerFactory, ServerConfig};
@@ -121,6 +123,12 @@ impl Recorder {
     fn new() -> Self {
         Self { log: Log::default(), stop: Arc::new(AtomicBool::new(false)), defers: false }
     }
+
+    /// Records how many bytes are buffered: by the context, and by a handle.
+    fn log_buffered(&self, context: &mut Context<'_, Self>) {
+        let (amount, handle) = (context.buffered_amount(), context.handle());
+        self.log.push(format!("{amount} {}", handle.buffered_amount()));
+    }
 }
 
 impl HandlerFactory for Recorder {
@@ -152,6 +160,8 @@ impl Handler for Recorder {
             other => self.log.push(format!("{} bytes", other.len())),
         }
         match message.as_bytes() {
+            b"B" => context.begin(Kind::Text).unwrap(),
+            b"H" => self.log_buffered(context),
             b"P" => context.pause_reading(),
             b"T" => _ = context.set_timer(Duration::from_secs(1), |_, _| ()),
             b"S" => self.stop.store(true, Ordering::Release),

@@ -68,7 +68,7 @@ fn the_shared_state_is_freed_with_the_last_handle() {
     drop(handle);
     subject.wake();
     assert!(has_shared(&subject), "it has a handle");
-    let writer = other.erase().begin(anyloop_proto::Kind::Text);
+    let writer = other.erase().begin(Kind::Text);
     let _ = other.send("b").unwrap();
     drop((other, writer));
     subject.wake();
@@ -120,6 +120,37 @@ fn the_shared_state_is_kept_as_long_as_something_is_in_it() {
         assert!(has_shared(&subject), "case {index}");
         drop(subject);
     }
+}
+
+/// A message in pieces of the handler holds up broadcasts.
+#[test]
+fn a_new_shared_state_counts_what_is_held_up() {
+    let (server, recorder) = server();
+    let mut subject = open(0, &server, &recorder);
+    subject.allow(1);
+    subject.feed(texts(b"BH"));
+    assert_eq!(subject.log(), ["B"]);
+    assert_eq!(server.broadcast("news"), 1);
+    subject.allow(100);
+    subject.resume(); // first the broadcast, then the message
+    assert_eq!(subject.log(), ["H", "4 4"]);
+}
+
+/// Another thread can make a handle while the broadcasts are taken. Here the filter of the broadcast does.
+#[test]
+fn a_shared_state_that_is_adopted_counts_what_is_held_up() {
+    let (server, recorder) = server();
+    let mut subject = open(0, &server, &recorder);
+    subject.feed(text(b'B'));
+    assert_eq!(subject.log(), ["B"]);
+    let endpoint = server.handle();
+    let reached = server.broadcast_where("news", move |_| {
+        let handle = endpoint.connections().remove(0);
+        handle.post(|recorder, context| recorder.log_buffered(context)).is_ok()
+    });
+    assert_eq!(reached, 1);
+    subject.wake();
+    assert_eq!(subject.log(), ["4 4"]);
 }
 
 /// Counts the wake-ups of handles.
