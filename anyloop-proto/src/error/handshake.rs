@@ -38,7 +38,8 @@ pub enum HandshakeError {
     HttpVersion,
     /// A field has an invalid value.
     Invalid(Field),
-    /// The head is not valid HTTP, although it begins as one.
+    /// The head is not valid HTTP, although the peer speaks it: the first line is nearly that of a request or a
+    /// response, or an interim response (1xx) came before.
     Malformed,
     /// The body violates its transfer coding (RFC 9112 §7.1).
     MalformedBody,
@@ -46,8 +47,8 @@ pub enum HandshakeError {
     Method,
     /// A field is missing.
     Missing(Field),
-    /// The bytes cannot begin the head of an HTTP request or response (RFC 9112 §3, §4): the peer speaks another
-    /// protocol, or TLS.
+    /// What the peer sends first does not resemble an HTTP request or response (RFC 9112 §3, §4): the peer speaks
+    /// another protocol, or TLS.
     NotHttp {
         /// The peer's role: a server should have sent a response, a client a request. An HTTP proxy counts as a server.
         peer: Role,

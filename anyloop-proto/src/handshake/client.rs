@@ -317,7 +317,7 @@ impl ClientHandshake {
             return Err(HandshakeError::TooManyInterim);
         }
         let rest = self.options.max_head_size.saturating_sub(self.head_size);
-        self.step = Step::Head(Head::new(HeadKind::Response, rest, self.options.max_fields));
+        self.step = Step::Head(Head::new(HeadKind::NextResponse, rest, self.options.max_fields));
         Ok(())
     }
 

@@ -5,6 +5,8 @@
 
 use alloc::vec::Vec;
 
+use http::Method;
+
 use super::fields::is_token_char;
 use crate::config::Role;
 use crate::error::{FirstBytes, HandshakeError};
@@ -16,8 +18,27 @@ const MAX_EMPTY_LINES: u8 = 4;
 /// The start of the first line of a response (RFC 9112 §4).
 const STATUS_LINE: &[u8] = b"HTTP/1.";
 
+/// The start of the version at the beginning of a response.
+const PROTOCOL: &[u8] = b"HTTP/";
+
 /// The start of the version at the end of a request line (RFC 9112 §3).
 const VERSION: &[u8] = b" HTTP/";
+
+/// The methods by which a request is known to be HTTP, although it is invalid (RFC 9110 §9.3, RFC 5789).
+static METHODS: [Method; 9] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::CONNECT,
+    Method::OPTIONS,
+    Method::TRACE,
+    Method::PATCH,
+];
+
+/// The most white space before an invalid head that may still be known as HTTP.
+const MAX_WHITE_SPACE: usize = 8;
 
 /// The start of a request with the method HEAD, whose response has no body.
 const HEAD_METHOD: &[u8] = b"HEAD ";
@@ -48,6 +69,8 @@ pub(super) struct Head {
 pub(super) enum HeadKind {
     Request,
     Response,
+    /// A response after an interim response.
+    NextResponse,
 }
 
 impl HeadKind {
@@ -56,21 +79,47 @@ impl HeadKind {
     pub(super) fn invalid(self, head: &[u8], valid: usize) -> HandshakeError {
         let line = head[..valid].split(|&byte| byte == b'\r').next().unwrap_or_default();
         let is_http = match self {
-            // After the method: a path, or another target and a version (RFC 9112 §3).
-            Self::Request => line.splitn(2, |&byte| byte == b' ').nth(1).is_some_and(|rest| {
-                rest.starts_with(b"/") || rest.windows(VERSION.len()).any(|part| part == VERSION)
-            }),
-            Self::Response => line.starts_with(STATUS_LINE),
+            // RFC 9112 §3: a request line has a method, a target and a version. If the method is unknown, a path or the
+            // version tells.
+            Self::Request => {
+                begins_with_method(line) == Some(true)
+                    || line.windows(2).find(|pair| pair[0] == b' ') == Some(b" /")
+                    || line.windows(VERSION.len()).any(|part| part == VERSION)
+            }
+            Self::Response | Self::NextResponse => line.starts_with(STATUS_LINE),
         };
         if is_http { HandshakeError::Malformed } else { self.not_http(head) }
     }
 
+    /// The error for a head that begins as none of HTTP does.
     fn not_http(self, head: &[u8]) -> HandshakeError {
         let peer = match self {
             Self::Request => Role::Client,
             Self::Response => Role::Server,
+            Self::NextResponse => return HandshakeError::Malformed, // the interim response was HTTP
         };
         HandshakeError::NotHttp { peer, first_bytes: FirstBytes::of(head) }
+    }
+
+    /// Whether `bytes` begin as HTTP does. `None`: too few have arrived.
+    fn is_begun_by(self, bytes: &[u8]) -> Option<bool> {
+        match self {
+            Self::Request => begins_with_method(bytes),
+            Self::Response | Self::NextResponse => {
+                let begins = bytes.starts_with(PROTOCOL);
+                (begins || !PROTOCOL.starts_with(bytes)).then_some(begins)
+            }
+        }
+    }
+}
+
+/// Whether `bytes` begin with one of [`METHODS`] and a blank. `None`: too few have arrived.
+fn begins_with_method(bytes: &[u8]) -> Option<bool> {
+    let mut methods = METHODS.iter().map(|method| method.as_str().as_bytes());
+    match bytes.iter().position(|byte| matches!(byte, b' ' | b'\t')) {
+        Some(end) => Some(methods.any(|method| method == &bytes[..end])),
+        None if methods.any(|method| method.starts_with(bytes)) => None,
+        None => Some(false),
     }
 }
 
@@ -159,6 +208,9 @@ impl Head {
 
     /// Searches the new bytes for the empty line. Returns the offset of the end of the head.
     fn search(&mut self) -> Result<Option<usize>, HandshakeError> {
+        if self.bytes.first().is_some_and(u8::is_ascii_whitespace) {
+            return self.search_after_white_space();
+        }
         self.check_beginning()?;
         let mut at = self.searched;
         loop {
@@ -184,14 +236,24 @@ impl Head {
         Ok(None)
     }
 
+    /// A head that begins with white space is invalid. What follows tells whether it is HTTP: waits for that.
+    fn search_after_white_space(&self) -> Result<Option<usize>, HandshakeError> {
+        let rest = self.bytes.trim_ascii_start();
+        let is_short = self.bytes.len() - rest.len() <= MAX_WHITE_SPACE;
+        match self.kind.is_begun_by(rest) {
+            None if is_short => Ok(None),
+            Some(true) if is_short => Err(HandshakeError::Malformed),
+            _ => Err(self.kind.not_http(&self.bytes)),
+        }
+    }
+
     /// Ends a line; `next` is the offset after it. Returns whether it is the empty line that ends
     /// the head.
     fn end_line(&mut self, next: usize) -> Result<bool, HandshakeError> {
         let empty = next - self.line_start == 2;
         self.line_start = next;
         match (empty, self.lines) {
-            (true, 0) => Err(self.kind.not_http(&self.bytes)),
-            (true, _) => Ok(true),
+            (true, _) => Ok(true), // it is not the first line, which does not begin with white space
             (false, fields) if fields > self.max_fields => Err(HandshakeError::TooManyFields),
             (false, _) => {
                 self.lines += 1;
@@ -204,14 +266,14 @@ impl Head {
     /// accepts folded values, because old servers send them. A server and the parser refuse them.
     fn join_fold(&mut self) {
         let starts_with_space = matches!(self.bytes.get(self.line_start), Some(b' ' | b'\t'));
-        if starts_with_space && self.kind == HeadKind::Response && self.lines > 1 {
+        if starts_with_space && self.kind != HeadKind::Request && self.lines > 1 {
             self.lines -= 1;
             self.folded = true;
         }
     }
 
     /// Refuses input that cannot be HTTP (a TLS handshake, for example) by its first bytes, because
-    /// it may never contain a line end.
+    /// it may never contain a line end. They are no white space.
     fn check_beginning(&self) -> Result<(), HandshakeError> {
         if self.lines > 0 || self.bytes.is_empty() {
             return Ok(());
@@ -219,7 +281,7 @@ impl Head {
         match self.kind {
             HeadKind::Request if is_token_char(self.bytes[0]) => Ok(()),
             HeadKind::Request => Err(self.kind.not_http(&self.bytes)),
-            HeadKind::Response => {
+            HeadKind::Response | HeadKind::NextResponse => {
                 let same = self.bytes.iter().zip(STATUS_LINE).take_while(|(a, b)| a == b).count();
                 match same {
                     _ if same == self.bytes.len() || same == STATUS_LINE.len() => Ok(()),

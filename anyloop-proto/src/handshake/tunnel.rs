@@ -187,7 +187,7 @@ impl TunnelHandshake {
             return Err(HandshakeError::TooManyInterim);
         }
         let rest = MAX_HEAD_SIZE.saturating_sub(self.head_size);
-        self.step = Step::Head(Head::new(HeadKind::Response, rest, MAX_FIELDS));
+        self.step = Step::Head(Head::new(HeadKind::NextResponse, rest, MAX_FIELDS));
         Ok(())
     }
 }

@@ -214,7 +214,16 @@ fn only_http_1_1_upgrades() {
 
 #[test]
 fn input_that_is_not_http_fails_immediately() {
-    for bad in ["X", "\r", "\n", "SSH-2.0-OpenSSH_9.6\r\n", "HTTX", "\0", "\u{15}\u{3}\u{1}"] {
+    for bad in [
+        "X",
+        "\r\nX",
+        "\nHTTX",
+        " \r\n \r\n \r\n",
+        "SSH-2.0-OpenSSH_9.6\r\n",
+        "HTTX",
+        "\0",
+        "\u{15}\u{3}\u{1}",
+    ] {
         let Err(HandshakeError::NotHttp { peer: Role::Server, first_bytes }) = outcome_of(bad)
         else {
             panic!("{bad:?}");
@@ -234,6 +243,29 @@ fn input_that_is_not_http_fails_immediately() {
     ] {
         assert_eq!(changed(from, to), Err(HandshakeError::Malformed), "{to:?}");
     }
+}
+
+#[test]
+fn white_space_before_a_response_does_not_make_it_another_protocol() {
+    for space in ["\r\n", "\n", " ", "\t\r\n"] {
+        let response = format!("{space}{SAMPLE_RESPONSE}");
+        assert_eq!(outcome_of(&response), Err(HandshakeError::Malformed), "{space:?}");
+        let (mut client, _) = client(client_options());
+        for byte in format!("{space}HTTP").into_bytes() {
+            assert!(matches!(answer(&mut client, &[byte]).0, Ok(None)), "{space:?}");
+        }
+        assert_eq!(answer(&mut client, b"/").0.unwrap_err(), HandshakeError::Malformed);
+    }
+}
+
+#[test]
+fn a_server_that_has_sent_an_interim_response_speaks_http() {
+    for next in ["\r\nHTTP/1.1 200 OK\r\n\r\n", "\r\n..", "garbage", "\u{16}\u{3}\u{1}"] {
+        let response = format!("HTTP/1.1 103 Early Hints\r\n\r\n{next}");
+        assert_eq!(outcome_of(&response), Err(HandshakeError::Malformed), "{next:?}");
+    }
+    let other = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/2 200\r\n";
+    assert_eq!(outcome_of(other), Err(HandshakeError::HttpVersion));
 }
 
 #[test]

@@ -54,14 +54,16 @@ fn input_that_cannot_be_http_is_400_immediately() {
     for bytes in [
         &b"\x16\x03\x01\x02\x00"[..],
         b"\x16",
-        b" ",
-        b"\t",
+        b" (",
+        b"\t\x16",
+        b"\n\nEHLO a\r\n",
+        b" \t \t \t \t ",
         b"(",
         b"\x80",
         b"\xff",
         b"\0",
-        b"\nGET / HTTP/1.1\r\n\r\n",
         b"GET\rX",
+        b"GETX chat\x01",
         b"SSH-2.0-OpenSSH_9.2 Debian\r\n\0\0\x05\x04",
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
     ] {
@@ -72,9 +74,38 @@ fn input_that_cannot_be_http_is_400_immediately() {
         assert_eq!((status, first_bytes.as_bytes()), (400, &bytes[..bytes.len().min(6)]));
         assert_eq!(first_bytes.is_tls(), bytes.starts_with(b"\x16\x03"), "{bytes:?}");
     }
-    assert_eq!(serve("G"), Served::Pending);
-    let (status, error, _) = refused("GET /\rX");
-    assert_eq!((status, error), (400, HandshakeError::Malformed));
+    for begun in ["G", " ", "\t", "\n", "\nG", " OPTIONS"] {
+        assert_eq!(serve(begun), Served::Pending, "{begun:?}");
+    }
+}
+
+#[test]
+fn a_request_that_is_invalid_before_its_version_is_still_http() {
+    for bytes in [
+        "GET /\rX",
+        "GET /\n",
+        "GET http://a/\n",
+        "GET chat\0",
+        "OPTIONS *\n",
+        "CONNECT a:1\x0b",
+        "GET http://a/\x01 HTTP/1.1",
+        "GET\t/ HTTP/1.1\r\n\r\n",
+        "GET\t/\x01",
+        "BREW\t/ HTTP/1.1\r\n\r\n",
+        "BREW a HTTP/1.1\n",
+        " GET / HTTP/1.1\r\n\r\n",
+        "\nGET / HTTP/1.1\n\n",
+        "\t\n PATCH ",
+    ] {
+        let (status, error, _) = refused(bytes);
+        assert_eq!((status, error), (400, HandshakeError::Malformed), "{bytes:?}");
+        let mut server = server();
+        let (last, first) = bytes.as_bytes().split_last().unwrap();
+        let mut outcomes: Vec<_> = first.iter().map(|&byte| feed(&mut server, &[byte]).0).collect();
+        outcomes.push(feed(&mut server, &[*last]).0);
+        outcomes.retain(|outcome| *outcome != Served::Pending);
+        assert_eq!(outcomes, [Served::Refused(HandshakeError::Malformed)], "{bytes:?}");
+    }
 }
 
 #[test]
@@ -91,6 +122,7 @@ fn input_that_cannot_be_http_is_reported_and_not_sent_back() {
 fn rfc9112_3_malformed_request_lines_are_400() {
     for line in [
         "GET /chat",
+        "GET chat",
         "GET  /chat HTTP/1.1",
         "GET /chat  HTTP/1.1",
         "GET /chat HTTP/1.1 ",
@@ -103,7 +135,7 @@ fn rfc9112_3_malformed_request_lines_are_400() {
         let (status, error, _) = refused(sample("GET /chat HTTP/1.1", line));
         assert_eq!((status, error), (400, HandshakeError::Malformed), "{line:?}");
     }
-    for line in ["GET", "GET chat", "EHLO chat.example", "HTTP/1.1 101 Switching Protocols"] {
+    for line in ["GET", "EHLO chat.example", "HTTP/1.1 101 Switching Protocols"] {
         let (status, error, _) = refused(sample("GET /chat HTTP/1.1", line));
         assert!(matches!(error, HandshakeError::NotHttp { .. }), "{line:?}");
         assert_eq!(status, 400, "{line:?}");

@@ -125,6 +125,7 @@ fn an_answer_that_is_not_http_is_an_error() {
     invalid("HTTP/2.0 200 OK\r\n\r\n", HandshakeError::HttpVersion);
     invalid("HTTP/1.1 200 OK\n\n", HandshakeError::Malformed);
     invalid("HTTP/1.1 20 OK\r\n\r\n", HandshakeError::Malformed);
+    invalid("HTTP/1.1 103 Hints\r\n\r\ngarbage", HandshakeError::Malformed);
     invalid("HTTP/1.1 101 Switching\r\n\r\n", HandshakeError::Rejected(101));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(101));
     assert_eq!(answered(&many, 64).1, Err(HandshakeError::TooManyFields));
