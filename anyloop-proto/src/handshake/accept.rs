@@ -36,7 +36,7 @@ pub struct Accept {
     /// Additional header fields of the response. Connection, Content-Length, Transfer-Encoding, Upgrade and all
     /// `Sec-WebSocket-` fields are refused.
     pub headers: HeaderMap,
-    /// Why a field could not be added.
+    /// Why a field could not be added: the first error.
     invalid: Option<AnswerError>,
 }
 
@@ -57,25 +57,26 @@ impl Accept {
     /// Adds a header field. The value is text or bytes, or a [`HeaderValue`]. Fields of the same name are kept.
     ///
     /// If the name or the value is invalid, accepting fails with [`AnswerError::InvalidHeaderName`] or
-    /// [`AnswerError::InvalidHeaderValue`].
+    /// [`AnswerError::InvalidHeaderValue`]; of several errors, with the first.
     #[must_use]
     pub fn with_header(mut self, name: impl AsRef<str>, value: impl TryInto<HeaderValue>) -> Self {
-        match parse_header(name.as_ref(), value) {
-            Ok((name, value)) => _ = self.headers.append(name, value),
-            Err(InvalidHeader::Name(name)) => {
-                self.invalid = Some(AnswerError::InvalidHeaderName(name));
+        let error = match parse_header(name.as_ref(), value) {
+            Ok((name, value)) => {
+                self.headers.append(name, value);
+                return self;
             }
-            Err(InvalidHeader::Value(name)) => {
-                self.invalid = Some(AnswerError::InvalidHeaderValue(name));
-            }
-        }
+            Err(InvalidHeader::Name(name)) => AnswerError::InvalidHeaderName(name),
+            Err(InvalidHeader::Value(name)) => AnswerError::InvalidHeaderValue(name),
+        };
+        self.invalid.get_or_insert(error);
         self
     }
 
-    /// Replaces the header fields.
+    /// Replaces the header fields, also the invalid ones.
     #[must_use]
     pub fn with_headers(mut self, headers: HeaderMap) -> Self {
         self.headers = headers;
+        self.invalid = None;
         self
     }
 }

@@ -78,6 +78,15 @@ fn accept_without_a_subprotocol_and_with_fields() {
 }
 
 #[test]
+fn fields_that_are_replaced_leave_no_error() {
+    let mut server = awaiting(SAMPLE_REQUEST);
+    let mut out = Vec::new();
+    let accept = Accept::new().with_header("two words", "x").with_headers(headers("x-good", "x"));
+    let opened = server.accept(accept, at(0), &mut out).unwrap();
+    assert_eq!(opened.response.headers()["x-good"], "x");
+}
+
+#[test]
 fn an_invalid_answer_appends_nothing_and_a_valid_one_may_follow() {
     let mut server = awaiting(SAMPLE_REQUEST);
     let mut out = Vec::new();
@@ -106,7 +115,8 @@ fn an_invalid_answer_appends_nothing_and_a_valid_one_may_follow() {
         assert_eq!(error, AnswerError::InvalidHeaderName(name.into()));
     }
     for value in ["a\r\nX: y", "a\0"] {
-        let accept = Accept::new().with_header("X-A", value).with_subprotocol("chat");
+        let accept =
+            Accept::new().with_header("X-A", value).with_header("", "").with_subprotocol("chat");
         let error = server.accept(accept, at(0), &mut out).unwrap_err();
         assert_eq!(error, AnswerError::InvalidHeaderValue(HeaderName::from_static("x-a")));
         assert_eq!(error.to_string(), "the value of header field x-a is invalid");

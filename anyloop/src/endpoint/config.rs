@@ -85,7 +85,8 @@ pub struct ServerConfig {
 /// | [`idle_timeout`](Self::idle_timeout), [`data_idle_timeout`](Self::data_idle_timeout) | none | `None` |
 /// | [`close_timeout`](Self::close_timeout) | 5 s | `None` |
 /// | [`open_timeout`](Self::open_timeout) | 5 s | `None` |
-/// | [`subprotocol`](Self::subprotocol), [`header`](Self::header), [`origin`](Self::origin) | none | |
+/// | [`subprotocol`](Self::subprotocol), [`header`](Self::header) | none | |
+/// | [`origin`](Self::origin) | none | [`without_origin`](Self::without_origin) |
 /// | [`extension`](Self::extension), `deflate` | none | |
 /// | [`max_head_size`](Self::max_head_size) | 16 KiB | `usize::MAX` |
 /// | [`max_fields`](Self::max_fields) | 100 | `usize::MAX`: up to 24,576 |
@@ -125,8 +126,10 @@ pub struct ServerConfig {
 #[must_use]
 pub struct ClientConfig {
     pub(crate) handshake: Arc<ClientOptions>,
-    /// The first of the header fields that are invalid. It is reported when connecting.
-    pub(crate) invalid: Option<RequestError>,
+    /// Why a field could not be added: the first error. It is reported when connecting.
+    pub(crate) invalid_header: Option<RequestError>,
+    /// The origin is invalid. This is reported when connecting.
+    pub(crate) invalid_origin: bool,
     pub(crate) send_buffer: SendBufferLimits,
     pub(crate) keep_handshake: bool,
     #[cfg(feature = "net")]
@@ -214,7 +217,8 @@ impl ClientConfig {
     pub fn new() -> Self {
         Self {
             handshake: Arc::default(),
-            invalid: None,
+            invalid_header: None,
+            invalid_origin: false,
             send_buffer: SendBufferLimits::default(),
             keep_handshake: true,
             #[cfg(feature = "net")]
@@ -232,7 +236,11 @@ impl ClientConfig {
 
     /// Fails if a header field was invalid.
     pub(super) fn check(&self) -> Result<(), RequestError> {
-        self.invalid.clone().map_or(Ok(()), Err)
+        match &self.invalid_header {
+            Some(error) => Err(error.clone()),
+            None if self.invalid_origin => Err(RequestError::InvalidHeaderValue(header::ORIGIN)),
+            None => Ok(()),
+        }
     }
 
     /// Adds a subprotocol to request, in order of preference: distinct tokens. The server chooses one or none.
@@ -276,27 +284,41 @@ impl ClientConfig {
     /// ```
     pub fn header(mut self, name: impl AsRef<str>, value: impl TryInto<HeaderValue>) -> Self {
         if let Err(error) = self.handshake_mut().add_header(name, value) {
-            self.invalid.get_or_insert(error);
+            self.invalid_header.get_or_insert(error);
         }
         self
     }
 
-    /// Replaces all fields that were added to the request.
+    /// Replaces all fields that were added to the request, also the invalid ones. It does not change the
+    /// [origin](Self::origin).
     pub fn headers(mut self, headers: HeaderMap) -> Self {
         self.handshake_mut().headers = headers;
+        self.invalid_header = None;
         self
     }
 
     /// The Origin field (RFC 6454 §7), such as `https://chat.example`, for a client that runs web pages or imitates a
     /// browser. It is text, or a [`HeaderValue`]. If it is invalid, connecting reports
-    /// [`RequestError::InvalidHeaderValue`].
+    /// [`RequestError::InvalidHeaderValue`]. It replaces the last origin.
     pub fn origin(mut self, origin: impl TryInto<HeaderValue>) -> Self {
-        match origin.try_into() {
-            Ok(origin) => self.handshake_mut().origin = Some(origin),
-            Err(_) => {
-                _ = self.invalid.get_or_insert(RequestError::InvalidHeaderValue(header::ORIGIN))
-            }
-        }
+        let origin = origin.try_into().ok();
+        self.invalid_origin = origin.is_none();
+        self.handshake_mut().origin = origin;
+        self
+    }
+
+    /// Sends no Origin field: for one connection (`net::ConnectRequest::configure`) of a client that has an
+    /// [`origin`](Self::origin).
+    ///
+    /// ```
+    /// use anyloop::prelude::*;
+    ///
+    /// let config = ClientConfig::new().origin("https://chat.example").without_origin();
+    /// assert_eq!(config.get_origin(), None);
+    /// ```
+    pub fn without_origin(mut self) -> Self {
+        self.invalid_origin = false;
+        self.handshake_mut().origin = None;
         self
     }
 

@@ -7,7 +7,7 @@ use std::thread;
 
 use anyloop::net::{Client, ConnectError, Error};
 use anyloop::prelude::*;
-use anyloop::proto::handshake::http::{HeaderValue, header};
+use anyloop::proto::handshake::http::{HeaderMap, HeaderName, HeaderValue, header};
 use anyloop::proto::handshake::{RequestError, UriError};
 use anyloop::proto::{Cause, HandshakeError, TransportError};
 use anyloop_testkit::peer::{Peer, serve};
@@ -221,6 +221,45 @@ fn options_that_make_no_request() {
     let error = invalid.connect("ws://a.example/").unwrap_err();
     let value = RequestError::InvalidHeaderValue(header::ORIGIN);
     assert!(matches!(error, Error::Request(error) if error == value));
+}
+
+#[test]
+fn fields_that_are_replaced_leave_no_error() {
+    let _watchdog = watchdog();
+    let (address, thread) = serve(|mut peer| peer.read_head());
+    let invalid = || ClientConfig::new().origin("bad\n").header("two words", "x");
+    let value = HeaderValue::from_static("x");
+    let headers = || HeaderMap::from_iter([(HeaderName::from_static("x-good"), value.clone())]);
+    let client = Client::new(invalid()).unwrap();
+    let connect = |change: &dyn Fn(ClientConfig) -> ClientConfig| {
+        client.request(url(address)).unwrap().configure(change).connect()
+    };
+    let error = |result: Result<_, Error>| match result {
+        Err(Error::Request(error)) => error,
+        _ => panic!("the request is invalid"),
+    };
+    let origin = RequestError::InvalidHeaderValue(header::ORIGIN);
+    assert_eq!(error(connect(&|config| config.headers(headers()))), origin);
+    let name = RequestError::InvalidHeaderName("two words".into());
+    assert_eq!(error(connect(&|config| config.origin("https://a.example"))), name);
+    assert_eq!(error(connect(&ClientConfig::without_origin)), name);
+    connect(&|config| config.headers(headers()).origin("https://a.example")).unwrap();
+    client.run();
+    let head = thread.join().unwrap();
+    assert!(head.contains("\r\nOrigin: https://a.example\r\n"), "{head}");
+    assert!(head.contains("\r\nx-good: x\r\n"), "{head}");
+}
+
+#[test]
+fn one_connection_can_be_without_the_origin_of_its_client() {
+    let _watchdog = watchdog();
+    let (address, thread) = serve(|mut peer| peer.read_head());
+    let client = Client::new(ClientConfig::new().origin("bad\n")).unwrap();
+    let request = client.request(url(address)).unwrap();
+    request.configure(ClientConfig::without_origin).connect().unwrap();
+    client.run();
+    let head = thread.join().unwrap();
+    assert!(!head.contains("Origin"), "{head}");
 }
 
 /// Nothing is sent over a stream without TLS.
