@@ -79,6 +79,29 @@ impl Accept {
         self.invalid = None;
         self
     }
+
+    /// Checks the header fields: what is known before there is a request to accept.
+    ///
+    /// ```
+    /// use anyloop_proto::handshake::{Accept, AnswerError};
+    ///
+    /// let accept = Accept::new().with_header("two words", "x");
+    /// assert_eq!(accept.check(), Err(AnswerError::InvalidHeaderName("two words".into())));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`AnswerError::InvalidHeaderName`], [`AnswerError::InvalidHeaderValue`]: a field could not be added.
+    /// [`AnswerError::ReservedHeader`].
+    pub fn check(&self) -> Result<(), AnswerError> {
+        if let Some(error) = &self.invalid {
+            return Err(error.clone());
+        }
+        match self.headers.keys().find(|name| is_reserved(name)) {
+            Some(name) => Err(AnswerError::ReservedHeader(name.clone())),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Appends the response that opens a connection (RFC 6455 §4.2.2), and creates the connection.
@@ -89,13 +112,8 @@ pub(super) fn open(
     now: Instant,
     out: &mut Vec<u8>,
 ) -> Result<Opened, AnswerError> {
-    let Accept { subprotocol, mut headers, invalid } = accept;
-    if let Some(error) = invalid {
-        return Err(error);
-    }
-    if let Some(name) = headers.keys().find(|name| is_reserved(name)) {
-        return Err(AnswerError::ReservedHeader(name.clone()));
-    }
+    accept.check()?;
+    let Accept { subprotocol, mut headers, .. } = accept;
     if subprotocol.as_ref().is_some_and(|chosen| !upgrade.subprotocols.contains(chosen)) {
         return Err(AnswerError::SubprotocolNotOffered);
     }

@@ -250,13 +250,18 @@ impl<H: Handler> Handle<H> {
         self.push(Command::CancelTimer(timer))
     }
 
-    /// Accepts a request whose answer was [deferred](super::Answer::Defer). An invalid `accept` is answered with
-    /// 500.
+    /// Accepts a request whose answer was [deferred](super::Answer::Defer).
+    ///
+    /// If the request is not for a WebSocket, or the client has not requested the subprotocol, this call succeeds. The
+    /// answer is then 500, and [`Context::error`] tells [`fail`](Handler::fail) why.
     ///
     /// # Errors
     ///
-    /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::Gone`].
+    /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::InvalidResponse`]: a header field is
+    /// invalid or [reserved](Accept::headers), and the request still waits for an answer. [`SendError::Gone`].
     pub fn accept(&self, accept: Accept) -> Result<(), SendError> {
+        self.shared.awaiting_method()?;
+        accept.check()?;
         self.shared.answer(Answer::Accept(accept))
     }
 
@@ -264,8 +269,10 @@ impl<H: Handler> Handle<H> {
     ///
     /// # Errors
     ///
-    /// [`SendError::NotAwaiting`]: no request waits for an answer. [`SendError::Gone`].
+    /// As [`accept`](Self::accept).
     pub fn accept_with(&self, accept: Accept, config: ConnectionConfig) -> Result<(), SendError> {
+        self.shared.awaiting_method()?;
+        accept.check()?;
         self.shared.answer(Answer::AcceptWith(accept, config))
     }
 

@@ -8,6 +8,7 @@ use anyloop::endpoint::Unsent;
 use anyloop::iostream::{Connection, Server};
 use anyloop::prelude::*;
 use anyloop::proto::handshake::AnswerError;
+use anyloop::proto::handshake::http::{HeaderName, header};
 use anyloop::proto::{Cause, Random, Refused, Role};
 use anyloop_testkit::frames::{self, Frame, continuation, text};
 use anyloop_testkit::requests::{REQUEST, RESPONSE};
@@ -409,6 +410,34 @@ fn the_reason_of_a_500_is_in_the_failure() {
         connection.eof().unwrap();
         assert_eq!(errors.try_recv(), Ok(Some(AnswerError::SubprotocolNotOffered)));
     }
+}
+
+#[test]
+fn fields_that_cannot_be_sent_are_an_error_of_accept() {
+    let mut server = Server::new(ServerConfig::new(OriginPolicy::Any));
+    server.on_validate(|_, _| Answer::Defer);
+    let connection = connection(&server);
+    let handle = connection.handle();
+    let name = || Accept::new().with_header("two words", "x");
+    assert_eq!(handle.accept(name()), Err(SendError::NotAwaiting));
+    connection.read_all(REQUEST.as_bytes()).unwrap();
+    let value = Accept::new().with_header("x-a", "\n");
+    let reserved = Accept::new().with_header("Upgrade", "x");
+    for (accept, error) in [
+        (name(), AnswerError::InvalidHeaderName("two words".into())),
+        (value, AnswerError::InvalidHeaderValue(HeaderName::from_static("x-a"))),
+        (reserved, AnswerError::ReservedHeader(header::UPGRADE)),
+    ] {
+        let error = Err(SendError::InvalidResponse(error));
+        assert_eq!(handle.accept(accept.clone()), error);
+        assert_eq!(handle.accept_with(accept, ConnectionConfig::new()), error);
+    }
+    handle.accept(Accept::new().with_header("x-a", "b")).unwrap();
+    connection.drive().unwrap();
+    let mut bytes = Vec::new();
+    connection.take_output(&mut bytes).unwrap();
+    assert!(bytes.starts_with(b"HTTP/1.1 101 "));
+    assert_eq!(handle.accept(name()), Err(SendError::NotAwaiting));
 }
 
 #[test]
