@@ -1,5 +1,5 @@
-//! An echo server that two threads run. Ctrl-C or SIGTERM closes its connections with 1001, and ends those that have not
-//! closed after a few seconds.
+//! An echo server that two threads run. Ctrl-C or SIGTERM closes its connections with 1001, and ends those that have
+//! not closed after a few seconds.
 //!
 //! ```text
 //! cargo run --example ctrl_c -- 127.0.0.1:9002 [SECONDS]

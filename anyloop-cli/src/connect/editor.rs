@@ -39,8 +39,8 @@ pub(super) struct Editor {
 }
 
 impl Editor {
-    /// An editor with the history of this file. Without the file, it remembers only the lines of this session. A line for
-    /// which `heading` returns a text is drawn once more when it ends, with this text in place of the prompt.
+    /// An editor with the history of this file. Without the file, it remembers only the lines of this session. A line
+    /// for which `heading` returns a text is drawn once more when it ends, with this text in place of the prompt.
     pub(super) fn new(
         screen: &Arc<Screen>,
         history: Option<&Path>,

@@ -24,8 +24,8 @@ pub(super) fn unreadable(error: &io::Error) -> String {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// Reads the next line, without the line end. `None` at the end of the input. Of a line that is too long, at most two
-    /// bytes more than the limit are read, and more than the limit is returned.
+    /// Reads the next line, without the line end. `None` at the end of the input. Of a line that is too long, at most
+    /// two bytes more than the limit are read, and more than the limit is returned.
     pub(super) fn read(&mut self) -> Result<Option<&[u8]>, String> {
         let line = &mut self.line;
         line.clear();

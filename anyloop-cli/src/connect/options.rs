@@ -59,12 +59,12 @@ pub(crate) struct Options {
     pub(super) output: Option<PathBuf>,
     /// Connect again when the connection is lost or cannot be made, after 0.5 s, 1 s, 2 s, up to 30 s.
     ///
-    /// The times begin anew after a connection that lasted for 10 s. A server asks for another one by the codes 1001 and
-    /// 1011 to 1014, or by 408, 425, 429 and 5xx in the opening handshake. What was sent on a connection that failed may
-    /// be lost: the exit status is then 1, except after a signal or where messages are typed. --text and --binary are
-    /// sent once, not again on the next connection. Lines of a program wait for the next connection. A line that a
-    /// person types without a connection is not sent, and the screen says so; after a loss it also names what was typed
-    /// and not sent, and what may be lost, since nothing has arrived after it.
+    /// The times begin anew after a connection that lasted for 10 s. A server asks for another one by the codes 1001
+    /// and 1011 to 1014, or by 408, 425, 429 and 5xx in the opening handshake. What was sent on a connection that
+    /// failed may be lost: the exit status is then 1, except after a signal or where messages are typed. --text and
+    /// --binary are sent once, not again on the next connection. Lines of a program wait for the next connection. A
+    /// line that a person types without a connection is not sent, and the screen says so; after a loss it also names
+    /// what was typed and not sent, and what may be lost, since nothing has arrived after it.
     #[arg(long)]
     pub(super) reconnect: bool,
     /// Neither read nor write the history of what is typed, $XDG_STATE_HOME/anyloop/history.

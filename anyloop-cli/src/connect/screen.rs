@@ -142,7 +142,8 @@ impl Screen {
         }
     }
 
-    /// Ends the line that is being typed, restores the terminal, and erases the progress bar. Nothing is typed any more.
+    /// Ends the line that is being typed, restores the terminal, and erases the progress bar. Nothing is typed any
+    /// more.
     pub(super) fn finish(&self) {
         let mut state = self.state();
         state.bar.replace(Bar::Over);

@@ -82,9 +82,9 @@ pub(crate) struct Options {
     ///
     /// Browsers keep the files, and ask each time whether they have changed.
     ///
-    /// Other methods than GET and HEAD are answered with 405, or 404 if there is no such file. The paths of the services
-    /// are not files: a file named echo, broadcast or stats at the top is not served. Hidden files
-    /// are not served, nor what a link leads to outside of the directory.
+    /// Other methods than GET and HEAD are answered with 405, or 404 if there is no such file. The paths of the
+    /// services are not files: a file named echo, broadcast or stats at the top is not served. Hidden files are not
+    /// served, nor what a link leads to outside of the directory.
     #[arg(long, value_name = "PATH")]
     dir: Option<std::path::PathBuf>,
     /// Log connections and HTTP requests to standard error; twice (-vv) frames, too.

@@ -353,8 +353,8 @@ impl ServerHandshake {
         matches!(self.step, Step::Responding(_) | Step::Closing { .. } | Step::Ended)
     }
 
-    /// The request, once [`next`](Self::next) has returned it, even after it was answered; or, without its body, if that
-    /// was too big.
+    /// The request, once [`next`](Self::next) has returned it, even after it was answered; or, without its body, if
+    /// that was too big.
     #[must_use]
     pub const fn request(&self) -> Option<&Request> {
         self.request.as_ref()

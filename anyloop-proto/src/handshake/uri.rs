@@ -89,8 +89,8 @@ impl Target {
 
 impl Target {
     /// What somebody who wrote this text may have meant, for an error message: `ws://` for `http://`, `wws://`, `ws//`
-    /// or `ws:`, or where there is no scheme; this machine for a port alone; and the inner one of two schemes. `None` if
-    /// nothing is similar, or nothing but the text itself.
+    /// or `ws:`, or where there is no scheme; this machine for a port alone; and the inner one of two schemes. `None`
+    /// if nothing is similar, or nothing but the text itself.
     ///
     /// ```
     /// use anyloop_proto::handshake::Target;

@@ -393,8 +393,8 @@ impl ClientConfig {
     }
 
     /// The largest number of redirects that a connection follows (301, 302, 303, 307 and 308, RFC 9110 §15.4); by
-    /// default none. Each redirect makes a new byte stream, for the same handler and the same handle. Its timeouts begin
-    /// anew, except the [`total_timeout`](Self::total_timeout).
+    /// default none. Each redirect makes a new byte stream, for the same handler and the same handle. Its timeouts
+    /// begin anew, except the [`total_timeout`](Self::total_timeout).
     ///
     /// On another origin (scheme, host and port) the request lacks user and password of the URI, the fields
     /// `Authorization`, `Cookie`, `Proxy-Authorization` and `Host`, and others whose value

@@ -12,8 +12,8 @@
 //! | [`wakeup_thread`] | The wake-up thread calls its host for everything that it must do, once for each poll, and leaves the reactor to runners. |
 //!
 //! A schedule has a bounded number of preemptions. A few models have three threads that do much, and many schedules.
-//! They are run with a lower bound ([`check_large`], [`check_within`]), where a smaller model of the same transition has
-//! the full one.
+//! They are run with a lower bound ([`check_large`], [`check_within`]), where a smaller model of the same transition
+//! has the full one.
 
 mod commands;
 mod ending;

@@ -216,7 +216,8 @@ impl<F: HandlerFactory> Connecting<F> {
     /// Serves what needs no stream: commands, calls that the budget has held back, and timers.
     fn run_driver<K: ServesConnections<F::Handler>>(&mut self, turn: &mut Turn<'_, K>) {
         let (events, now) = (turn.state.events, turn.state.now);
-        let is_first = matches!(self.step, Step::Begin(_)); // the handle is older, so commands may wait without an event
+        // The handle is older, so commands may wait without an event.
+        let is_first = matches!(self.step, Step::Begin(_));
         self.with_driver(turn, |driver, transport, buffers| {
             if is_first || events.contains(Events::WOKEN) {
                 driver.handle_wake(transport, buffers, now);

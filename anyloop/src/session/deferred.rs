@@ -48,8 +48,8 @@ pub(super) struct Deferred {
     bytes: usize,
     /// The Close that follows, of a client that is connecting.
     pub(super) close: Option<(Option<CloseCode>, String)>,
-    /// The message in progress, if it is that of a `MessageWriter`. Its pieces need not wait; other messages wait for its
-    /// last piece.
+    /// The message in progress, if it is that of a `MessageWriter`. Its pieces need not wait; other messages wait for
+    /// its last piece.
     pub(super) writer_message: Option<Arc<MessageProgress>>,
 }
 

@@ -16,7 +16,10 @@ use anyloop_proto::{Refused, State};
 #[non_exhaustive]
 pub enum SendError {
     /// With this message, the send buffer would exceed its limit.
-    #[error("{waiting} bytes are waiting, and {message} more would exceed the limit of {limit}{}", closing_note(*closes))]
+    #[error(
+        "{waiting} bytes are waiting, and {message} more would exceed the limit of {limit}{}",
+        closing_note(*closes)
+    )]
     SendBufferFull {
         /// The bytes that wait already: for the peer, for the connection to be open, or for the end of a message in
         /// pieces.

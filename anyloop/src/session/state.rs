@@ -457,7 +457,8 @@ impl SessionState {
         self.shared().is_some_and(|shared| shared.overflowed())
     }
 
-    /// Publishes changes to the handles and the registry. `queued`: bytes of the send buffer, without deferred messages.
+    /// Publishes changes to the handles and the registry. `queued`: bytes of the send buffer, without deferred
+    /// messages.
     pub(super) fn publish(&mut self, queued: usize, phase: Phase) {
         if let Some(shared) = self.shared() {
             shared.publish(self.held(queued), phase);

@@ -384,8 +384,9 @@ impl<S: StreamProtocol> Driver<S> {
         self.queued.as_deref().map(|queued| queued.input.position())
     }
 
-    /// Completes a `receive` that is not [complete](Self::is_complete) already. `left` are the bytes that were not taken.
-    /// The event loop, which receives and sends with a [`WriteGuard`] of its own, also passes the panic of a handler.
+    /// Completes a `receive` that is not [complete](Self::is_complete) already. `left` are the bytes that were not
+    /// taken. The event loop, which receives and sends with a [`WriteGuard`] of its own, also passes the panic of a
+    /// handler.
     #[cold]
     #[inline(never)]
     pub(crate) fn end_receive(

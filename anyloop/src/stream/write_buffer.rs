@@ -99,8 +99,8 @@ impl Drop for WriteGuard<'_> {
 /// transport.
 ///
 /// Output in the cork is written together when the call is over, or when 64 KiB have gathered. A large payload is
-/// written immediately, without a copy, unless output waits in the send buffer. What the transport does not take of it is
-/// copied, unless it is owned.
+/// written immediately, without a copy, unless output waits in the send buffer. What the transport does not take of it
+/// is copied, unless it is owned.
 pub struct WriteBuffer<'w> {
     pub(super) cork: &'w mut Cork,
     pub(super) queued: &'w mut Option<Box<Queued>>,
