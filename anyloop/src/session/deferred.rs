@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyloop_proto::{CloseCode, Message, Payload, Prepared, Uncompressed};
 
-use super::pieces::{MessageProgress, Piece};
+use super::pieces::{MessageProgress, Piece, Pieces};
 use crate::stream::{Completion, report_unsent};
 
 /// A message of a handle, of a broadcast, or of a handler that has to defer it.
@@ -54,7 +54,7 @@ pub(super) struct Deferred {
 }
 
 /// A message in pieces that has not begun, and those of its pieces that were accepted, without the last.
-pub(super) type UnfinishedMessage = (Arc<MessageProgress>, VecDeque<Piece>);
+pub(super) type UnfinishedMessage = (Arc<MessageProgress>, Pieces);
 
 enum Waiting {
     Message(OutgoingMessage),
@@ -66,7 +66,7 @@ enum Waiting {
 pub(super) enum NextDeferred {
     Message(OutgoingMessage),
     /// The message of a `MessageWriter`, and those of its pieces that have been accepted.
-    Pieces(Arc<MessageProgress>, VecDeque<Piece>),
+    Pieces(Arc<MessageProgress>, Pieces),
 }
 
 impl Deferred {
@@ -127,9 +127,9 @@ impl Deferred {
     }
 
     /// Takes the pieces of a message that is not in progress.
-    pub(super) fn take_pieces(&mut self, progress: &MessageProgress) -> VecDeque<Piece> {
+    pub(super) fn take_pieces(&mut self, progress: &MessageProgress) -> Pieces {
         let pieces = progress.take_queued();
-        self.uncount(pieces.iter().map(|piece| piece.payload.len()));
+        self.uncount(pieces.payload_lens());
         pieces
     }
 
@@ -151,7 +151,7 @@ impl Drop for Deferred {
         let completions = self.queue.drain(..).flat_map(|waiting| match waiting {
             Waiting::Message(message) => Vec::from_iter(message.completion),
             Waiting::Pieces(progress) => {
-                progress.take_queued().into_iter().filter_map(|piece| piece.completion).collect()
+                progress.take_queued().filter_map(|piece| piece.completion).collect()
             }
         });
         report_unsent(completions);

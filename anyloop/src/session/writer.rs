@@ -219,7 +219,7 @@ impl<H: Handler> Context<'_, H> {
         let is_in_progress = progress.is_in_progress();
         let waiting = self.state.take_pieces(progress);
         progress.set_state(MessageState::Over);
-        report_unsent(waiting.into_iter().filter_map(|piece| piece.completion));
+        drop(waiting); // calls their completions with an error
         if is_in_progress {
             self.state.set_writer_message(None);
             // The connection may be closing already.
