@@ -1,7 +1,6 @@
 //! Messages that wait until the connection can send them.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 
 use anyloop_proto::{CloseCode, Message, Payload, Prepared, Uncompressed};
@@ -52,9 +51,6 @@ pub(super) struct Deferred {
     /// last piece.
     pub(super) writer_message: Option<Arc<MessageProgress>>,
 }
-
-/// A message in pieces that has not begun, and those of its pieces that were accepted, without the last.
-pub(super) type UnfinishedMessage = (Arc<MessageProgress>, Pieces);
 
 enum Waiting {
     Message(OutgoingMessage),
@@ -109,21 +105,6 @@ impl Deferred {
             }
         };
         Some(next)
-    }
-
-    /// Takes the messages in pieces whose last piece was not accepted.
-    pub(super) fn take_unfinished(&mut self) -> Vec<UnfinishedMessage> {
-        let mut taken = Vec::new();
-        for waiting in mem::take(&mut self.queue) {
-            match waiting {
-                Waiting::Pieces(progress) if !progress.is_finished() => {
-                    let pieces = self.take_pieces(&progress);
-                    taken.push((progress, pieces));
-                }
-                waiting => self.queue.push_back(waiting),
-            }
-        }
-        taken
     }
 
     /// Takes the pieces of a message that is not in progress.

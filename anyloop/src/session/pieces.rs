@@ -54,11 +54,13 @@ impl Drop for Pieces {
 }
 
 /// Whether a message is queued, in progress or over. Its [`MessageWriter`](crate::endpoint::MessageWriter) and the
-/// connection share this. Only the connection changes it; the lock is for threads with the writer, which read it.
+/// connection share this. Only the connection changes the state; its lock is for threads with the writer, which read
+/// it.
 pub(super) struct MessageProgress {
     pub(super) kind: Kind,
     state: Mutex<MessageState>,
-    /// The mailbox has accepted the last piece. Its lock orders the accesses, so it is not modelled.
+    /// The mailbox has accepted the last piece. The thread of the writer sets it under the lock of the mailbox, which
+    /// orders the accesses, so it is not modelled.
     finished: UnmodelledBool,
 }
 

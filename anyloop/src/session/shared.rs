@@ -572,6 +572,12 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether the last piece of a message was not accepted and cannot be any more, because the connection closes.
+    pub(super) fn cannot_finish(&self, progress: &MessageProgress) -> bool {
+        let mailbox = self.mailbox();
+        mailbox.closing && !progress.is_finished()
+    }
+
     /// The number of commands in the mailbox from which on a message is refused. It bounds the memory of the commands.
     fn max_commands(&self, command: &Command) -> usize {
         let most = (self.limits().max_send_buffer / size_of::<Command>()).max(MIN_MESSAGES);

@@ -11,7 +11,7 @@ use anyloop_proto::{CloseCode, Instant};
 
 use super::body::Body;
 use super::counters::AtomicCounters;
-use super::deferred::{Deferred, NextDeferred, OutgoingMessage, UnfinishedMessage};
+use super::deferred::{Deferred, NextDeferred, OutgoingMessage};
 use super::erased::ErasedFn;
 use super::flags::Flags;
 use super::limits::SendBufferLimits;
@@ -300,14 +300,6 @@ impl SessionState {
         let pieces = deferred.take_pieces(progress);
         self.publish_deferred();
         pieces
-    }
-
-    /// Takes the deferred messages in pieces whose last piece was not accepted.
-    pub(super) fn take_unfinished(&mut self) -> Vec<UnfinishedMessage> {
-        let Some(deferred) = self.existing_deferred() else { return Vec::new() };
-        let unfinished = deferred.take_unfinished();
-        self.publish_deferred();
-        unfinished
     }
 
     /// Takes the Close that follows the deferred messages.
