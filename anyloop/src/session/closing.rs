@@ -23,6 +23,9 @@ impl<H: Handler> Context<'_, H> {
             match command {
                 Command::Send(message, _) => self.send_or_defer(message),
                 Command::Piece(progress, piece) => self.send_piece_or_defer(&progress, piece),
+                // Only a connection that is over refuses them: the handle has checked the length.
+                Command::Ping(payload) => _ = self.ping(&payload),
+                Command::Pong(payload) => _ = self.pong(&payload),
                 _ => {} // no other one is taken
             }
         }

@@ -216,6 +216,7 @@ impl Command {
         match self {
             Self::Send(_, filter) => filter.is_none(),
             Self::Piece(progress, _) => progress.is_finished(),
+            Self::Ping(_) | Self::Pong(_) => true,
             _ => false,
         }
     }
@@ -624,8 +625,8 @@ impl Shared {
         (Commands { shared: self, queue }, reported_backpressure)
     }
 
-    /// The handler closes: takes the messages that are sent before the Close, first those among `unrun`, which were
-    /// taken from the mailbox before. Later ones are refused. Other commands are left.
+    /// The handler closes: takes the messages, pings and pongs that are sent before the Close, first those among
+    /// `unrun`, which were taken from the mailbox before. Later ones are refused. Other commands are left.
     pub(super) fn take_before_close(&self, unrun: Option<&mut VecDeque<Command>>) -> Commands<'_> {
         let mut queue = VecDeque::new();
         let mut mailbox = self.mailbox();

@@ -302,8 +302,9 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// Begins the closing handshake. Messages that handles and broadcasts have sent before are sent first, as
-    /// [`Sent`] says; other commands of handles run afterwards. `reason` has at most 123 bytes; see
-    /// [`truncate_reason`](anyloop_proto::truncate_reason). Without a code (`None`) the Close frame is empty.
+    /// [`Sent`] says, and so are pings and pongs of handles; other commands of handles run afterwards. `reason` has at
+    /// most 123 bytes; see [`truncate_reason`](anyloop_proto::truncate_reason). Without a code (`None`) the Close frame
+    /// is empty.
     ///
     /// # Errors
     ///
