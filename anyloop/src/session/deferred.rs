@@ -1,12 +1,11 @@
 //! Messages that wait until the connection can send them.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 
 use anyloop_proto::{CloseCode, Message, Payload, Prepared, Uncompressed};
 
-use super::pieces::{MessageProgress, Piece};
+use super::pieces::{MessageProgress, Piece, Pieces};
 use crate::stream::{Completion, report_unsent};
 
 /// A message of a handle, of a broadcast, or of a handler that has to defer it.
@@ -53,9 +52,6 @@ pub(super) struct Deferred {
     pub(super) writer_message: Option<Arc<MessageProgress>>,
 }
 
-/// A message in pieces that has not begun, and those of its pieces that were accepted, without the last.
-pub(super) type UnfinishedMessage = (Arc<MessageProgress>, VecDeque<Piece>);
-
 enum Waiting {
     Message(OutgoingMessage),
     /// The message of a `MessageWriter`, at the place of its first piece.
@@ -66,7 +62,7 @@ enum Waiting {
 pub(super) enum NextDeferred {
     Message(OutgoingMessage),
     /// The message of a `MessageWriter`, and those of its pieces that have been accepted.
-    Pieces(Arc<MessageProgress>, VecDeque<Piece>),
+    Pieces(Arc<MessageProgress>, Pieces),
 }
 
 impl Deferred {
@@ -111,25 +107,10 @@ impl Deferred {
         Some(next)
     }
 
-    /// Takes the messages in pieces whose last piece was not accepted.
-    pub(super) fn take_unfinished(&mut self) -> Vec<UnfinishedMessage> {
-        let mut taken = Vec::new();
-        for waiting in mem::take(&mut self.queue) {
-            match waiting {
-                Waiting::Pieces(progress) if !progress.is_finished() => {
-                    let pieces = self.take_pieces(&progress);
-                    taken.push((progress, pieces));
-                }
-                waiting => self.queue.push_back(waiting),
-            }
-        }
-        taken
-    }
-
     /// Takes the pieces of a message that is not in progress.
-    pub(super) fn take_pieces(&mut self, progress: &MessageProgress) -> VecDeque<Piece> {
+    pub(super) fn take_pieces(&mut self, progress: &MessageProgress) -> Pieces {
         let pieces = progress.take_queued();
-        self.uncount(pieces.iter().map(|piece| piece.payload.len()));
+        self.uncount(pieces.payload_lens());
         pieces
     }
 
@@ -151,7 +132,7 @@ impl Drop for Deferred {
         let completions = self.queue.drain(..).flat_map(|waiting| match waiting {
             Waiting::Message(message) => Vec::from_iter(message.completion),
             Waiting::Pieces(progress) => {
-                progress.take_queued().into_iter().filter_map(|piece| piece.completion).collect()
+                progress.take_queued().filter_map(|piece| piece.completion).collect()
             }
         });
         report_unsent(completions);

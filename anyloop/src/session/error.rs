@@ -79,10 +79,11 @@ impl From<Refused> for SendError {
 /// this side closes the connection later: a handler, a handle or a shutdown. It is lost only if
 ///
 /// - the connection ends before its turn: it fails, never opens or is [terminated](super::Handle::terminate), or its
-///   handler panics. A shutdown does not wait for connections that are not open yet.
+///   handler or a completion panics. A shutdown does not wait for connections that are not open yet.
 /// - the peer's Close arrives before its turn: nothing follows the answer to it (RFC 6455 §5.5.1).
 /// - it waits for the last piece of a message that is in progress, and the connection closes without it: no other
-///   message may come within (§5.4). Nor is a message sent whose last piece was not accepted.
+///   message may come within (§5.4). A message in pieces that is not in progress yet is not sent at all if its last
+///   piece was not accepted before the close.
 /// - it is a broadcast with a [filter](super::EndpointHandle::broadcast_where), and the handler of the connection
 ///   closes before its turn: the filter cannot be called within a call of the handler.
 ///

@@ -27,18 +27,46 @@ impl Piece {
     }
 }
 
+/// Pieces that were accepted, in order. Completions of pieces that are dropped are called with an error, each of them
+/// even if one panics.
+#[derive(Default)]
+pub(super) struct Pieces(VecDeque<Piece>);
+
+impl Pieces {
+    /// The payload bytes of each piece.
+    pub(super) fn payload_lens(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().map(|piece| piece.payload.len())
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Piece;
+
+    fn next(&mut self) -> Option<Piece> {
+        self.0.pop_front()
+    }
+}
+
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        report_unsent(self.filter_map(|piece| piece.completion));
+    }
+}
+
 /// Whether a message is queued, in progress or over. Its [`MessageWriter`](crate::endpoint::MessageWriter) and the
-/// connection share this. Only the connection changes it; the lock is for threads with the writer, which read it.
+/// connection share this. Only the connection changes the state; its lock is for threads with the writer, which read
+/// it.
 pub(super) struct MessageProgress {
     pub(super) kind: Kind,
     state: Mutex<MessageState>,
-    /// The mailbox has accepted the last piece. Its lock orders the accesses, so it is not modelled.
+    /// The mailbox has accepted the last piece. The thread of the writer sets it under the lock of the mailbox, which
+    /// orders the accesses, so it is not modelled.
     finished: UnmodelledBool,
 }
 
 pub(super) enum MessageState {
     /// No fragment was sent yet. Holds the pieces that have reached the connection and wait there, if any.
-    Queued(VecDeque<Piece>),
+    Queued(Pieces),
     /// The first fragment was sent. Each later one is sent as soon as it reaches the connection, and is not queued.
     InProgress,
     /// The message is complete, or never will be.
@@ -47,7 +75,7 @@ pub(super) enum MessageState {
 
 impl MessageProgress {
     pub(super) fn new(kind: Kind) -> Self {
-        let state = Mutex::new(MessageState::Queued(VecDeque::new()));
+        let state = Mutex::new(MessageState::Queued(Pieces::default()));
         Self { kind, state, finished: UnmodelledBool::new(false) }
     }
 
@@ -73,7 +101,7 @@ impl MessageProgress {
     /// Returns whether it is the first that is queued.
     pub(super) fn enqueue(&self, piece: Piece) -> bool {
         match &mut *self.state() {
-            MessageState::Queued(pieces) => {
+            MessageState::Queued(Pieces(pieces)) => {
                 pieces.push_back(piece);
                 pieces.len() == 1
             }
@@ -83,14 +111,14 @@ impl MessageProgress {
 
     /// Whether pieces are queued.
     pub(super) fn has_queued(&self) -> bool {
-        matches!(&*self.state(), MessageState::Queued(pieces) if !pieces.is_empty())
+        matches!(&*self.state(), MessageState::Queued(Pieces(pieces)) if !pieces.is_empty())
     }
 
     /// Takes the queued pieces.
-    pub(super) fn take_queued(&self) -> VecDeque<Piece> {
+    pub(super) fn take_queued(&self) -> Pieces {
         match &mut *self.state() {
             MessageState::Queued(pieces) => mem::take(pieces),
-            MessageState::InProgress | MessageState::Over => VecDeque::new(),
+            MessageState::InProgress | MessageState::Over => Pieces::default(),
         }
     }
 

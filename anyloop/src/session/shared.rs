@@ -216,6 +216,7 @@ impl Command {
         match self {
             Self::Send(_, filter) => filter.is_none(),
             Self::Piece(progress, _) => progress.is_finished(),
+            Self::Ping(_) | Self::Pong(_) => true,
             _ => false,
         }
     }
@@ -573,6 +574,12 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether the last piece of a message was not accepted and cannot be any more, because the connection closes.
+    pub(super) fn cannot_finish(&self, progress: &MessageProgress) -> bool {
+        let mailbox = self.mailbox();
+        mailbox.closing && !progress.is_finished()
+    }
+
     /// The number of commands in the mailbox from which on a message is refused. It bounds the memory of the commands.
     fn max_commands(&self, command: &Command) -> usize {
         let most = (self.limits().max_send_buffer / size_of::<Command>()).max(MIN_MESSAGES);
@@ -619,8 +626,8 @@ impl Shared {
         (Commands { shared: self, queue }, reported_backpressure)
     }
 
-    /// The handler closes: takes the messages that are sent before the Close, first those among `unrun`, which were
-    /// taken from the mailbox before. Later ones are refused. Other commands are left.
+    /// The handler closes: takes the messages, pings and pongs that are sent before the Close, first those among
+    /// `unrun`, which were taken from the mailbox before. Later ones are refused. Other commands are left.
     pub(super) fn take_before_close(&self, unrun: Option<&mut VecDeque<Command>>) -> Commands<'_> {
         let mut queue = VecDeque::new();
         let mut mailbox = self.mailbox();

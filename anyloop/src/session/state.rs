@@ -1,7 +1,6 @@
 //! The rest of a session's state: all but its protocol and its handler.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +11,12 @@ use anyloop_proto::{CloseCode, Instant};
 
 use super::body::Body;
 use super::counters::AtomicCounters;
-use super::deferred::{Deferred, NextDeferred, OutgoingMessage, UnfinishedMessage};
+use super::deferred::{Deferred, NextDeferred, OutgoingMessage};
 use super::erased::ErasedFn;
 use super::flags::Flags;
 use super::limits::SendBufferLimits;
 use super::phase::Phase;
-use super::pieces::{MessageProgress, Piece};
+use super::pieces::{MessageProgress, Piece, Pieces};
 use super::registry::Registry;
 #[cfg(feature = "router")]
 use super::route::MatchedRoute;
@@ -296,19 +295,11 @@ impl SessionState {
     }
 
     /// Takes the pieces of a message that waits.
-    pub(super) fn take_pieces(&mut self, progress: &MessageProgress) -> VecDeque<Piece> {
-        let Some(deferred) = self.existing_deferred() else { return VecDeque::new() };
+    pub(super) fn take_pieces(&mut self, progress: &MessageProgress) -> Pieces {
+        let Some(deferred) = self.existing_deferred() else { return Pieces::default() };
         let pieces = deferred.take_pieces(progress);
         self.publish_deferred();
         pieces
-    }
-
-    /// Takes the deferred messages in pieces whose last piece was not accepted.
-    pub(super) fn take_unfinished(&mut self) -> Vec<UnfinishedMessage> {
-        let Some(deferred) = self.existing_deferred() else { return Vec::new() };
-        let unfinished = deferred.take_unfinished();
-        self.publish_deferred();
-        unfinished
     }
 
     /// Takes the Close that follows the deferred messages.

@@ -172,14 +172,18 @@ impl<H: Handler> Context<'_, H> {
         }
     }
 
-    /// Begins a message in pieces, and sends the pieces that were accepted.
+    /// Begins a message in pieces, and sends the pieces that were accepted. A message that cannot be finished is not
+    /// begun: those that follow it would wait for its last piece until the Close.
     pub(super) fn send_pieces(
         &mut self,
         progress: &Arc<MessageProgress>,
         pieces: impl IntoIterator<Item = Piece>,
     ) {
-        if progress.is_over() {
-            return; // it was abandoned while it waited
+        let cannot_finish = || self.state.shared().is_some_and(|it| it.cannot_finish(progress));
+        // It is over if it was abandoned while it waited.
+        if progress.is_over() || cannot_finish() {
+            progress.set_state(MessageState::Over);
+            return report_unsent(pieces.into_iter().filter_map(|piece| piece.completion));
         }
         let mut pieces = pieces.into_iter().peekable();
         let compress = pieces.peek().is_none_or(|first| first.compressible);
@@ -219,7 +223,7 @@ impl<H: Handler> Context<'_, H> {
         let is_in_progress = progress.is_in_progress();
         let waiting = self.state.take_pieces(progress);
         progress.set_state(MessageState::Over);
-        report_unsent(waiting.into_iter().filter_map(|piece| piece.completion));
+        drop(waiting); // calls their completions with an error
         if is_in_progress {
             self.state.set_writer_message(None);
             // The connection may be closing already.

@@ -11,7 +11,7 @@ use anyloop_testkit::frames::continuation;
 use crate::record::Log;
 use crate::subject::{Subject, new_server, open_client, open_server, server_config};
 use crate::transports::{Clock, End, TestTransport, over_each_transport};
-use crate::wire::{self, close, text};
+use crate::wire::{self, close, ping, pong, text};
 
 over_each_transport! {
     what_was_sent_before_precedes_the_close_of_a_handler,
@@ -20,6 +20,7 @@ over_each_transport! {
     what_waits_for_the_opening_precedes_a_close_in_open,
     what_follows_a_late_answer_precedes_a_close_in_open,
     a_message_that_is_not_finished_holds_up_no_other,
+    pings_and_pongs_precede_the_close_of_a_handler,
     a_close_that_is_refused_closes_nothing;
     not over sockets:
     the_last_piece_of_a_message_precedes_the_close,
@@ -132,6 +133,33 @@ fn a_message_that_is_not_finished_holds_up_no_other<C: TestTransport>() {
     assert_eq!(subject.sent(), [text("a"), close(1000, "")]);
     assert_eq!(piece.try_recv(), Ok(Err(Unsent)));
     assert_eq!(writer.piece("b", true), Err(SendError::Closing));
+}
+
+/// The function that closes runs within the batch of the commands behind it.
+fn pings_and_pongs_precede_the_close_of_a_handler<C: TestTransport>() {
+    let mut handlers = Handlers::new();
+    handlers.on_message(|_, context| {
+        let handle = context.handle();
+        handle.ping("1").unwrap();
+        handle.send("2").unwrap();
+        handle.pong("3").unwrap();
+        context.close(CloseCode::NORMAL, "").unwrap();
+        assert_eq!(handle.ping("late"), Err(SendError::Closing));
+        assert_eq!(handle.pong("late"), Err(SendError::Closing));
+    });
+    let expected = [ping("1"), text("2"), pong("3"), close(1000, "")];
+    let mut subject = open_server::<C>(&handlers);
+    subject.receive(&[text("go")]);
+    subject.drain();
+    assert_eq!(subject.sent(), expected);
+    let mut subject = open_server::<C>(&handlers);
+    subject.with_handle(|handle| {
+        handle.post(|_, context| context.close(CloseCode::NORMAL, "").unwrap()).unwrap();
+        handle.ping("1").unwrap();
+        handle.send("2").unwrap();
+        handle.pong("3").unwrap();
+    });
+    assert_eq!(subject.sent(), expected);
 }
 
 fn a_close_that_is_refused_closes_nothing<C: TestTransport>() {

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
@@ -25,6 +26,7 @@ over_each_transport! {
     backpressure_is_followed_by_drained,
     a_connection_is_open_for_its_handles_when_open_is_called;
     not over sockets:
+    after_a_panic_of_a_completion_the_other_pieces_are_reported_unsent,
     the_number_of_a_timer_is_given_out_once,
 }
 
@@ -106,6 +108,38 @@ fn after_a_panic_in_a_posted_function_what_was_queued_behind_it_is_reported_unse
     assert!(catch_unwind(AssertUnwindSafe(|| subject.end.drain())).is_err());
     assert_eq!(*reported.lock().unwrap(), [Err(Unsent)]);
     assert_eq!(subject.sent(), [close(1011, "the application failed")]);
+}
+
+/// Two messages in pieces wait for the handler's own one, which it does not end before it closes.
+fn after_a_panic_of_a_completion_the_other_pieces_are_reported_unsent<C: TestTransport>() {
+    let mut handlers = Handlers::new();
+    handlers.on_message(|message, context| match message.as_text() {
+        Some("begin") => {
+            context.begin(Kind::Text).unwrap();
+            context.piece("a", false).unwrap();
+        }
+        _ => context.close(CloseCode::NORMAL, "").unwrap(),
+    });
+    for finished in [true, false] {
+        let mut subject = open_server::<C>(&handlers);
+        subject.receive(&[text("begin")]);
+        let handle = subject.end.handle();
+        let [mut first, mut second] = [0; 2].map(|_| handle.begin(Kind::Text));
+        first.piece_then("b", false, |_| panic!("on purpose")).unwrap();
+        let (sender, results) = channel();
+        for (writer, piece) in [(&mut first, "c"), (&mut second, "d")] {
+            let sender = sender.clone();
+            let report = move |result| sender.send((piece, result)).unwrap();
+            writer.piece_then(piece, finished, report).unwrap();
+        }
+        subject.drain();
+        let panicked = catch_unwind(AssertUnwindSafe(|| subject.receive(&[text("close")])));
+        assert!(panicked.is_err());
+        subject.end.eof();
+        assert!(subject.end.is_over());
+        let reported: Vec<_> = results.try_iter().collect();
+        assert_eq!(reported, ["c", "d"].map(|piece| (piece, Err(Unsent))), "finished: {finished}");
+    }
 }
 
 fn a_pause_from_the_beginning_after_a_late_answer_kills_nobody<C: TestTransport>() {

@@ -24,6 +24,7 @@ over_each_transport! {
     nothing_follows_the_last_piece,
     nothing_waits_for_a_message_of_the_handler_that_is_complete,
     pieces_that_follow_a_close_are_refused,
+    a_message_that_cannot_be_finished_before_a_close_is_not_begun,
     a_piece_that_the_send_buffer_cannot_take_can_be_sent_again,
     a_piece_is_never_dropped_alone;
     not over sockets:
@@ -41,7 +42,7 @@ over_each_transport! {
     what_the_mailbox_holds_waits_for_a_writer,
     what_waits_for_the_handlers_message_does_not_make_the_peer_slow,
     a_second_message_of_the_handler_does_not_make_the_peer_slow,
-    a_close_before_the_opening_does_not_wait_for_a_writer;
+    before_the_opening_a_message_that_cannot_be_finished_is_not_begun;
     not over TLS:
     a_writer_closes_a_connection_whose_peer_is_slow,
 }
@@ -290,6 +291,7 @@ fn pieces_that_follow_a_close_are_refused<C: TestTransport>() {
     let handle = subject.end.handle();
     let mut writer = handle.begin(Kind::Text);
     writer.piece("a", false).unwrap();
+    subject.drain();
     handle.close(CloseCode::NORMAL, "").unwrap();
     assert_eq!(writer.piece("b", false), Err(SendError::Closing));
     subject.drain();
@@ -297,6 +299,25 @@ fn pieces_that_follow_a_close_are_refused<C: TestTransport>() {
     drop(writer);
     subject.drain();
     assert_eq!(subject.sent(), [text("a").more(), close(1000, "")]);
+}
+
+/// Its first piece, another message and the Close are run together.
+fn a_message_that_cannot_be_finished_before_a_close_is_not_begun<C: TestTransport>() {
+    let mut subject = open_server::<C>(&Handlers::new());
+    let handle = subject.end.handle();
+    let [mut unfinished, mut whole] = [0; 2].map(|_| handle.begin(Kind::Text));
+    let unsent = piece_then(&mut unfinished, "never finished", false);
+    whole.piece("a", false).unwrap();
+    handle.send("c").unwrap();
+    let sent = piece_then(&mut whole, "b", true);
+    handle.close(CloseCode::NORMAL, "").unwrap();
+    assert_eq!(unfinished.piece("late", true), Err(SendError::Closing));
+    subject.drain();
+    let expected = [text("a").more(), continuation("b"), text("c"), close(1000, "")];
+    assert_eq!(subject.sent(), expected);
+    assert_eq!(unsent.try_recv(), Ok(Err(Unsent)));
+    assert_eq!(sent.try_recv(), Ok(Ok(())));
+    assert_eq!(handle.buffered_amount(), 0);
 }
 
 fn the_end_of_the_connection_is_reported<C: TestTransport>() {
@@ -497,19 +518,22 @@ fn pitfall_what_waits_for_a_message_does_not_stop_its_pieces<C: TestTransport>()
     assert_eq!(subject.sent().last(), Some(&text("01234567890123456")));
 }
 
-/// The client has asked to close while its message was begun, so the message cannot be finished.
-fn a_close_before_the_opening_does_not_wait_for_a_writer<C: TestTransport>() {
+/// Neither the message behind it nor the Close waits for it.
+fn before_the_opening_a_message_that_cannot_be_finished_is_not_begun<C: TestTransport>() {
     let mut subject = crate::subject::client::<C>(&Handlers::new());
     subject.end.start();
     let handle = subject.end.handle();
     let mut writer = handle.begin(Kind::Text);
-    writer.piece("a", false).unwrap();
+    let unsent = piece_then(&mut writer, "never finished", false);
+    let sent = piece_then(&mut handle.begin(Kind::Text), "a", true);
     handle.close(CloseCode::NORMAL, "").unwrap();
-    assert_eq!(writer.piece("b", true), Err(SendError::Closing));
+    assert_eq!(writer.piece("late", true), Err(SendError::Closing));
     subject.drain();
     subject.end.take_output();
     subject.receive_bytes(wire::RESPONSE);
-    assert_eq!(subject.sent(), [text("a").more(), close(1000, "")]);
+    assert_eq!(subject.sent(), [text("a"), close(1000, "")]);
+    assert_eq!(unsent.try_recv(), Ok(Err(Unsent)));
+    assert_eq!(sent.try_recv(), Ok(Ok(())));
 }
 
 /// The second message begins and ends in the same call, before the size of the send buffer is published.

@@ -302,8 +302,9 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// Begins the closing handshake. Messages that handles and broadcasts have sent before are sent first, as
-    /// [`Sent`] says; other commands of handles run afterwards. `reason` has at most 123 bytes; see
-    /// [`truncate_reason`](anyloop_proto::truncate_reason). Without a code (`None`) the Close frame is empty.
+    /// [`Sent`] says, and so are pings and pongs of handles; other commands of handles run afterwards. `reason` has at
+    /// most 123 bytes; see [`truncate_reason`](anyloop_proto::truncate_reason). Without a code (`None`) the Close frame
+    /// is empty.
     ///
     /// # Errors
     ///
@@ -321,16 +322,13 @@ impl<H: Handler> Context<'_, H> {
             return Err(self.not_open());
         }
         check_close(code, reason)?;
-        let unfinished = self.send_accepted();
+        self.send_accepted();
         if let Some(sender) = &mut self.sender {
             // The close timeout begins now, not at the start of the batch.
             let now = self.out.now().unwrap_or(self.now);
             sender.close(code, reason, now, &mut self.out)?;
         }
         // What is left fails: nothing follows a Close.
-        for (progress, pieces) in unfinished {
-            self.send_pieces(&progress, pieces);
-        }
         if self.state.flags.has(Flags::DEFERRED) {
             self.send_deferred();
         }
@@ -509,8 +507,7 @@ impl<H: Handler> Context<'_, H> {
     /// Sends the messages that were deferred.
     #[cold]
     pub(in crate::session) fn send_deferred(&mut self) {
-        // The message of a writer that is in progress stays unfinished: no piece is accepted after the Close.
-        if self.send_deferred_messages() || self.state.has_message_writer() {
+        if self.send_deferred_messages() {
             self.send_deferred_close();
         }
     }
@@ -528,7 +525,7 @@ impl<H: Handler> Context<'_, H> {
     }
 
     /// If a close was requested before the connection was open, begins it now. The messages sent before the request are
-    /// already out, except those that wait for the last piece of a writer's message: they fail.
+    /// already out.
     fn send_deferred_close(&mut self) {
         let Some((code, reason)) = self.state.take_deferred_close() else { return };
         // The connection may be closing already.

@@ -244,3 +244,25 @@ fn a_last_piece_sent_beside_the_close_of_a_handler_is_sent_or_refused() {
         assert_eq!(&connection.peer.0[..], if is_sent { whole } else { b"\x88\0" });
     });
 }
+
+/// As above, beside the close of a handle.
+#[test]
+fn a_last_piece_sent_beside_the_close_of_a_handle_is_sent_or_refused() {
+    check(|| {
+        let mut connection = Connection::new(1000);
+        let handle = connection.session.handle();
+        let mut writer = handle.begin(Kind::Text);
+        writer.piece("a", false).unwrap();
+        let writer = thread::spawn(move || match writer.piece("b", true) {
+            Ok(_) => true,
+            Err(SendError::Closing) => false,
+            Err(error) => panic!("{error}"),
+        });
+        handle.close(None, "").unwrap();
+        connection.run();
+        let is_sent = writer.join().unwrap();
+        connection.run();
+        let whole: &[u8] = b"\x01\x01a\x80\x01b\x88\0";
+        assert_eq!(&connection.peer.0[..], if is_sent { whole } else { b"\x88\0" });
+    });
+}

@@ -52,7 +52,7 @@ fn what_finds_no_rare_data_makes_none() {
     assert!(state.rare.is_none());
     assert!(state.take_deferred().is_none());
     assert!(state.rare.is_none());
-    assert!(state.take_pieces(&MessageProgress::new(Kind::Text)).is_empty());
+    assert!(state.take_pieces(&MessageProgress::new(Kind::Text)).next().is_none());
     assert!(state.rare.is_none());
     let mut other = Subject::open();
     let now = other.now;
