@@ -153,8 +153,8 @@ enum Command {
     ///
     /// The first signal closes all connections with 1001, and the command ends with status 0 when they
     /// have closed, at the latest after the close timeout. A second SIGINT or SIGTERM ends it at once. SIGHUP is the
-    /// signal of a terminal that is closed; nohup makes the command ignore it, and with TLS it reads the certificate
-    /// again.
+    /// signal of a terminal that is closed; nohup makes the command ignore it, and with --tls-cert it reads the
+    /// certificate again.
     #[command(after_help = AFTER_HELP_SERVE)]
     Serve(serve::Options),
     /// Connect to a server, send each line of standard input, and print each message.
