@@ -261,8 +261,8 @@ impl ConnectHandler {
     }
 }
 
-/// The first SIGINT, SIGTERM or SIGHUP closes with 1001, until the process ends. If the connection is closing already,
-/// because a person has typed Ctrl-C, another one ends the command.
+/// Watches for signals until the process ends. The first SIGINT, SIGTERM or, on Linux, SIGHUP closes the connection with
+/// 1001. If the connection is closing already, because a person has typed Ctrl-C, SIGINT or SIGTERM ends the process.
 #[cfg(unix)]
 pub(super) fn watch_signals(
     link: &Arc<Link<ConnectHandler>>,

@@ -137,8 +137,8 @@ pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     })
 }
 
-/// The first SIGINT or SIGTERM shuts the server down. SIGHUP reads the files of `reloaded` again; without it, SIGHUP
-/// shuts the server down, too.
+/// The first SIGINT or SIGTERM shuts the server down. SIGHUP reads the files of `reloaded` again; without it,
+/// SIGHUP on Linux shuts the server down, too.
 #[cfg(unix)]
 fn watch_signals<H: Handler>(
     event_loop: &EventLoop,
