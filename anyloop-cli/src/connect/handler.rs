@@ -262,7 +262,8 @@ impl ConnectHandler {
 }
 
 /// Watches for signals until the process ends. The first SIGINT, SIGTERM or, on Linux, SIGHUP closes the connection
-/// with 1001. If the connection is closing already, because a person has typed Ctrl-C, SIGINT or SIGTERM ends the process.
+/// with 1001. If the connection is closing already, because a person has typed Ctrl-C, SIGINT or SIGTERM ends the
+/// process.
 #[cfg(unix)]
 pub(super) fn watch_signals(
     link: &Arc<Link<ConnectHandler>>,

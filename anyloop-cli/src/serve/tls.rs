@@ -4,8 +4,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use anyloop::tls::rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use anyloop::tls::ServerTls;
+use anyloop::tls::rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rcgen::{CertificateParams, DnType, KeyPair};
 
 use super::listen::Listen;
