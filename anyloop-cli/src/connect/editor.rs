@@ -14,7 +14,7 @@ use rustyline::history::{History as _, MemHistory};
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{
     Cmd, ColorMode, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler,
-    Helper, KeyEvent, Movement, RepeatCount,
+    Helper, KeyCode, KeyEvent, Modifiers, Movement, RepeatCount,
 };
 use unicode_width::UnicodeWidthChar;
 
@@ -66,6 +66,8 @@ impl Editor {
             cursor: Cell::new(0),
         }));
         editor.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(ClearLine)));
+        let complete = EventHandler::Conditional(Box::new(BeginList(screen.clone())));
+        editor.bind_sequence(KeyEvent(KeyCode::Tab, Modifiers::NONE), complete);
         let mut this = Self { editor, history: None, screen: screen.clone() };
         if let Some(path) = history {
             let (history, entries) = History::open(path);
@@ -111,6 +113,16 @@ struct ClearLine;
 impl ConditionalEventHandler for ClearLine {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, line: &EventContext<'_>) -> Option<Cmd> {
         (!line.line().is_empty()).then_some(Cmd::Kill(Movement::WholeBuffer))
+    }
+}
+
+/// Tab completes, as by default, and may show completions.
+struct BeginList(Arc<Screen>);
+
+impl ConditionalEventHandler for BeginList {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, _: &EventContext<'_>) -> Option<Cmd> {
+        self.0.begin_list();
+        None
     }
 }
 

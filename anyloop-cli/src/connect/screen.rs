@@ -186,6 +186,16 @@ impl Screen {
     pub(super) fn change_line(&self, change: impl FnOnce(&mut EditedLine)) {
         if let Typing::Editor(line) = &mut self.state().typing {
             change(line);
+            line.end_list();
+        }
+    }
+
+    /// It may show completions below its line, before it draws the line again.
+    pub(super) fn begin_list(&self) {
+        let mut state = self.state();
+        if let Typing::Editor(line) = &mut state.typing {
+            let drawn = line.begin_list(columns());
+            let _ = state.write(&drawn); // as above
         }
     }
 

@@ -193,6 +193,7 @@ impl Screen {
             "\x1b" => return,
             "\r" => self.column = 0,
             "\n" => self.index(),
+            "\x07" => {} // the bell
             "\x08" => self.column = self.column.saturating_sub(1),
             sequence if sequence.starts_with("\x1b[") => {
                 if sequence.len() == 2 || !c.is_ascii_alphabetic() {

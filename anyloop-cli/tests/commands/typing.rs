@@ -538,6 +538,28 @@ fn a_status_above_the_line_shows_how_much_of_a_message_has_arrived() {
 }
 
 #[test]
+fn a_status_does_not_erase_the_list_of_completions() {
+    let folder = Folder::new("typing-list");
+    let path = folder.join("file");
+    let options = ["--output", path.to_str().expect("the path is UTF-8")];
+    let (mut screen, program, peer) = typing_with(&options);
+    screen.expect(&[GREETING, "> "]);
+    let (sender, sending) = send_parts(peer);
+    screen.expect_row("* receiving ");
+    screen.type_in(b"/\t");
+    screen.expect_gone("* receiving ");
+    screen.type_in(b"\t");
+    screen.expect_row("/ping");
+    screen.expect_row("* receiving ");
+    assert_eq!((screen.count("/ping"), screen.count("* receiving ")), (1, 1));
+    drop(sender);
+    let (mut peer, _) = sending.join().expect("the thread does not panic");
+    peer.send_part(0, b"", true);
+    peer.close(1000);
+    assert_eq!(program.end().code(), Some(0));
+}
+
+#[test]
 fn the_status_is_erased_when_the_connection_or_the_typing_ends() {
     let folder = Folder::new("typing-status-end");
     let path = folder.join("file");
