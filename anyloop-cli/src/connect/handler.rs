@@ -75,7 +75,7 @@ impl Handler for ConnectHandler {
         let subprotocol = info.and_then(|info| info.subprotocol.clone());
         let agreed: Vec<_> = subprotocol.into_iter().chain(extension).collect();
         let agreed = agreed.join(", ");
-        self.printer.note("connected; /help lists the commands, Ctrl-D closes");
+        self.printer.event("connected; /help lists the commands, Ctrl-D closes");
         self.printer.note(&agreed);
         self.opened = Some((context.now(), context.remote_endpoint()));
         let emptied = self.output.as_ref().map_or(Ok(()), |output| output.begin());

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT};
 use crate::program::{Folder, PROGRAM, Running, Server, anyloop};
-use crate::screen::Screen;
+use crate::screen::{Screen, is_timed};
 
 /// The command at a terminal that supports control sequences and is its controlling terminal.
 fn connect(url: &str, options: &[&str]) -> Command {
@@ -56,6 +56,27 @@ fn messages_have_a_time_a_direction_a_kind_and_a_size() {
     screen.type_in(CTRL_D);
     let ended = program.end();
     assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""));
+}
+
+#[test]
+fn events_of_the_connection_have_a_time() {
+    let (mut screen, program, listener) =
+        reconnecting(|url| connect(url, &["--no-history", "--reconnect"]));
+    let expect_time = |before: &str| {
+        let time = before.len().checked_sub(13).and_then(|at| before.get(at..));
+        assert!(time.is_some_and(is_timed), "{before:?}");
+    };
+    let (mut peer, _) = Host::over(listener).open();
+    expect_time(&screen.written_until("* connected; "));
+    screen.type_in(b"lost?\r");
+    peer.expect(TEXT, b"lost?");
+    drop(peer);
+    let before = screen.written_until("* trying again in ");
+    expect_time(&before);
+    let (before, _) = before.split_once("* nothing has arrived since ").expect("it was said");
+    expect_time(before);
+    screen.type_in(CTRL_D);
+    program.end().expect(1, "closed while there was no connection");
 }
 
 #[test]
