@@ -89,9 +89,9 @@ pub(crate) struct Options {
     dir: Option<std::path::PathBuf>,
     /// Log connections and HTTP requests to standard error; twice (-vv) frames, too.
     ///
-    /// The frames are the messages, received (<) and sent (>), the pings and pongs that are received, and the Closes of
-    /// both sides, which are logged when the connection has ended. Each has its size, and the beginning of its payload,
-    /// or its code and reason.
+    /// The frames are the messages, received (<) and sent (>), and the pings and pongs that are received, each with its
+    /// size and the beginning of its payload. The line of a connection that has ended has the codes and reasons of the
+    /// Closes of both sides, the first one first.
     ///
     /// If RUST_LOG is set, it selects the lines, and -v has no effect: anyloop=debug shows those of -vv and of the
     /// library, anyloop=debug,anyloop::serve=off the library's alone.
