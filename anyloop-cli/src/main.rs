@@ -169,8 +169,8 @@ enum Command {
     /// gets control characters escaped, and those that change the order of what it shows (U+202E, for example). In binary messages, bytes that are not printable ASCII are
     /// printed as \xNN. --output writes messages to a file instead, unchanged.
     ///
-    /// At a terminal, lines are edited, and kept in a history; a pasted text is one message, without the escape
-    /// sequences in it. Messages appear above the line that is being typed, with the time, the direction (> sent, <
+    /// At a terminal, lines are edited, and kept in a history. A pasted text is one message; escape sequences in it are
+    /// damaged, so send such a text by --binary or a pipe. Messages appear above the line that is being typed, with the time, the direction (> sent, <
     /// received), the kind and the size. Pings of the server are answered, and not shown.
     /// /help lists commands; //TEXT sends /TEXT. Ctrl-C clears the line, or closes with 1000 if it is empty;
     /// Ctrl-D closes, too.
