@@ -48,8 +48,9 @@ pub(crate) struct Options {
     /// Write the messages that arrive to this file, unchanged and one after the other, instead of printing them. "-"
     /// is standard output. Not with --json or --echo.
     ///
-    /// They are written while they arrive, in constant memory, so a message may have any size. Nothing is added between
-    /// them. The file is created, or emptied if it exists, when the connection opens: if none opens, nothing changes. A
+    /// They are written while they arrive, in constant memory, so a message may have any size. Of a compressed message
+    /// the first 64 KiB, as compressed, wait for more or for the end; with --no-deflate nothing waits. Nothing is added
+    /// between the messages. The file is created, or emptied if it exists, when the connection opens: if none opens, nothing changes. A
     /// file that cannot be written is refused at the start. If the connection ends inside of a message, the file keeps
     /// the part that has arrived, and the exit status is 1; --reconnect removes the part from a regular file and goes
     /// on; from standard output or a pipe it cannot, and ends. With "-" at a terminal, control characters of messages
