@@ -125,7 +125,18 @@ mod tests {
 
     #[test]
     fn examples_keep_their_lines_and_statuses_are_tagged() {
-        let text = "Examples:\n  .a -b '\\'\n      What it does.\n\nExit status:\n  0  all is\n     well\n  1  else\n\nTimes are\nin s.";
+        let text = "\
+Examples:
+  .a -b '\\'
+      What it does.
+
+Exit status:
+  0  all is
+     well
+  1  else
+
+Times are
+in s.";
         let expected = r"
 .SH EXAMPLES
 .nf

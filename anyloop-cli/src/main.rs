@@ -166,8 +166,8 @@ enum Command {
     /// ends the command at once.
     ///
     /// Lines are sent as text messages, without the line end. Text is printed unchanged, but a terminal
-    /// gets control characters escaped, and those that change the order of what it shows (U+202E, for example). In binary messages, bytes that are not printable ASCII are
-    /// printed as \xNN. --output writes messages to a file instead, unchanged.
+    /// gets control characters escaped, and those that change the order of what it shows (U+202E, for example). In
+    /// binary messages, bytes that are not printable ASCII are printed as \xNN. --output writes messages to a file instead, unchanged.
     ///
     /// At a terminal, lines are edited, and kept in a history. A pasted text is one message; escape sequences in it are
     /// damaged, so send such a text by --binary or a pipe. Messages appear above the line that is being typed, with the time, the direction (> sent, <
@@ -179,8 +179,9 @@ enum Command {
     /// Measure the throughput and latency of an echo.
     ///
     /// Opens the connections, sends for some time, and prints the messages per second and the latencies
-    /// with their histogram: each row is a range of latencies, with its lower end and its share of the answers. Each answer is compared with its message. Two URLs take turns in eight rounds,
-    /// so that a change of the machine's speed meets both.
+    /// with their histogram: each row is a range of latencies, with its lower end and its share of the answers. Each
+    /// answer is compared with its message. Two URLs take turns in eight rounds, so that a change of the machine's
+    /// speed meets both.
     ///
     /// With --depth, a connection sends its next message when an answer arrives, and the latency counts
     /// from when the message was sent. While a server stalls, few messages are sent to it, so few latencies
