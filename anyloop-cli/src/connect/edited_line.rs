@@ -69,7 +69,8 @@ impl EditedLine {
         }
     }
 
-    /// What to write to draw `above`, the status and the line, from where the status begins, which had this many rows.
+    /// What to write to erase the line and the old status above it, which had this many rows, and to draw `above`, the
+    /// new status and the line in their place.
     fn draw_again(&self, status_rows: usize, above: &str, columns: usize) -> String {
         let (cursor, end) = self.positions(columns);
         let mut out = format!("{}\r\x1b[J{above}", up(cursor.row + status_rows));

@@ -121,10 +121,10 @@ pub(crate) struct Options {
 impl Options {
     /// Whether a person types, and sees the messages.
     pub(super) fn is_typed(&self) -> bool {
-        // A command line that says what to send, or where messages go, and how many: nothing is left to type.
-        let is_complete = !self.messages.0.is_empty() || self.output.is_some();
-        let has_enough = self.exit_after().is_some() && is_complete;
-        let for_program = self.echo || self.subscribe || has_enough;
+        // With the number of messages to wait for, and those to send or the file to write, nothing is left to type.
+        let has_purpose = !self.messages.0.is_empty() || self.output.is_some();
+        let leaves_nothing = self.exit_after().is_some() && has_purpose;
+        let for_program = self.echo || self.subscribe || leaves_nothing;
         let shows_messages = io::stdout().is_terminal() && !self.writes_to_stdout();
         !for_program && io::stdin().is_terminal() && shows_messages
     }
