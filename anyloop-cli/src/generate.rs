@@ -44,8 +44,8 @@ fn write_pages(command: &Command, dir: &Path) -> io::Result<()> {
     command.get_subcommands().try_for_each(|command| write_pages(command, dir))
 }
 
-/// The manual page of a command. The texts behind its options are rendered by [`sections`]: clap_mangen would join their
-/// lines in one section.
+/// The manual page of a command. The texts behind its options are rendered by [`sections`]: clap_mangen would join
+/// their lines in one section.
 fn page(command: &Command) -> io::Result<Vec<u8>> {
     let (man, mut page) = (Man::new(command.clone()), Vec::new());
     man.render_title(&mut page)?;

@@ -167,12 +167,13 @@ enum Command {
     ///
     /// Lines are sent as text messages, without the line end. Text is printed unchanged, but a terminal
     /// gets control characters escaped, and those that change the order of what it shows (U+202E, for example). In
-    /// binary messages, bytes that are not printable ASCII are printed as \xNN. --output writes messages to a file instead, unchanged.
+    /// binary messages, bytes that are not printable ASCII are printed as \xNN. --output writes messages to a file
+    /// instead, unchanged.
     ///
     /// At a terminal, lines are edited, and kept in a history. A pasted text is one message; escape sequences in it are
-    /// damaged, so send such a text by --binary or a pipe. Messages appear above the line that is being typed, with the time, the direction (> sent, <
-    /// received), the kind and the size. Pings of the server are answered, and not shown.
-    /// /help lists commands; //TEXT sends /TEXT. Ctrl-C clears the line, or closes with 1000 if it is empty;
+    /// damaged, so send such a text by --binary or a pipe. Messages appear above the line that is being typed, with the
+    /// time, the direction (> sent, < received), the kind and the size. Pings of the server are answered, and not
+    /// shown. /help lists commands; //TEXT sends /TEXT. Ctrl-C clears the line, or closes with 1000 if it is empty;
     /// Ctrl-D closes, too.
     #[command(after_help = AFTER_HELP_CONNECT)]
     Connect(Box<connect::Options>),

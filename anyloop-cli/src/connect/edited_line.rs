@@ -34,8 +34,8 @@ impl EditedLine {
         self.draw_again(self.status_rows(columns), &format!("{text}\n"), columns)
     }
 
-    /// What to write so that the status above the line is this text, which is one line. Nothing changes while the editor
-    /// may show completions.
+    /// What to write so that the status above the line is this text, which is one line. Nothing changes while the
+    /// editor may show completions.
     pub(super) fn set_status(&mut self, status: Option<String>, columns: usize) -> String {
         if self.may_list {
             return String::new();
@@ -53,12 +53,13 @@ impl EditedLine {
         drawn
     }
 
-    /// The editor draws the line, and so below what it has shown.
+    /// The editor draws the line again, below the completions.
     pub(super) fn end_list(&mut self) {
         self.may_list = false;
     }
 
-    /// The same as [`set_status`](Self::set_status) with `None`, when the editor has ended its line, and the cursor is at the beginning of the row below it.
+    /// The same as [`set_status`](Self::set_status) with `None`, when the editor has ended its line, and the cursor is
+    /// at the beginning of the row below it.
     pub(super) fn remove_status_of_ended(&mut self, columns: usize) -> String {
         let rows = self.status_rows(columns);
         let (_, end) = self.positions(columns);

@@ -134,8 +134,8 @@ impl<H: Handler> Link<H> {
         connection.send_then(message, completion).map(|_| ())
     }
 
-    /// As [`send`](Self::send), for a text that a person has typed. [`take_losses`](Self::take_losses) names the text if
-    /// it is not sent, or may be lost.
+    /// As [`send`](Self::send), for a text that a person has typed. [`take_losses`](Self::take_losses) names the text
+    /// if it is not sent, or may be lost.
     pub(super) fn send_text(
         self: &Arc<Self>,
         connection: &Handle<H>,

@@ -50,12 +50,12 @@ pub(crate) struct Options {
     ///
     /// They are written while they arrive, in constant memory, so a message may have any size. Of a compressed message
     /// the first 64 KiB, as compressed, wait for more or for the end; with --no-deflate nothing waits. Nothing is added
-    /// between the messages. The file is created, or emptied if it exists, when the connection opens: if none opens, nothing changes. A
-    /// file that cannot be written is refused at the start. If the connection ends inside of a message, the file keeps
-    /// the part that has arrived, and the exit status is 1; --reconnect removes the part from a regular file and goes
-    /// on; from standard output or a pipe it cannot, and ends. With "-" at a terminal, control characters of messages
-    /// are not escaped. Standard error shows a progress bar if it is a terminal. Where messages are typed, a line above
-    /// that of the prompt shows once a second how much of a message has arrived.
+    /// between the messages. The file is created, or emptied if it exists, when the connection opens: if none opens,
+    /// nothing changes. A file that cannot be written is refused at the start. If the connection ends inside of a
+    /// message, the file keeps the part that has arrived, and the exit status is 1; --reconnect removes the part from a
+    /// regular file and goes on; from standard output or a pipe it cannot, and ends. With "-" at a terminal, control
+    /// characters of messages are not escaped. Standard error shows a progress bar if it is a terminal. Where messages
+    /// are typed, a line above that of the prompt shows once a second how much of a message has arrived.
     #[arg(long, short, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
     /// Connect again when the connection is lost or cannot be made, after 0.5 s, 1 s, 2 s, up to 30 s.

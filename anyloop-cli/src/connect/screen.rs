@@ -80,8 +80,8 @@ impl Screen {
         state.write(&shown)
     }
 
-    /// Shows a status above the line that is being edited, in place of the last status, or removes the last one. While no
-    /// line is being edited, nothing is shown.
+    /// Shows a status above the line that is being edited, in place of the last status, or removes the last one. While
+    /// no line is being edited, nothing is shown.
     pub(super) fn set_status(&self, status: Option<String>) {
         #[cfg(unix)]
         {
