@@ -235,7 +235,7 @@ fn open_file(path: &Path) -> io::Result<Destination> {
                 // The path is a link to a file that does not exist. Created there with `create_new`, it is not another
                 // program's.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let folder = path.parent().unwrap_or(Path::new(""));
+                    let folder = path.parent().unwrap_or_else(|| Path::new(""));
                     open_file(&folder.join(fs::read_link(path)?))
                 }
                 opened => opened.map(Destination::File),
