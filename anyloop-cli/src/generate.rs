@@ -44,7 +44,8 @@ fn write_pages(command: &Command, dir: &Path) -> io::Result<()> {
     command.get_subcommands().try_for_each(|command| write_pages(command, dir))
 }
 
-/// The page of a command. Its last texts would be one section, filled like prose, if the crate rendered them.
+/// The manual page of a command. The texts behind its options are rendered by [`sections`]: clap_mangen would join
+/// their lines in one section.
 fn page(command: &Command) -> io::Result<Vec<u8>> {
     let (man, mut page) = (Man::new(command.clone()), Vec::new());
     man.render_title(&mut page)?;
@@ -125,7 +126,18 @@ mod tests {
 
     #[test]
     fn examples_keep_their_lines_and_statuses_are_tagged() {
-        let text = "Examples:\n  .a -b '\\'\n      What it does.\n\nExit status:\n  0  all is\n     well\n  1  else\n\nTimes are\nin s.";
+        let text = "\
+Examples:
+  .a -b '\\'
+      What it does.
+
+Exit status:
+  0  all is
+     well
+  1  else
+
+Times are
+in s.";
         let expected = r"
 .SH EXAMPLES
 .nf

@@ -134,7 +134,7 @@ Examples:
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve WebSockets until SIGINT, SIGTERM or SIGHUP.
+    /// Serve WebSockets until a signal arrives.
     ///
     /// The path of the request selects the service: / and /echo send every message back. /broadcast
     /// sends every message to all connections of that path, the sender included. /stats sends the
@@ -153,8 +153,8 @@ enum Command {
     ///
     /// The first signal closes all connections with 1001, and the command ends with status 0 when they
     /// have closed, at the latest after the close timeout. A second SIGINT or SIGTERM ends it at once. SIGHUP is the
-    /// signal of a terminal that is closed; nohup makes the command ignore it, and with TLS it reads the certificate
-    /// again.
+    /// signal of a terminal that is closed, and nohup makes the command ignore it. With --tls-cert it reads the
+    /// certificate again. Elsewhere than on Linux, and without --tls-cert, it ends the command at once.
     #[command(after_help = AFTER_HELP_SERVE)]
     Serve(serve::Options),
     /// Connect to a server, send each line of standard input, and print each message.
@@ -162,18 +162,18 @@ enum Command {
     /// After the end of the input it closes with 1000 when no message has arrived for a second (or for what
     /// --wait says), and prints messages until the server has closed too. Without --text, --binary and
     /// --wait, and with /dev/null as its input, it stays until the server closes. The first SIGINT
-    /// (Ctrl-C), SIGTERM or SIGHUP (a terminal that is closed) closes with 1001; a second SIGINT or SIGTERM ends the
-    /// command at once.
+    /// (Ctrl-C), SIGTERM or, on Linux, SIGHUP (a terminal that is closed) closes with 1001; a second SIGINT or SIGTERM
+    /// ends the command at once.
     ///
     /// Lines are sent as text messages, without the line end. Text is printed unchanged, but a terminal
     /// gets control characters escaped, and those that change the order of what it shows (U+202E, for example). In
     /// binary messages, bytes that are not printable ASCII are printed as \xNN. --output writes messages to a file
     /// instead, unchanged.
     ///
-    /// At a terminal, lines are edited, and kept in a history; a pasted text is one message, without the escape
-    /// sequences in it. Messages appear above the line that is being typed, with the time, the direction (> sent, <
-    /// received), the kind and the size. Pings of the server are answered, and not shown.
-    /// /help lists commands; //TEXT sends /TEXT. Ctrl-C clears the line, or closes with 1000 if it is empty;
+    /// At a terminal, lines are edited, and kept in a history. A pasted text is one message; escape sequences in it are
+    /// damaged, so send such a text by --binary or a pipe. Messages appear above the line that is being typed, with the
+    /// time, the direction (> sent, < received), the kind and the size. Pings of the server are answered, and not
+    /// shown. /help lists commands; //TEXT sends /TEXT. Ctrl-C clears the line, or closes with 1000 if it is empty;
     /// Ctrl-D closes, too.
     #[command(after_help = AFTER_HELP_CONNECT)]
     Connect(Box<connect::Options>),
@@ -189,9 +189,9 @@ enum Command {
     /// show the stall. With --rate, the latency counts from when the message should have been sent, even if
     /// an earlier one still waits: there is no coordinated omission.
     ///
-    /// Messages are words of English, so they compress. The first SIGINT (Ctrl-C), SIGTERM or SIGHUP
-    /// (a terminal that is closed) ends it early, and prints what was measured; a second SIGINT or SIGTERM ends the
-    /// command at once.
+    /// Messages are words of English, so they compress. The first SIGINT (Ctrl-C), SIGTERM or, on Linux,
+    /// SIGHUP (a terminal that is closed) ends it early, and prints what was measured; a second SIGINT or SIGTERM ends
+    /// the command at once.
     #[command(after_help = AFTER_HELP_BENCH)]
     Bench(Box<bench::Options>),
     /// Speak WebSocket over standard input and output, and send every message back.

@@ -30,8 +30,8 @@ pub(crate) fn on_signal(
     Signals::new()?.watch(event_loop, f)
 }
 
-/// As [`on_signal`], and also at the first SIGHUP, unless SIGHUP is ignored, as after nohup. Further SIGHUPs have no
-/// effect: a terminal that is closed sends it more than once.
+/// As [`on_signal`], and on Linux also at the first SIGHUP, unless SIGHUP is ignored, as after nohup. Further SIGHUPs
+/// have no effect: a terminal that is closed sends it more than once.
 pub(crate) fn on_signal_or_hang_up(
     event_loop: &EventLoop,
     f: impl FnOnce(EndSignal) + Send + 'static,

@@ -149,6 +149,18 @@ def send_full_rows(terminal):
     terminal.type(full)
     terminal.press("Left", "Left", "Enter")
     expect_sent(terminal, "nor with the cursor before the end", full, after=full[-20:])
+    for keys in [], ["Left", "Left"]:
+        command = "/nothing ".ljust(COLUMNS - 2, "z")
+        terminal.type(command)
+        terminal.press(*keys, "Enter")
+        unknown = "* there is no command /nothing: "
+        terminal.wait(
+            "nor below a command",
+            lambda rows: rows[-3] == f"> {command}" and rows[-2].startswith(unknown) and rows[-1] == ">",
+        )
+        terminal.type("/help")
+        terminal.press("Enter")
+        terminal.wait("another line", lambda rows: rows[-1] == ">" and "searches the history" in rows[-2])
 
 
 def type_while_messages_arrive(terminal, publish):

@@ -10,8 +10,10 @@ const WIDTH: usize = 48;
 /// The ends of bars, by eighths of a character.
 const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
-/// Draws a histogram: a heading, and rows, each with the lower end of its range, its share of the values and a bar. The upper end of
-/// each range is the same multiple of its lower end; the last row has what is above the 99.99th percentile, too.
+/// Draws a histogram: a heading, and rows, each with the lower end of its range, its share of the values and a bar.
+///
+/// The upper end of each range is the same multiple of its lower end; the last row has what is above the 99.99th
+/// percentile, too.
 pub(super) fn draw(latency: &Histogram<u64>) -> String {
     let (low, high) = (latency.min().max(1) as f64, latency.value_at_quantile(0.9999) as f64);
     // All values may be equal: the range of a row is at least a hundredth of its lower end.

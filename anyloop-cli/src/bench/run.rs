@@ -68,7 +68,7 @@ fn connect(
     Ok(())
 }
 
-/// The first SIGINT, SIGTERM or SIGHUP ends the round before its time.
+/// The first SIGINT, SIGTERM or, on Linux, SIGHUP ends the round before its time.
 #[cfg(unix)]
 fn interrupt_on_signal(
     round: &Arc<Round<BenchHandler>>,

@@ -5,8 +5,10 @@ use unicode_width::UnicodeWidthChar;
 /// What the editor has drawn: its prompt, its text, and the cursor. Above it the screen may have drawn a status.
 #[derive(Debug, Default)]
 pub(super) struct EditedLine {
-    /// Without it there is none.
+    /// The text above the line, if the screen has drawn one.
     status: Option<String>,
+    /// The editor may show completions below the line. A status would erase them.
+    may_list: bool,
     pub(super) prompt: String,
     pub(super) text: String,
     /// The cursor is before this byte of the text.
@@ -23,7 +25,7 @@ struct Position {
 impl EditedLine {
     /// A line without a status.
     pub(super) fn new(prompt: &str, text: &str, cursor: usize) -> Self {
-        Self { status: None, prompt: prompt.into(), text: text.into(), cursor }
+        Self { prompt: prompt.into(), text: text.into(), cursor, ..Self::default() }
     }
 
     /// What to write so that `text`, which may have several lines, appears in place of the status and the line, and
@@ -32,14 +34,32 @@ impl EditedLine {
         self.draw_again(self.status_rows(columns), &format!("{text}\n"), columns)
     }
 
-    /// What to write so that the status above the line is this text, which is one line.
+    /// What to write so that the status above the line is this text, which is one line. Nothing changes while the
+    /// editor may show completions.
     pub(super) fn set_status(&mut self, status: Option<String>, columns: usize) -> String {
+        if self.may_list {
+            return String::new();
+        }
         let rows = self.status_rows(columns);
         self.status = status;
         self.draw_again(rows, "", columns)
     }
 
-    /// The same, when the editor has ended its line, and the cursor is at the beginning of the row below it.
+    /// What to write so that there is no status, before the editor may show completions. The next one is drawn after
+    /// [`end_list`](Self::end_list).
+    pub(super) fn begin_list(&mut self, columns: usize) -> String {
+        let drawn = self.set_status(None, columns);
+        self.may_list = true;
+        drawn
+    }
+
+    /// The editor draws the line again, below the completions.
+    pub(super) fn end_list(&mut self) {
+        self.may_list = false;
+    }
+
+    /// The same as [`set_status`](Self::set_status) with `None`, when the editor has ended its line, and the cursor is
+    /// at the beginning of the row below it.
     pub(super) fn remove_status_of_ended(&mut self, columns: usize) -> String {
         let rows = self.status_rows(columns);
         let (_, end) = self.positions(columns);
@@ -50,7 +70,8 @@ impl EditedLine {
         }
     }
 
-    /// What to write to draw `above`, the status and the line, from where the status begins, which had this many rows.
+    /// What to write to erase the line and the old status above it, which had this many rows, and to draw `above`, the
+    /// new status and the line in their place.
     fn draw_again(&self, status_rows: usize, above: &str, columns: usize) -> String {
         let (cursor, end) = self.positions(columns);
         let mut out = format!("{}\r\x1b[J{above}", up(cursor.row + status_rows));
@@ -192,6 +213,18 @@ mod tests {
         line.set_status(Some("50".into()), 10);
         assert_eq!(line.remove_status_of_ended(10), "\x1b[2A\x1b[J> ab\n");
         assert_eq!(line.move_below("news", 10), format!("\r\x1b[Jnews\n{end}"));
+    }
+
+    #[test]
+    fn no_status_end_list_while_there_may_be_a_list() {
+        let mut line = line("ab", 2);
+        let end = "> ab\r\x1b[4C";
+        line.set_status(Some("50".into()), 10);
+        assert_eq!(line.begin_list(10), format!("\x1b[1A\r\x1b[J{end}"));
+        assert_eq!(line.begin_list(10), "");
+        assert_eq!(line.set_status(Some("60".into()), 10), "");
+        line.end_list();
+        assert_eq!(line.set_status(Some("70".into()), 10), format!("\r\x1b[J70\n{end}"));
     }
 
     #[test]

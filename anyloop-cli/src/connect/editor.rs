@@ -14,7 +14,7 @@ use rustyline::history::{History as _, MemHistory};
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{
     Cmd, ColorMode, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler,
-    Helper, KeyEvent, Movement, RepeatCount,
+    Helper, KeyCode, KeyEvent, Modifiers, Movement, RepeatCount,
 };
 use unicode_width::UnicodeWidthChar;
 
@@ -66,6 +66,8 @@ impl Editor {
             cursor: Cell::new(0),
         }));
         editor.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(ClearLine)));
+        let complete = EventHandler::Conditional(Box::new(BeginList(screen.clone())));
+        editor.bind_sequence(KeyEvent(KeyCode::Tab, Modifiers::NONE), complete);
         let mut this = Self { editor, history: None, screen: screen.clone() };
         if let Some(path) = history {
             let (history, entries) = History::open(path);
@@ -114,6 +116,16 @@ impl ConditionalEventHandler for ClearLine {
     }
 }
 
+/// Tab completes, as by default, and may show completions.
+struct BeginList(Arc<Screen>);
+
+impl ConditionalEventHandler for BeginList {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, _: &EventContext<'_>) -> Option<Cmd> {
+        self.0.begin_list();
+        None
+    }
+}
+
 /// Returns what takes the place of the prompt before a line that is drawn once more.
 type Heading = Box<dyn Fn(&str) -> Option<String>>;
 
@@ -122,7 +134,7 @@ struct LineHelper {
     screen: Arc<Screen>,
     files: FilenameCompleter,
     heading: Heading,
-    /// What takes the place of the prompt, since the line has ended.
+    /// The line has ended and is drawn once more, with this text in place of the prompt.
     accepted: RefCell<Option<String>>,
     /// The cursor is before this byte of the line.
     cursor: Cell<usize>,
@@ -164,9 +176,11 @@ impl Validator for LineHelper {
     /// The line is always valid.
     fn validate(&self, line: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         self.screen.accept_line();
-        let heading = (self.heading)(line.input());
-        // The editor draws the line when it moves the cursor to the end. Drawn twice, with a heading that may have rows
-        // of its own, part of it would stay. If the cursor does not move, any message makes it draw the line again.
+        // A line that fills its row is drawn once more without a heading, too, for what `highlight` adds to it.
+        let is_full = EditedLine::new(PROMPT, line.input(), 0).is_full(screen::columns());
+        let heading = (self.heading)(line.input()).or_else(|| is_full.then(|| PROMPT.to_string()));
+        // The editor draws the line when it moves the cursor to the end. If the cursor does not move, any message makes
+        // the editor draw it. Drawn twice, a line whose heading takes more rows than the prompt would stay in part.
         let after_cursor = line.input().get(self.cursor.get()..).unwrap_or_default();
         let stays =
             after_cursor.chars().all(|c| c.width().unwrap_or(0) == 0 && !"\n\t".contains(c));

@@ -75,7 +75,7 @@ impl Handler for ConnectHandler {
         let subprotocol = info.and_then(|info| info.subprotocol.clone());
         let agreed: Vec<_> = subprotocol.into_iter().chain(extension).collect();
         let agreed = agreed.join(", ");
-        self.printer.note("connected; /help lists the commands, Ctrl-D closes");
+        self.printer.event("connected; /help lists the commands, Ctrl-D closes");
         self.printer.note(&agreed);
         self.opened = Some((context.now(), context.remote_endpoint()));
         let emptied = self.output.as_ref().map_or(Ok(()), |output| output.begin());
@@ -261,8 +261,9 @@ impl ConnectHandler {
     }
 }
 
-/// The first SIGINT, SIGTERM or SIGHUP closes with 1001, until the process ends. If the connection is closing already,
-/// because a person has typed Ctrl-C, another one ends the command.
+/// Watches for signals until the process ends. The first SIGINT, SIGTERM or, on Linux, SIGHUP closes the connection
+/// with 1001. If the connection is closing already, because a person has typed Ctrl-C, SIGINT or SIGTERM ends the
+/// process.
 #[cfg(unix)]
 pub(super) fn watch_signals(
     link: &Arc<Link<ConnectHandler>>,

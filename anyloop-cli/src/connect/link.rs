@@ -134,7 +134,8 @@ impl<H: Handler> Link<H> {
         connection.send_then(message, completion).map(|_| ())
     }
 
-    /// As [`send`](Self::send), for a text of a person, who is told what becomes of it: [`Self::take_losses`].
+    /// As [`send`](Self::send), for a text that a person has typed. [`take_losses`](Self::take_losses) names the text
+    /// if it is not sent, or may be lost.
     pub(super) fn send_text(
         self: &Arc<Self>,
         connection: &Handle<H>,
@@ -160,7 +161,7 @@ impl<H: Handler> Link<H> {
         self.state().outbox.withdraw();
     }
 
-    /// Something other than a message has arrived.
+    /// A ping, a pong, a Close or a part of a message has arrived: texts that were sent before it do not count as lost.
     pub(super) fn heard(&self) {
         self.state().outbox.heard();
     }

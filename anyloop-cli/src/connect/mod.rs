@@ -184,7 +184,8 @@ impl Session<'_> {
             }
             let delay = backoff.next(open_for);
             let why = result.as_ref().err().map_or("the connection ended", CliError::why);
-            self.printer.event(&format!("trying again in {} s: {why}", delay.as_secs_f64()));
+            self.printer
+                .event_or_report(&format!("trying again in {} s: {why}", delay.as_secs_f64()));
             self.event_loop.set_timer(delay, || ());
             self.event_loop.run_for(delay); // a signal, or the end of what is typed, stops it
             self.event_loop.reset()?;

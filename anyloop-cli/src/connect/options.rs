@@ -48,13 +48,14 @@ pub(crate) struct Options {
     /// Write the messages that arrive to this file, unchanged and one after the other, instead of printing them. "-"
     /// is standard output. Not with --json or --echo.
     ///
-    /// They are written while they arrive, in constant memory, so a message may have any size. Nothing is added between
-    /// them. The file is created, or emptied if it exists, when the connection opens: if none opens, nothing changes. A
-    /// file that cannot be written is refused at the start. If the connection ends inside of a message, the file keeps
-    /// the part that has arrived, and the exit status is 1; --reconnect removes the part from a regular file and goes
-    /// on; from standard output or a pipe it cannot, and ends. With "-" at a terminal, control characters of messages
-    /// are not escaped. Standard error shows a progress bar if it is a terminal. Where messages are typed, a line above
-    /// that of the prompt shows once a second how much of a message has arrived.
+    /// They are written while they arrive, in constant memory, so a message may have any size. Of a compressed message
+    /// the first 64 KiB, as compressed, wait for more or for the end; with --no-deflate nothing waits. Nothing is added
+    /// between the messages. The file is created, or emptied if it exists, when the connection opens: if none opens,
+    /// nothing changes. A file that cannot be written is refused at the start. If the connection ends inside of a
+    /// message, the file keeps the part that has arrived, and the exit status is 1; --reconnect removes the part from a
+    /// regular file and goes on; from standard output or a pipe it cannot, and ends. With "-" at a terminal, control
+    /// characters of messages are not escaped. Standard error shows a progress bar if it is a terminal. Where messages
+    /// are typed, a line above that of the prompt shows once a second how much of a message has arrived.
     #[arg(long, short, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
     /// Connect again when the connection is lost or cannot be made, after 0.5 s, 1 s, 2 s, up to 30 s.
@@ -120,10 +121,10 @@ pub(crate) struct Options {
 impl Options {
     /// Whether a person types, and sees the messages.
     pub(super) fn is_typed(&self) -> bool {
-        // A command line that says what to send, or where messages go, and how many: nothing is left to type.
-        let is_complete = !self.messages.0.is_empty() || self.output.is_some();
-        let has_enough = self.exit_after().is_some() && is_complete;
-        let for_program = self.echo || self.subscribe || has_enough;
+        // With the number of messages to wait for, and those to send or the file to write, nothing is left to type.
+        let has_purpose = !self.messages.0.is_empty() || self.output.is_some();
+        let leaves_nothing = self.exit_after().is_some() && has_purpose;
+        let for_program = self.echo || self.subscribe || leaves_nothing;
         let shows_messages = io::stdout().is_terminal() && !self.writes_to_stdout();
         !for_program && io::stdin().is_terminal() && shows_messages
     }

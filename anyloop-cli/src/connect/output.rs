@@ -232,8 +232,12 @@ fn open_file(path: &Path) -> io::Result<Destination> {
         Ok(file) => Ok(fs::remove_file(path).map_or(Destination::File(file), |()| missing())),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             match OpenOptions::new().write(true).open(path) {
-                // The target of a link.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(missing()),
+                // The path is a link to a file that does not exist. Created there with `create_new`, it is not another
+                // program's.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+                    open_file(&folder.join(fs::read_link(path)?))
+                }
                 opened => opened.map(Destination::File),
             }
         }

@@ -183,18 +183,22 @@ impl Printer {
         }
     }
 
-    /// Tells a person which messages were not sent, or may be lost.
+    /// Tells a person which messages were not sent, or may be lost, with the time.
     pub(super) fn losses(&self, losses: impl IntoIterator<Item = String>) {
-        losses.into_iter().for_each(|loss| self.note(&loss));
+        losses.into_iter().for_each(|loss| self.event(&loss));
     }
 
-    /// Tells a person that the connection has changed, with the time; or reports it on standard error.
+    /// Tells a person that the connection has changed, with the time.
     pub(super) fn event(&self, text: &str) {
+        let Some(palette) = self.palette() else { return };
+        let time = palette.dim(&clock::time_of_day().to_string());
+        let _ = self.screen.show(&format!("{time} {}", palette.note(&escape::line(text))));
+    }
+
+    /// As [`event`](Self::event); or reports it on standard error.
+    pub(super) fn event_or_report(&self, text: &str) {
         match self.palette() {
-            Some(palette) => {
-                let time = palette.dim(&clock::time_of_day().to_string());
-                let _ = self.screen.show(&format!("{time} {}", palette.note(&escape::line(text))));
-            }
+            Some(_) => self.event(text),
             None => self.screen.report(text),
         }
     }

@@ -80,7 +80,8 @@ impl Screen {
         state.write(&shown)
     }
 
-    /// Shows a line above the one that an editor has, in place of the last such line. Without an editor there is none.
+    /// Shows a status above the line that is being edited, in place of the last status, or removes the last one. While
+    /// no line is being edited, nothing is shown.
     pub(super) fn set_status(&self, status: Option<String>) {
         #[cfg(unix)]
         {
@@ -187,6 +188,16 @@ impl Screen {
     pub(super) fn change_line(&self, change: impl FnOnce(&mut EditedLine)) {
         if let Typing::Editor(line) = &mut self.state().typing {
             change(line);
+            line.end_list();
+        }
+    }
+
+    /// It may show completions below its line, before it draws the line again.
+    pub(super) fn begin_list(&self) {
+        let mut state = self.state();
+        if let Typing::Editor(line) = &mut state.typing {
+            let drawn = line.begin_list(columns());
+            let _ = state.write(&drawn); // as above
         }
     }
 

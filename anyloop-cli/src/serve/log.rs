@@ -43,9 +43,6 @@ pub(super) fn closed<H: Handler>(ending: &Ending<'_>, context: &Context<'_, H>) 
     if !has_connections() {
         return;
     }
-    if has_frames() {
-        log_closes(ending, &context.peer());
-    }
     let how = match (ending.failure, ending.received) {
         (Some(failure), _) => failure.to_string(),
         (None, Some(frame)) => peer::closed_with(frame),
@@ -53,28 +50,31 @@ pub(super) fn closed<H: Handler>(ending: &Ending<'_>, context: &Context<'_, H>) 
     };
     let statistics = ending.statistics;
     tracing::info!(
-        "{}: closed: {how}; received {} with {}, sent {} with {}",
+        "{}: closed: {how}; received {} with {}, sent {} with {}{}",
         subject(context),
         count(statistics.messages_received, "message"),
         count(statistics.bytes_received, "byte"),
         statistics.messages_sent,
         statistics.bytes_sent,
+        if has_frames() { closes(ending) } else { String::new() },
     );
 }
 
-/// Logs the Close frames, the first one first.
-fn log_closes(ending: &Ending<'_>, peer: &Peer) {
+/// The Close frames, the first one first. When they were sent and received is not known.
+fn closes(ending: &Ending<'_>) -> String {
     let mut closes = [('<', ending.received), ('>', ending.sent)];
     if ending.by == Party::Local {
         closes.reverse();
     }
+    let mut text = String::new();
     for (arrow, frame) in closes {
         let Some(CloseFrame { code, reason, .. }) = frame else { continue };
         let code = code.map_or_else(|| "without a code".to_string(), |code| code.to_string());
         let reason = escape::line(reason);
         let separator = if reason.is_empty() { "" } else { ": " };
-        tracing::debug!("{peer} {arrow} Close {code}{separator}{reason}");
+        text += &format!("; {arrow} Close {code}{separator}{reason}");
     }
+    text
 }
 
 pub(super) fn failed<H: Handler>(failure: &Failure, context: &Context<'_, H>) {

@@ -89,9 +89,9 @@ pub(crate) struct Options {
     dir: Option<std::path::PathBuf>,
     /// Log connections and HTTP requests to standard error; twice (-vv) frames, too.
     ///
-    /// The frames are the messages, received (<) and sent (>), the pings and pongs that are received, and the Closes of
-    /// both sides, which are logged when the connection has ended. Each has its size, and the beginning of its payload,
-    /// or its code and reason.
+    /// The frames are the messages, received (<) and sent (>), and the pings and pongs that are received, each with its
+    /// size and the beginning of its payload. The line of a connection that has ended has the codes and reasons of the
+    /// Closes of both sides, the first one first.
     ///
     /// If RUST_LOG is set, it selects the lines, and -v has no effect: anyloop=debug shows those of -vv and of the
     /// library, anyloop=debug,anyloop::serve=off the library's alone.
@@ -120,7 +120,10 @@ pub(crate) fn run(options: &Options) -> Result<(), CliError> {
         self_signed.announce()?;
     }
     #[cfg(unix)]
-    let _watch = watch_signals(&event_loop, server.handle(), tls.as_ref())?;
+    let _watch = {
+        let reloaded = tls.as_ref().filter(|_| options.tls.has_files());
+        watch_signals(&event_loop, server.handle(), reloaded)?
+    };
     server.start_accept()?;
     announce(&server.local_addresses(), tls.is_some());
     status.begin(server.handle());
@@ -134,14 +137,15 @@ pub(crate) fn run(options: &Options) -> Result<(), CliError> {
     })
 }
 
-/// The first SIGINT or SIGTERM shuts the server down. SIGHUP does so, too, or reads the files of TLS again.
+/// The first SIGINT or SIGTERM shuts the server down. SIGHUP reads the files of `reloaded` again; without it,
+/// SIGHUP on Linux shuts the server down, too.
 #[cfg(unix)]
 fn watch_signals<H: Handler>(
     event_loop: &EventLoop,
     server: EndpointHandle<H>,
-    tls: Option<&ServerTls>,
+    reloaded: Option<&ServerTls>,
 ) -> io::Result<Watch> {
-    let Some(tls) = tls.cloned() else {
+    let Some(tls) = reloaded.cloned() else {
         return signals::on_signal_or_hang_up(event_loop, move |_| server.shut_down());
     };
     let hang_ups = signals::on_hang_up(event_loop, move || tls::reload(&tls))?;

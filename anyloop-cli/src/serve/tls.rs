@@ -4,8 +4,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use anyloop::tls::ServerTls;
 use anyloop::tls::rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-use anyloop::tls::{ServerTls, TlsConfigError};
 use rcgen::{CertificateParams, DnType, KeyPair};
 
 use super::listen::Listen;
@@ -47,6 +47,12 @@ pub(super) struct SelfSigned {
 }
 
 impl Options {
+    /// Whether the certificate is in files, which can be read again.
+    #[cfg(unix)]
+    pub(super) fn has_files(&self) -> bool {
+        self.tls_cert.is_some()
+    }
+
     /// The certificate of `--tls-self-signed`.
     pub(super) fn self_signed(&self, listen: &[Listen]) -> Result<Option<SelfSigned>, CliError> {
         let Some(file) = &self.tls_self_signed else { return Ok(None) };
@@ -120,11 +126,6 @@ impl SelfSigned {
 pub(super) fn reload(tls: &ServerTls) {
     match tls.reload() {
         Ok(()) => stdio::report("the certificate was read again"),
-        Err(TlsConfigError::NotFromFiles) => {
-            stdio::report(
-                "the certificate was made at the start: there are no files to read again",
-            );
-        }
         Err(error) => {
             stdio::report(&format!("the certificate stays as it was: {}", chain(&error)));
         }

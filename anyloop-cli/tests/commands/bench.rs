@@ -248,7 +248,12 @@ fn two_urls_are_compared() {
 
 #[test]
 fn a_signal_ends_it_early_with_what_was_measured() {
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+    for signal in [
+        Signal::INT,
+        Signal::TERM,
+        #[cfg(target_os = "linux")]
+        Signal::HUP,
+    ] {
         let host = Host::new();
         let program = Running::start(&mut anyloop(["bench", &host.url(), "-d", "1000"]));
         let (mut peer, _) = host.open();

@@ -367,6 +367,7 @@ fn a_signal_closes_the_connection() {
     for (signal, arguments) in [
         (Signal::INT, &[][..]),
         (Signal::TERM, &[]),
+        #[cfg(target_os = "linux")]
         (Signal::HUP, &[]),
         (Signal::INT, &["--echo"]),
     ] {
@@ -405,6 +406,7 @@ fn a_second_signal_terminates_it() {
 }
 
 /// A terminal that is closed sends it to its foreground process, and the shell does so once more.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_second_hang_up_does_not_terminate_it() {
     let server = Host::new();

@@ -261,9 +261,18 @@ fn without_a_connection_the_file_stays_as_it_was() {
 fn a_link_to_a_file_that_does_not_exist_creates_it() {
     let folder = Folder::new("dangling");
     let (target, link) = (folder.join("target"), folder.join("link"));
-    symlink(&target, &link).expect("the folder takes links");
+    let other = folder.join("other");
+    symlink("target", &other).expect("the folder takes links");
+    symlink(&other, &link).expect("the folder takes links");
+    let server = Host::new();
+    let mut command = anyloop(["connect", &server.url(), "-o"]);
+    let program = Running::start(command.arg(&link).stdin(Stdio::null()));
+    server.accept().head(); // and no answer
+    assert_eq!(program.end().code(), Some(4));
+    assert!(!target.exists(), "it is there before a connection has opened");
     let ended = receive(&link, &[], |peer, _| peer.close(1000));
     assert_eq!((ended.code(), &*content(&target)), (Some(0), ""), "{}", ended.stderr);
+    assert!(link.is_symlink() && other.is_symlink());
 }
 
 #[test]
@@ -271,10 +280,20 @@ fn a_file_that_cannot_be_created_is_refused_before_connecting() {
     let folder = Folder::new("no-file");
     let unwritable = Permissions::from_mode(0o555);
     fs::set_permissions(folder.join(""), unwritable).expect("the directory is the test's own");
-    let mut command = unprivileged(["connect", "ws://127.0.0.1:9/", "-o"]);
-    let ended = Running::start(command.arg(folder.join("new")).stdin(Stdio::null())).end();
-    ended.expect(2, "--output: cannot write to ");
-    ended.expect(2, "/new: Permission denied");
+    let links = Folder::new("no-file-links");
+    let new = links.join("new");
+    symlink(folder.join("new"), &new).expect("the folder takes links");
+    for file in [folder.join("new"), new] {
+        let mut command = unprivileged(["connect", "ws://127.0.0.1:9/", "-o"]);
+        let ended = Running::start(command.arg(file).stdin(Stdio::null())).end();
+        ended.expect(2, "--output: cannot write to ");
+        ended.expect(2, "/new: Permission denied");
+    }
+    let lost = links.join("lost");
+    symlink("no/such/folder", &lost).expect("the folder takes links");
+    let mut command = anyloop(["connect", "ws://127.0.0.1:9/", "-o"]);
+    let ended = Running::start(command.arg(lost).stdin(Stdio::null())).end();
+    ended.expect(2, "/lost: No such file or directory");
 }
 
 #[test]

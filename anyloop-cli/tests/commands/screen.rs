@@ -173,12 +173,7 @@ impl Screen {
             let row = String::from_iter(row);
             let row = row.trim_end(); // what was erased
             let prompt = if row == ">" { "> " } else { row };
-            let timed = row.as_bytes().get(..9).is_some_and(|time| {
-                let digit = |at: usize| time[at].is_ascii_digit();
-                (0..8).all(|at| if at % 3 == 2 { time[at] == b':' } else { digit(at) })
-                    && time[8] == b'.'
-            });
-            if timed { row[13..].to_string() } else { prompt.to_string() }
+            if is_timed(row) { row[13..].to_string() } else { prompt.to_string() }
         };
         let mut rows: Vec<String> = self.rows.iter().map(row).collect();
         while rows.last().is_some_and(String::is_empty) {
@@ -193,6 +188,7 @@ impl Screen {
             "\x1b" => return,
             "\r" => self.column = 0,
             "\n" => self.index(),
+            "\x07" => {} // the bell
             "\x08" => self.column = self.column.saturating_sub(1),
             sequence if sequence.starts_with("\x1b[") => {
                 if sequence.len() == 2 || !c.is_ascii_alphabetic() {
@@ -240,4 +236,12 @@ impl Screen {
             next => self.row = next,
         }
     }
+}
+
+/// Whether a row begins with a time of day, which has 13 bytes with the space behind it.
+pub(crate) fn is_timed(row: &str) -> bool {
+    row.as_bytes().get(..9).is_some_and(|time| {
+        let digit = |at: usize| time[at].is_ascii_digit();
+        (0..8).all(|at| if at % 3 == 2 { time[at] == b':' } else { digit(at) }) && time[8] == b'.'
+    })
 }

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT};
 use crate::program::{Folder, PROGRAM, Running, Server, anyloop};
-use crate::screen::Screen;
+use crate::screen::{Screen, is_timed};
 
 /// The command at a terminal that supports control sequences and is its controlling terminal.
 fn connect(url: &str, options: &[&str]) -> Command {
@@ -59,6 +59,27 @@ fn messages_have_a_time_a_direction_a_kind_and_a_size() {
 }
 
 #[test]
+fn events_of_the_connection_have_a_time() {
+    let (mut screen, program, listener) =
+        reconnecting(|url| connect(url, &["--no-history", "--reconnect"]));
+    let expect_time = |before: &str| {
+        let time = before.len().checked_sub(13).and_then(|at| before.get(at..));
+        assert!(time.is_some_and(is_timed), "{before:?}");
+    };
+    let (mut peer, _) = Host::over(listener).open();
+    expect_time(&screen.written_until("* connected; "));
+    screen.type_in(b"lost?\r");
+    peer.expect(TEXT, b"lost?");
+    drop(peer);
+    let before = screen.written_until("* trying again in ");
+    expect_time(&before);
+    let (before, _) = before.split_once("* nothing has arrived since ").expect("it was said");
+    expect_time(before);
+    screen.type_in(CTRL_D);
+    program.end().expect(1, "closed while there was no connection");
+}
+
+#[test]
 fn a_line_is_sent_from_wherever_the_cursor_is() {
     let (mut screen, program, mut peer) = typing();
     for keys in [LEFT, HOME, &LEFT.repeat(4), b"e\xcc\x81\x1b[D"] {
@@ -82,10 +103,10 @@ fn typing_with(options: &[&str]) -> (Screen, Running, Peer) {
 
 #[test]
 fn a_person_types_until_the_last_message_of_exit_after() {
-    for options in [&["--once"][..], &["--exit-after", "2"]] {
+    for (options, count) in [(&["--once"][..], 1), (&["--exit-after", "2"], 2)] {
         let (mut screen, program, mut peer) = typing_with(options);
         screen.expect(&[GREETING, "> "]);
-        for number in 1..=options.len() {
+        for number in 1..=count {
             screen.type_in(b"question\r");
             peer.expect(TEXT, b"question");
             peer.send(TEXT, format!("answer {number}").as_bytes());
@@ -534,6 +555,28 @@ fn a_status_above_the_line_shows_how_much_of_a_message_has_arrived() {
     writer.send(CLOSE, b"\x03\xe8");
     reader.expect_close(1000);
     drop((reader, writer));
+    assert_eq!(program.end().code(), Some(0));
+}
+
+#[test]
+fn a_status_does_not_erase_the_list_of_completions() {
+    let folder = Folder::new("typing-list");
+    let path = folder.join("file");
+    let options = ["--output", path.to_str().expect("the path is UTF-8")];
+    let (mut screen, program, peer) = typing_with(&options);
+    screen.expect(&[GREETING, "> "]);
+    let (sender, sending) = send_parts(peer);
+    screen.expect_row("* receiving ");
+    screen.type_in(b"/\t");
+    screen.expect_gone("* receiving ");
+    screen.type_in(b"\t");
+    screen.expect_row("/ping");
+    screen.expect_row("* receiving ");
+    assert_eq!((screen.count("/ping"), screen.count("* receiving ")), (1, 1));
+    drop(sender);
+    let (mut peer, _) = sending.join().expect("the thread does not panic");
+    peer.send_part(0, b"", true);
+    peer.close(1000);
     assert_eq!(program.end().code(), Some(0));
 }
 
