@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::peer::{BINARY, CLOSE, Host, Peer, TEXT, field};
-use crate::program::{Ended, Running, Server, anyloop, output, shell};
+use crate::program::{Ended, Running, Server, anyloop, output, shell, stop_ignoring_hang_up};
 use crate::screen::Screen;
 
 fn bench(arguments: &[&str]) -> Ended {
@@ -248,6 +248,7 @@ fn two_urls_are_compared() {
 
 #[test]
 fn a_signal_ends_it_early_with_what_was_measured() {
+    stop_ignoring_hang_up();
     for signal in [
         Signal::INT,
         Signal::TERM,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::peer::{BINARY, CLOSE, Host, PING, PONG, Peer, TEXT, field};
-use crate::program::{Ended, Folder, Running, Server, anyloop, connect};
+use crate::program::{Ended, Folder, Running, Server, anyloop, connect, stop_ignoring_hang_up};
 
 /// Runs the command against a server that calls `host` with the open connection.
 fn against(arguments: &[&str], input: &[u8], host: impl FnOnce(Peer) + Send + 'static) -> Ended {
@@ -364,6 +364,7 @@ fn a_line_beyond_the_limit_is_refused() {
 
 #[test]
 fn a_signal_closes_the_connection() {
+    stop_ignoring_hang_up();
     for (signal, arguments) in [
         (Signal::INT, &[][..]),
         (Signal::TERM, &[]),
@@ -409,6 +410,7 @@ fn a_second_signal_terminates_it() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_second_hang_up_does_not_terminate_it() {
+    stop_ignoring_hang_up();
     let server = Host::new();
     let mut program = Running::start(anyloop(["connect", &server.url()]).stdin(Stdio::piped()));
     let _stdin = program.stdin();

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,13 @@ pub(crate) fn unprivileged<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = 
     let works = works.is_ok_and(|status| status.success());
     assert!(works, "as root, this test needs setpriv (util-linux) and CAP_SETPCAP");
     command
+}
+
+/// Lets programs that are started from now on receive SIGHUP, also if it is ignored here, as under nohup: they begin
+/// with the default of a signal that has a handler here.
+pub(crate) fn stop_ignoring_hang_up() {
+    let flag = signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::default());
+    flag.expect("SIGHUP can have a handler");
 }
 
 /// Removes the variables that the command reads.

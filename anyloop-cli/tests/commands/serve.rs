@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 
 use crate::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, field, frame};
-use crate::program::{Folder, Running, Server, anyloop, output, shell};
+use crate::program::{Folder, Running, Server, anyloop, output, shell, stop_ignoring_hang_up};
 
 /// A number of bytes that exceeds all buffers between two peers.
 const MANY: usize = 20 << 20;
@@ -380,6 +380,7 @@ fn pages_of_other_origins_are_refused() {
 
 #[test]
 fn a_signal_closes_all_connections_and_it_exits_with_0() {
+    stop_ignoring_hang_up();
     for signal in [
         Signal::TERM,
         Signal::INT,

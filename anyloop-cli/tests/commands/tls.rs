@@ -10,7 +10,9 @@ use anyloop_testkit::peer::serve;
 use anyloop_testkit::tls::{Authority, Identity};
 use rustix::process::Signal;
 
-use crate::program::{Ended, Folder, Running, Server, anyloop, connect, output};
+use crate::program::{
+    Ended, Folder, Running, Server, anyloop, connect, output, stop_ignoring_hang_up,
+};
 
 /// Files with certificates, and the authority that has issued them.
 struct Files {
@@ -263,6 +265,7 @@ fn sighup_reads_the_certificate_again() {
 #[cfg(target_os = "linux")]
 #[test]
 fn sighup_ends_a_server_with_a_self_signed_certificate() {
+    stop_ignoring_hang_up();
     let server = Server::start(&["--tls-self-signed"]);
     server.program.signal(Signal::HUP);
     assert_eq!(server.program.end().code(), Some(0));

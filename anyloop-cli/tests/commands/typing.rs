@@ -75,6 +75,7 @@ fn events_of_the_connection_have_a_time() {
     expect_time(&before);
     let (before, _) = before.split_once("* nothing has arrived since ").expect("it was said");
     expect_time(before);
+    screen.written_until("> "); // the next line is being read
     screen.type_in(CTRL_D);
     program.end().expect(1, "closed while there was no connection");
 }
