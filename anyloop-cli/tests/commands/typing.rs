@@ -51,6 +51,7 @@ fn messages_have_a_time_a_direction_a_kind_and_a_size() {
     screen.type_in("κόσμε 🌍\r".as_bytes());
     screen.expect(&["> text 15 B: κόσμε 🌍", "< text 15 B: κόσμε 🌍", "> "]);
     screen.type_in(b"\r"); // is no message
+    screen.expect(&["< text 15 B: κόσμε 🌍", "> ", "> "]);
     screen.type_in(b"again\r");
     screen.expect(&["> ", "> text 5 B: again", "< text 5 B: again", "> "]);
     screen.type_in(CTRL_D);
@@ -412,7 +413,9 @@ fn a_message_that_was_not_sent_when_the_connection_ended_is_named() {
         eventually("the pipe is full", || {
             rustix::io::ioctl_fionread(&reader).is_ok_and(|bytes| bytes == 4096)
         });
-        screen.type_in(b"two\rthree\r");
+        screen.type_in(b"two\r");
+        screen.expect(&["> text 3 B: two", "> "]);
+        screen.type_in(b"three\r");
         screen.expect(&["> text 3 B: two", "> text 5 B: three", "> "]);
         drop(peer);
         let drained = thread::spawn(move || reader.read_to_end(&mut Vec::new()));
