@@ -340,12 +340,6 @@ impl ServerHandshake {
         matches!(self.step, Step::Awaiting)
     }
 
-    /// Whether the method of the request is HEAD, so that no response has a body (RFC 9110 §9.3.2).
-    #[must_use]
-    pub const fn is_head_request(&self) -> bool {
-        self.is_head_request
-    }
-
     /// Whether input is ignored: the request was answered with another response than 101, or the handshake has failed.
     /// Read on only to see the end of the byte stream.
     #[must_use]
